@@ -1,0 +1,350 @@
+"""What a ResNet is, as data: one description from which models, plans, counts and checkpoints are made.
+
+Nothing here imports torch. Canonical tensor names (counted from 0): ``input.mean``, ``input.std``, ``stem.conv``,
+``stem.norm``, ``stages.{s}.{b}.conv{i}``, ``stages.{s}.{b}.norm{i}``, ``stages.{s}.{b}.shortcut.conv`` and
+``.shortcut.norm``, ``head``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from idsnn_cli.errors import CheckpointError, UsageError, did_you_mean
+
+Kind = Literal["ann", "spiking"]
+Block = Literal["basic", "bottleneck"]
+Stem = Literal["3x3", "7x7"]
+Shortcut = Literal["projection", "pad"]
+SpikingBlock = Literal["spiking", "sew"]
+Join = Literal["add", "and", "iand"]
+Coding = Literal["direct", "poisson"]
+Surrogate = Literal["rectangle", "triangle", "sigmoid", "arctan", "dspike"]
+
+# The parameter each surrogate has when none is given: lens, g, a, a, b of the method's equations.
+SURROGATE_SCALES: dict[str, float] = {
+    "rectangle": 0.5,
+    "triangle": 1.0,
+    "sigmoid": 4.0,
+    "arctan": 2.0,
+    "dspike": 3.0,
+}
+
+_FULL: dict[int, tuple[Block, tuple[int, ...]]] = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
+_THIN = (8, 14, 20, 32, 44, 56, 110)
+
+ANN_NAMES = tuple(f"resnet{depth}" for depth in (*_THIN, *_FULL))
+SPIKING_NAMES = tuple(
+    f"spiking-resnet{depth}" for depth in (*_THIN, *(d for d, (b, _) in _FULL.items() if b == "basic"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Neuron:
+    """Constants of the leaky integrate-and-fire neuron (eq. 1-4).
+
+    ``v_threshold`` is theta; ``decay`` is exp(-1/tau) per time step; ``surrogate_scale`` is the surrogate's own
+    parameter (lens, g, a or b).
+    """
+
+    v_threshold: float = 0.5
+    decay: float = 0.25
+    surrogate: Surrogate = "rectangle"
+    surrogate_scale: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """One convolution of a network and where it stands. ``kernel``, ``stride`` and ``padding`` are square."""
+
+    name: str
+    norm: str
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int
+    padding: int
+    stage: int | None = None
+    block: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A ResNet, ANN or spiking.
+
+    ``depths`` counts the blocks of each stage, ``widths`` the channels of each stage (the inner ones of a
+    bottleneck, whose output is four times as wide). ``timesteps``, ``neuron``, ``spiking_block``, ``join`` and
+    ``coding`` mean nothing in an ANN and hold their defaults there.
+    """
+
+    kind: Kind
+    block: Block
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    num_classes: int
+    stem: Stem = "3x3"
+    stem_padding: int = 1
+    shortcut: Shortcut = "projection"
+    in_channels: int = 3
+    timesteps: int = 1
+    neuron: Neuron = field(default_factory=Neuron)
+    spiking_block: SpikingBlock = "spiking"
+    join: Join = "add"
+    coding: Coding = "direct"
+
+    @property
+    def expansion(self) -> int:
+        """Output channels of a block over its ``widths`` entry."""
+        return 4 if self.block == "bottleneck" else 1
+
+    @property
+    def features(self) -> int:
+        """Channels that the linear layer reads."""
+        return self.widths[-1] * self.expansion
+
+    @property
+    def stem_width(self) -> int:
+        return self.widths[0]
+
+    @property
+    def depth(self) -> int:
+        """The number in the network's name: weighted layers on the main path."""
+        return sum(self.depths) * (3 if self.block == "bottleneck" else 2) + 2
+
+    @property
+    def name(self) -> str:
+        """The name that ``--arch`` takes, without the options that may differ from its defaults."""
+        return f"{'spiking-' if self.kind == 'spiking' else ''}resnet{self.depth}"
+
+    def stem_convolution(self) -> Convolution:
+        kernel, stride = (3, 1) if self.stem == "3x3" else (7, 2)
+        return Convolution(
+            "stem.conv", "stem.norm", self.in_channels, self.stem_width, kernel, stride, self.stem_padding
+        )
+
+    def block_convolutions(self, stage: int, block: int) -> tuple[Convolution, ...]:
+        """The convolutions on the main path of a block, in order (a bottleneck strides in its 3x3, v1.5)."""
+        inner, outer = self.widths[stage], self.widths[stage] * self.expansion
+        entry = self.block_input(stage, block)
+        stride = self.block_stride(stage, block)
+        if self.block == "basic":
+            plan = [(entry, outer, 3, stride), (outer, outer, 3, 1)]
+        else:
+            plan = [(entry, inner, 1, 1), (inner, inner, 3, stride), (inner, outer, 1, 1)]
+        at = f"stages.{stage}.{block}"
+        return tuple(
+            Convolution(
+                f"{at}.conv{i}", f"{at}.norm{i}", c_in, c_out, kernel, step, kernel // 2, stage, block
+            )
+            for i, (c_in, c_out, kernel, step) in enumerate(plan)
+        )
+
+    def shortcut_convolution(self, stage: int, block: int) -> Convolution | None:
+        """The 1x1 projection of a block, or None where the shortcut has no weights."""
+        entry, outer = self.block_input(stage, block), self.widths[stage] * self.expansion
+        stride = self.block_stride(stage, block)
+        if self.shortcut == "pad" or (entry == outer and stride == 1):
+            return None
+        at = f"stages.{stage}.{block}.shortcut"
+        return Convolution(f"{at}.conv", f"{at}.norm", entry, outer, 1, stride, 0, stage, block)
+
+    def block_input(self, stage: int, block: int) -> int:
+        if block > 0:
+            return self.widths[stage] * self.expansion
+        return self.widths[stage - 1] * self.expansion if stage > 0 else self.stem_width
+
+    def block_stride(self, stage: int, block: int) -> int:
+        return 2 if stage > 0 and block == 0 else 1
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Every (stage, block), in order."""
+        for stage, depth in enumerate(self.depths):
+            for block in range(depth):
+                yield stage, block
+
+    def convolutions(self) -> Iterator[Convolution]:
+        """Every convolution in the order of the canonical state dict."""
+        yield self.stem_convolution()
+        for stage, block in self.blocks():
+            yield from self.block_convolutions(stage, block)
+            projection = self.shortcut_convolution(stage, block)
+            if projection is not None:
+                yield projection
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Canonical name -> shape of every tensor of the state dict, in its order."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "input.mean": (self.in_channels, 1, 1),
+            "input.std": (self.in_channels, 1, 1),
+        }
+        for conv in self.convolutions():
+            shapes[f"{conv.name}.weight"] = (conv.out_channels, conv.in_channels, conv.kernel, conv.kernel)
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"{conv.norm}.{part}"] = (conv.out_channels,)
+            shapes[f"{conv.norm}.num_batches_tracked"] = ()
+        shapes["head.weight"] = (self.num_classes, self.features)
+        shapes["head.bias"] = (self.num_classes,)
+        return shapes
+
+    def parameters(self) -> int:
+        """Trainable parameters."""
+        buffers = ("running_mean", "running_var", "num_batches_tracked", "input.mean", "input.std")
+        return sum(math.prod(shape) for name, shape in self.tensors().items() if not name.endswith(buffers))
+
+    def describe(self) -> str:
+        """The network in one line of words."""
+        stem = f"{self.stem} stem" + (f" padded by {self.stem_padding}" if self._odd_padding() else "")
+        shortcut = {"projection": "projection shortcuts", "pad": "option-A shortcuts"}[self.shortcut]
+        words = [
+            f"{'Spiking ' if self.kind == 'spiking' else ''}ResNet-{self.depth}",
+            f"{self.block} blocks {'-'.join(map(str, self.depths))}",
+            f"widths {'-'.join(map(str, self.widths))}",
+            stem,
+            shortcut,
+            f"{self.num_classes} classes",
+        ]
+        if self.kind == "spiking":
+            n = self.neuron
+            block = (
+                "spiking blocks" if self.spiking_block == "spiking" else f"SEW blocks ({self.join.upper()})"
+            )
+            words += [
+                block,
+                f"T = {self.timesteps}",
+                f"LIF threshold {n.v_threshold:g}, decay {n.decay:g}, {n.surrogate} surrogate {n.surrogate_scale:g}",
+                f"{self.coding} coding",
+            ]
+        return ", ".join(words)
+
+    def _odd_padding(self) -> bool:
+        return self.stem_padding != (1 if self.stem == "3x3" else 3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal description."""
+        plain = asdict(self)
+        plain["depths"], plain["widths"] = list(self.depths), list(self.widths)
+        if self.kind == "ann":
+            for key in _SPIKING_FIELDS:
+                del plain[key]
+        return plain
+
+    @staticmethod
+    def from_dict(plain: Mapping[str, Any]) -> Architecture:
+        """Raises :class:`CheckpointError` where a key is missing, unknown or out of range."""
+        try:
+            values = dict(plain)
+            values["depths"] = tuple(int(d) for d in values["depths"])
+            values["widths"] = tuple(int(w) for w in values["widths"])
+            if "neuron" in values:
+                values["neuron"] = Neuron(**values["neuron"])
+            architecture = Architecture(**values)
+            validate(architecture)
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise CheckpointError(
+                f"the architecture in the checkpoint's metadata is not one that this version knows: {error}",
+                "Upgrade idsnn-cli, or make the checkpoint again with this version.",
+            ) from None
+        return architecture
+
+
+_SPIKING_FIELDS = ("timesteps", "neuron", "spiking_block", "join", "coding")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "kind": get_args(Kind),
+    "block": get_args(Block),
+    "stem": get_args(Stem),
+    "shortcut": get_args(Shortcut),
+    "spiking_block": get_args(SpikingBlock),
+    "join": get_args(Join),
+    "coding": get_args(Coding),
+}
+
+
+def validate(architecture: Architecture) -> None:
+    """Raise :class:`UsageError` for a description that no network can be built from."""
+    for key, allowed in _CHOICES.items():
+        if getattr(architecture, key) not in allowed:
+            raise UsageError(f"{key} is {getattr(architecture, key)!r}", f"Give one of {', '.join(allowed)}.")
+    if architecture.neuron.surrogate not in SURROGATE_SCALES:
+        raise UsageError(
+            f"surrogate is {architecture.neuron.surrogate!r}", f"Give one of {', '.join(SURROGATE_SCALES)}."
+        )
+    counts = {
+        "num_classes": architecture.num_classes,
+        "timesteps": architecture.timesteps,
+        "in_channels": architecture.in_channels,
+        **{f"depths[{i}]": d for i, d in enumerate(architecture.depths)},
+        **{f"widths[{i}]": w for i, w in enumerate(architecture.widths)},
+    }
+    for key, value in counts.items():
+        if value < 1:
+            raise UsageError(f"{key} is {value}", "Give an integer of 1 or more.")
+    if len(architecture.depths) != len(architecture.widths) or not architecture.depths:
+        raise UsageError("depths and widths differ in length", "Give one of each for every stage.")
+    if architecture.kind == "spiking" and architecture.block != "basic":
+        raise UsageError(
+            f"a Spiking ResNet-{architecture.depth} would need bottleneck blocks",
+            f"Choose a basic-block depth: {', '.join(SPIKING_NAMES)}.",
+        )
+    if architecture.shortcut == "pad":
+        outer = [w * architecture.expansion for w in architecture.widths]
+        steps = zip([architecture.stem_width, *outer[:-1]], outer, strict=True)
+        if architecture.block != "basic" or any(b < a or (b - a) % 2 for a, b in steps):
+            raise UsageError(
+                "option-A shortcuts need basic blocks whose widths grow by an even number of channels",
+                "Use shortcut: projection.",
+            )
+
+
+def build_description(
+    name: str,
+    num_classes: int,
+    *,
+    width: int | None = None,
+    stem: Stem = "3x3",
+    stem_padding: int | None = None,
+    shortcut: Shortcut | None = None,
+    **spiking: Any,
+) -> Architecture:
+    """The description of a named network.
+
+    ``width`` replaces the first stage's channels (64, or 16 for the thin ones); later stages double it.
+    ``spiking`` may hold ``timesteps``, ``neuron``, ``spiking_block``, ``join`` and ``coding``. Raises
+    :class:`UsageError` for a name that is not known or options that do not fit it.
+    """
+    match = re.fullmatch(r"(spiking-)?resnet-?(\d+)", name.lower())
+    names = (*ANN_NAMES, *SPIKING_NAMES)
+    depth = int(match[2]) if match else 0
+    if match is None or (depth not in _FULL and depth not in _THIN):
+        raise UsageError(
+            f"'{name}' is not a network that is known.{did_you_mean(name, names)}",
+            f"Give one of {', '.join(names)}.",
+        )
+    if depth in _FULL:
+        block, depths = _FULL[depth]
+        base, stages = 64, 4
+    else:
+        block, depths = "basic", ((depth - 2) // 6,) * 3
+        base, stages = 16, 3
+    base = width or base
+    architecture = Architecture(
+        kind="spiking" if match[1] else "ann",
+        block=block,
+        depths=depths,
+        widths=tuple(base * 2**s for s in range(stages)),
+        num_classes=num_classes,
+        stem=stem,
+        stem_padding=(1 if stem == "3x3" else 3) if stem_padding is None else stem_padding,
+        shortcut=shortcut or "projection",
+        **spiking,
+    )
+    validate(architecture)
+    return architecture

@@ -1,0 +1,297 @@
+"""The recipe as pydantic models: every key, its type, its range and its default.
+
+A recipe is data only: nothing here imports torch, reads files or knows where a recipe came from.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from idsnn_cli.architecture import (
+    ANN_NAMES,
+    SPIKING_NAMES,
+    SURROGATE_SCALES,
+    Architecture,
+    Coding,
+    Join,
+    Neuron,
+    Shortcut,
+    SpikingBlock,
+    Stem,
+    Surrogate,
+    build_description,
+)
+from idsnn_cli.errors import did_you_mean
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _one_of(value: str, names: tuple[str, ...]) -> str:
+    lowered = value.lower()
+    if lowered not in names:
+        raise ValueError(f"give one of {', '.join(names)}.{did_you_mean(lowered, names)}")
+    return lowered
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, and a number is never made from a string."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
+
+
+class MeanStd(Section):
+    """Per-channel mean and standard deviation of images in 0 to 1."""
+
+    mean: tuple[float, float, float]
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+
+class Augment(Section):
+    """What is drawn for each training image, in this order."""
+
+    crop: Annotated[int, Field(ge=0, le=64)] = 4
+    flip: bool = True
+    autoaugment: Literal["none", "cifar10"] = "none"
+    cutout: Annotated[int, Field(ge=0, le=256)] = 0
+
+
+class Data(Section):
+    """Which images, which part of them, and how they are shown."""
+
+    dataset: Literal["cifar10", "cifar100", "digits", "npz", "folder"]
+    root: Path | None = None
+    path: Path | None = None
+    download: bool = False
+    subset: Positive | None = None
+    test_subset: Positive | None = None
+    validation: Positive | Fraction | None = None
+    select: Literal["validation", "test"] = "test"
+    normalise: Literal["auto", "cifar10", "cifar100", "imagenet", "none"] | MeanStd = "auto"
+    image_size: Annotated[int, Field(ge=8, le=512)] | None = None
+    augment: Augment = Augment()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.dataset in ("npz", "folder") and self.path is None:
+            raise ValueError(f"dataset {self.dataset} needs data.path, the file or folder to read")
+        if self.dataset not in ("npz", "folder") and self.path is not None:
+            raise ValueError(
+                f"data.path is for the npz and folder data sets; {self.dataset} is found in data.root"
+            )
+        if self.dataset != "folder" and self.image_size is not None:
+            raise ValueError("data.image_size is for the folder data set")
+        return self
+
+
+class Network(Section):
+    """What the teacher and the student share."""
+
+    arch: str
+    width: Positive | None = None
+    stem: Stem = "3x3"
+    shortcut: Shortcut = "projection"
+
+
+class Training(Section):
+    """How a network is fitted. ``batch_size`` is the global one; ``step`` schedules count epochs."""
+
+    epochs: Positive = 200
+    batch_size: Positive = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Rate = 1e-4
+    decay_norm_and_bias: bool = True
+    schedule: Literal["constant", "step", "cosine", "onecycle"] = "cosine"
+    milestones: tuple[Positive, ...] | None = None
+    step_every: Positive | None = None
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_epochs: Rate = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    keep: Literal["last", "best"] = "last"
+
+    @model_validator(mode="after")
+    def _schedule(self) -> Self:
+        if self.schedule == "step" and (self.milestones is None) == (self.step_every is None):
+            raise ValueError("schedule step needs either milestones or step_every, and only one of them")
+        if self.schedule != "step" and (self.milestones is not None or self.step_every is not None):
+            raise ValueError(f"milestones and step_every are for schedule step, not {self.schedule}")
+        if self.milestones is not None and sorted(set(self.milestones)) != list(self.milestones):
+            raise ValueError("milestones must rise")
+        if self.schedule == "onecycle" and self.warmup_epochs:
+            raise ValueError("schedule onecycle has its own warm-up; leave warmup_epochs at 0")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves nothing of {self.epochs} epochs")
+        if self.optimizer == "adamw" and self.nesterov:
+            raise ValueError("nesterov is for sgd")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Teacher(Network, Training):
+    """The larger ANN, trained here or read from ``checkpoint``."""
+
+    arch: str = "resnet34"
+    checkpoint: Path | None = None
+
+    @field_validator("arch")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(value, ANN_NAMES)
+
+    def architecture(self, num_classes: int) -> Architecture:
+        return build_description(
+            self.arch, num_classes, width=self.width, stem=self.stem, shortcut=self.shortcut
+        )
+
+
+class Student(Network):
+    """The spiking network. Give the leak as ``decay`` or as ``tau`` (decay = exp(-1/tau)), not both."""
+
+    arch: str = "spiking-resnet18"
+    stem_padding: Literal[1, 3] | None = None
+    timesteps: Annotated[int, Field(ge=1, le=1024)] = 4
+    block: SpikingBlock = "spiking"
+    join: Join = "add"
+    v_threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    decay: Annotated[float, Field(ge=0, le=1)] | None = None
+    tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    surrogate: Surrogate = "rectangle"
+    surrogate_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    coding: Coding = "direct"
+
+    @field_validator("arch")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(value, SPIKING_NAMES)
+
+    @model_validator(mode="after")
+    def _leak(self) -> Self:
+        if self.decay is not None and self.tau is not None:
+            raise ValueError("decay and tau say the same thing (decay = exp(-1/tau)); give one of them")
+        if self.block == "spiking" and self.join != "add":
+            raise ValueError(f"join {self.join} is for block sew")
+        if self.stem == "7x7" and self.stem_padding == 1:
+            raise ValueError("a 7x7 stem pads by 3")
+        return self
+
+    def neuron(self) -> Neuron:
+        """The neuron's constants; the leak is 0.25 where neither ``decay`` nor ``tau`` is given."""
+        decay = self.decay
+        if decay is None:
+            decay = 0.25 if self.tau is None else math.exp(-1 / self.tau)
+        scale = SURROGATE_SCALES[self.surrogate] if self.surrogate_scale is None else self.surrogate_scale
+        return Neuron(self.v_threshold, decay, self.surrogate, scale)
+
+    def architecture(self, num_classes: int) -> Architecture:
+        return build_description(
+            self.arch,
+            num_classes,
+            width=self.width,
+            stem=self.stem,
+            stem_padding=self.stem_padding,
+            shortcut=self.shortcut,
+            timesteps=self.timesteps,
+            neuron=self.neuron(),
+            spiking_block=self.block,
+            join=self.join,
+            coding=self.coding,
+        )
+
+
+class Init(Section):
+    """How the student's first weights come from ``source`` (by default the teacher)."""
+
+    rule: Literal["loop", "none"] = "loop"
+    blocks: Literal["first", "proportional"] = "proportional"
+    shortcut: Literal["copy", "random"] = "copy"
+    head: Literal["random", "copy"] = "random"
+    rescale: Literal["none", "variance"] = "none"
+    reestimate: Annotated[int, Field(ge=0)] = 0
+    source: Path | None = None
+
+
+class Distill(Training):
+    """The student's training and its loss: CE + alpha * temperature^2 * KL(teacher || student)."""
+
+    alpha: Rate = 0.3
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
+    loss_on: Literal["mean", "steps"] = "mean"
+    baseline: Literal["none", "plain", "distilled"] = "none"
+
+
+class Eval(Section):
+    """What is measured, and on which images."""
+
+    split: Literal["test", "validation"] = "test"
+    batch_size: Positive = 256
+
+
+class Runtime(Section):
+    """Where and how the work runs; nothing here changes what is computed but ``precision``."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
+    threads: Positive | None = None
+    save_every_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
+    max_memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8.0
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        kind, _, index = value.partition(":")
+        if value in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit()):
+            return value
+        raise ValueError("give auto, cpu, cuda or cuda:N")
+
+
+class Recipe(Section):
+    """A whole recipe. ``seed`` is the one number that every draw comes from."""
+
+    data: Data
+    teacher: Teacher = Teacher()
+    student: Student = Student()
+    init: Init = Init()
+    distill: Distill = Distill()
+    eval: Eval = Eval()
+    runtime: Runtime = Runtime()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (
+            self.data.select == "validation"
+            and self.data.validation is None
+            and "validation" == self.eval.split
+        ):
+            raise ValueError("eval.split is validation, but data.validation keeps no images for it")
+        if self.data.select == "validation" and self.data.validation is None and self.data.dataset != "npz":
+            raise ValueError("data.select is validation, but data.validation keeps no images for it")
+        return self
+
+    @property
+    def needs_teacher(self) -> bool:
+        """False where neither the start nor the loss reads a teacher."""
+        from_teacher = self.init.rule != "none" and self.init.source is None
+        return from_teacher or self.distill.alpha > 0 or self.distill.baseline == "distilled"
+
+    def portable(self) -> dict[str, Any]:
+        """The resolved recipe as JSON-ready data without paths or machine settings, for a checkpoint."""
+        plain = self.model_dump(mode="json", exclude={"runtime": {"device", "threads", "max_memory_gb"}})
+        for section, key in (
+            ("data", "root"),
+            ("data", "path"),
+            ("teacher", "checkpoint"),
+            ("init", "source"),
+        ):
+            plain[section].pop(key)
+        return plain
