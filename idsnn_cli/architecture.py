@@ -142,9 +142,7 @@ class Architecture:
             plan = [(entry, inner, 1, 1), (inner, inner, 3, stride), (inner, outer, 1, 1)]
         at = f"stages.{stage}.{block}"
         return tuple(
-            Convolution(
-                f"{at}.conv{i}", f"{at}.norm{i}", c_in, c_out, kernel, step, kernel // 2, stage, block
-            )
+            Convolution(f"{at}.conv{i}", f"{at}.norm{i}", c_in, c_out, kernel, step, kernel // 2, stage, block)
             for i, (c_in, c_out, kernel, step) in enumerate(plan)
         )
 
@@ -214,9 +212,7 @@ class Architecture:
         ]
         if self.kind == "spiking":
             n = self.neuron
-            block = (
-                "spiking blocks" if self.spiking_block == "spiking" else f"SEW blocks ({self.join.upper()})"
-            )
+            block = "spiking blocks" if self.spiking_block == "spiking" else f"SEW blocks ({self.join.upper()})"
             words += [
                 block,
                 f"T = {self.timesteps}",

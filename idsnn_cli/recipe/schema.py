@@ -286,7 +286,7 @@ class Recipe(Section):
 
     def portable(self) -> dict[str, Any]:
         """The resolved recipe as JSON-ready data without paths or machine settings, for a checkpoint."""
-        plain = self.model_dump(mode="json", exclude={"runtime": {"device", "threads", "max_memory_gb"}})
+        plain = self.model_dump(mode="json", include_runtime)
         for section, key in (
             ("data", "root"),
             ("data", "path"),
