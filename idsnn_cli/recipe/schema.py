@@ -81,9 +81,7 @@ class Data(Section):
         if self.dataset in ("npz", "folder") and self.path is None:
             raise ValueError(f"dataset {self.dataset} needs data.path, the file or folder to read")
         if self.dataset not in ("npz", "folder") and self.path is not None:
-            raise ValueError(
-                f"data.path is for the npz and folder data sets; {self.dataset} is found in data.root"
-            )
+            raise ValueError(f"data.path is for the npz and folder data sets; {self.dataset} is found in data.root")
         if self.dataset != "folder" and self.image_size is not None:
             raise ValueError("data.image_size is for the folder data set")
         return self
@@ -149,9 +147,7 @@ class Teacher(Network, Training):
         return _one_of(value, ANN_NAMES)
 
     def architecture(self, num_classes: int) -> Architecture:
-        return build_description(
-            self.arch, num_classes, width=self.width, stem=self.stem, shortcut=self.shortcut
-        )
+        return build_description(self.arch, num_classes, width=self.width, stem=self.stem, shortcut=self.shortcut)
 
 
 class Student(Network):
@@ -268,14 +264,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (
-            self.data.select == "validation"
-            and self.data.validation is None
-            and "validation" == self.eval.split
-        ):
-            raise ValueError("eval.split is validation, but data.validation keeps no images for it")
-        if self.data.select == "validation" and self.data.validation is None and self.data.dataset != "npz":
-            raise ValueError("data.select is validation, but data.validation keeps no images for it")
+        held_out = self.data.validation is not None or self.data.dataset == "npz"
+        for key, split in (("data.select", self.data.select), ("eval.split", self.eval.split)):
+            if split == "validation" and not held_out:
+                raise ValueError(f"{key} is validation, but data.validation keeps no images for it")
         return self
 
     @property
@@ -286,7 +278,8 @@ class Recipe(Section):
 
     def portable(self) -> dict[str, Any]:
         """The resolved recipe as JSON-ready data without paths or machine settings, for a checkpoint."""
-        plain = self.model_dump(mode="json", include_runtime)
+        plain = self.model_dump(mode="json", exclude={"runtime"})
+        plain["runtime"] = {"precision": self.runtime.precision}
         for section, key in (
             ("data", "root"),
             ("data", "path"),
