@@ -1,0 +1,137 @@
+"""The pieces of a ResNet, ANN or spiking: stem, blocks, shortcuts. Their attribute names are the canonical ones.
+
+Maps have time merged into the batch: (T * N, C, H, W), T = 1 in an ANN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from idsnn_cli.architecture import Architecture, Convolution
+from idsnn_cli.spiking import LIF, BatchNorm
+
+Activation = Callable[[], nn.Module]
+
+
+def convolution(plan: Convolution) -> nn.Conv2d:
+    return nn.Conv2d(plan.in_channels, plan.out_channels, plan.kernel, plan.stride, plan.padding, bias=False)
+
+
+class ConvNorm(nn.Module):
+    """A convolution and its BatchNorm, as ``.conv`` and ``.norm``."""
+
+    def __init__(self, plan: Convolution) -> None:
+        super().__init__()
+        self.conv = convolution(plan)
+        self.norm = BatchNorm(plan.out_channels)
+
+    def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
+        y: Tensor = self.norm(self.conv(x), repeat)
+        return y
+
+
+class PadShortcut(nn.Module):
+    """Option A: every ``stride``-th pixel, and zero channels, half before and half after."""
+
+    def __init__(self, stride: int, extra_channels: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.before = extra_channels // 2
+        self.after = extra_channels - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+
+def shortcut(architecture: Architecture, stage: int, block: int) -> nn.Module:
+    """The way around a block: a projection, option A, or the identity."""
+    projection = architecture.shortcut_convolution(stage, block)
+    if projection is not None:
+        return ConvNorm(projection)
+    stride = architecture.block_stride(stage, block)
+    extra = architecture.widths[stage] * architecture.expansion - architecture.block_input(stage, block)
+    return nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, extra)
+
+
+class ResidualBlock(nn.Module):
+    """conv-BN-act ... conv-BN, add the shortcut, act: basic or bottleneck, ANN or "spiking" (Figure 1b)."""
+
+    def __init__(self, architecture: Architecture, stage: int, block: int, activation: Activation) -> None:
+        super().__init__()
+        plans = architecture.block_convolutions(stage, block)
+        self.length = len(plans)
+        for i, plan in enumerate(plans):
+            self.add_module(f"conv{i}", convolution(plan))
+            self.add_module(f"norm{i}", BatchNorm(plan.out_channels))
+            self.add_module(f"act{i}", activation())
+        self.shortcut = shortcut(architecture, stage, block)
+
+    def branch(self, x: Tensor) -> Tensor:
+        """The main path up to its last BatchNorm."""
+        for i in range(self.length):
+            x = self.get_submodule(f"norm{i}")(self.get_submodule(f"conv{i}")(x))
+            if i < self.length - 1:
+                x = self.get_submodule(f"act{i}")(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.get_submodule(f"act{self.length - 1}")(self.branch(x) + self.shortcut(x))
+        return y
+
+
+class SEWBlock(ResidualBlock):
+    """Spike-element-wise block (Figure 1c): LIF before the join, then ADD, AND or IAND.
+
+    A projection is followed by a LIF of its own, so that both sides of the join are spikes.
+    """
+
+    def __init__(self, architecture: Architecture, stage: int, block: int, activation: Activation) -> None:
+        super().__init__(architecture, stage, block, activation)
+        self.join = architecture.join
+        self.shortcut_act = activation() if isinstance(self.shortcut, ConvNorm) else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch: Tensor = self.get_submodule(f"act{self.length - 1}")(self.branch(x))
+        around: Tensor = self.shortcut_act(self.shortcut(x))
+        if self.join == "add":
+            return branch + around
+        return branch * around if self.join == "and" else (1 - branch) * around
+
+
+class Stem(ConvNorm):
+    """The first convolution, its BatchNorm and activation; a 7x7 stem pools after the activation."""
+
+    def __init__(self, architecture: Architecture, activation: Activation) -> None:
+        super().__init__(architecture.stem_convolution())
+        self.act = activation()
+        self.pool = nn.MaxPool2d(3, 2, 1) if architecture.stem == "7x7" else nn.Identity()
+
+    def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
+        """``x`` is (T * N, ...), or (N, ...) with ``repeat`` = T where the input is the same at every step."""
+        y = super().forward(x, repeat)
+        if repeat > 1:
+            assert isinstance(self.act, LIF)
+            y = self.act.repeated(y)
+        else:
+            y = self.act(y)
+        pooled: Tensor = self.pool(y)
+        return pooled
+
+
+class InputNormalisation(nn.Module):
+    """(x - mean) / std per channel, on images in 0 to 1; the network's own and carried in its checkpoint."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std

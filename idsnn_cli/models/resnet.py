@@ -1,0 +1,93 @@
+"""The ANN ResNet and the Spiking ResNet, both built from one description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.models.blocks import Activation, InputNormalisation, ResidualBlock, SEWBlock, Stem
+from idsnn_cli.spiking import LIF, PoissonEncoder
+
+
+class ResNet(nn.Module):
+    """The ANN: images (N, C, H, W) in 0 to 1 give logits (N, K)."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.input = InputNormalisation(architecture.in_channels)
+        activation = self._activation()
+        self.stem = Stem(architecture, activation)
+        block = SEWBlock if architecture.spiking_block == "sew" else ResidualBlock
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(*(block(architecture, stage, index, activation) for index in range(depth)))
+                for stage, depth in enumerate(architecture.depths)
+            )
+        )
+        self.head = nn.Linear(architecture.features, architecture.num_classes)
+        self._draw_weights()
+
+    def _activation(self) -> Activation:
+        return nn.ReLU
+
+    def _draw_weights(self) -> None:
+        """He initialisation, fan-out; BatchNorm's gamma starts at 1, or at theta in a spiking network (tdBN)."""
+        gamma = self.architecture.neuron.v_threshold if self.architecture.kind == "spiking" else 1.0
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.constant_(module.weight, gamma)
+
+    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Give the network its input normalisation, one value per channel, for images in 0 to 1."""
+        for buffer, values in ((self.input.mean, mean), (self.input.std, std)):
+            buffer.copy_(torch.tensor(values, dtype=buffer.dtype).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.stages(self.stem(self.input(images)))
+        logits: Tensor = self.head(maps.mean((2, 3)))
+        return logits
+
+
+class SpikingResNet(ResNet):
+    """The student: images (N, C, H, W) in 0 to 1 give one row of logits per time step, (T, N, K).
+
+    Convolutions and BatchNorm run on T * N maps at once. The linear layer is affine, so the mean of these logits over
+    time is the paper's readout: the linear layer on the mean of the pooled spikes.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__(architecture)
+        poisson = architecture.coding == "poisson"
+        self.encoder = PoissonEncoder(architecture.timesteps) if poisson else None
+
+    def _activation(self) -> Activation:
+        return lambda: LIF(self.architecture.neuron, self.architecture.timesteps)
+
+    def forward(self, images: Tensor) -> Tensor:
+        timesteps = self.architecture.timesteps
+        if self.encoder is None:
+            # The same image at every step: the stem's convolution and BatchNorm are computed once.
+            spikes = self.stem(self.input(images), repeat=timesteps)
+        else:
+            spikes = self.stem(self.encoder(images).flatten(0, 1))
+        features_TNC = self.stages(spikes).mean((2, 3)).unflatten(0, (timesteps, images.shape[0]))
+        logits_TNK: Tensor = self.head(features_TNC)
+        return logits_TNK
+
+
+def build(architecture: Architecture, seed: int) -> ResNet:
+    """The network with random weights drawn from ``seed``; torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SpikingResNet(architecture) if architecture.kind == "spiking" else ResNet(architecture)
+
+
+def per_step(logits: Tensor) -> Tensor:
+    """Logits of either network as (T, N, K); an ANN has one step."""
+    return logits if logits.dim() == 3 else logits.unsqueeze(0)

@@ -1,0 +1,114 @@
+"""BatchNorm over (T, N, H, W) per channel, for maps with time merged into the batch (tdBN), on one process or many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from idsnn_cli.errors import DataError
+from idsnn_cli.spiking.reference import compute_dtype
+
+
+class _SyncedNorm(torch.autograd.Function):
+    """Training-mode normalisation with the statistics of every process's images; any of them may hold none."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        dtype = compute_dtype(x.dtype)
+        wide = x.to(dtype)
+        count = x.numel() // x.shape[1]
+        local = torch.zeros(2 * x.shape[1] + 1, dtype=dtype, device=x.device)
+        if count:
+            variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)
+            local = torch.cat([mean, variance * count, mean.new_tensor([count])])
+        # Means and centred sums are gathered, not raw squares, which would cancel (Chan et al.'s combination).
+        gathered = torch.stack(_gather(local))
+        counts = gathered[:, -1:]
+        total = counts.sum()
+        means, scatters = gathered[:, :-1].unflatten(1, (2, -1)).unbind(1)
+        mean = (means * counts).sum(0) / total
+        variance = (scatters + counts * (means - mean) ** 2).sum(0) / total
+        inverse = torch.rsqrt(variance + eps)
+        normal = (wide - _wide(mean)) * _wide(inverse)
+        ctx.save_for_backward(normal, weight, inverse, total)
+        y = normal * _wide(weight) + _wide(bias)
+        ctx.mark_non_differentiable(mean, variance, total)
+        return y.to(x.dtype), mean, variance, total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        normal, weight, inverse, total = ctx.saved_tensors
+        grad = grads[0].to(normal.dtype)
+        by_bias, by_weight = grad.sum((0, 2, 3)), (grad * normal).sum((0, 2, 3))
+        sums = torch.cat([by_bias, by_weight])
+        dist.all_reduce(sums)
+        mean_grad, mean_product = (sums / total).chunk(2)
+        dx = (grad - _wide(mean_grad) - normal * _wide(mean_product)) * _wide(weight * inverse)
+        # The parameters' gradients stay local: the reduction over processes is the trainer's.
+        return dx.to(grads[0].dtype), by_weight.to(weight.dtype), by_bias.to(weight.dtype), None
+
+
+def _gather(local: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, local)
+    return parts
+
+
+def _wide(channels: Tensor) -> Tensor:
+    return channels[None, :, None, None]
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm2d whose maps are (T * N, C, H, W), with the names and buffers of torch's.
+
+    Under torch.distributed the statistics are those of the global batch (also on the CPU, which torch's SyncBatchNorm
+    refuses). ``momentum = None`` makes the running statistics a plain average over batches.
+    """
+
+    def forward(self, input: Tensor, repeat: int = 1) -> Tensor:
+        """Normalise ``input``. ``repeat`` says how many equal time steps it stands for.
+
+        Mean and biased variance of T equal copies are those of one; only the running variance's unbiased factor
+        n / (n - 1) becomes T n / (T n - 1). Raises :class:`DataError` for a single value per channel in training.
+        """
+        if not self.training:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        self.num_batches_tracked.add_(1)
+        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            y, mean, variance, total = _SyncedNorm.apply(input, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+            values = float(total)
+            self._track(mean, variance * (values * repeat / max(values * repeat - 1, 1)), momentum)
+            return y  # type: ignore[no-any-return]  # the same untyped apply
+        values = input.numel() // max(input.shape[1], 1)
+        if values < 2:
+            raise DataError(
+                "a BatchNorm layer in training got a single value per channel, which has no variance",
+                "Use a larger batch_size or larger images, or a subset that leaves no last batch of one image.",
+            )
+        if repeat == 1:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps
+            )
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        y = F.batch_norm(input, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+        n = float(values)
+        self._track(mean, variance * ((n - 1) / n * (n * repeat) / (n * repeat - 1)), momentum)
+        return y
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, momentum: float) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)

@@ -1,0 +1,48 @@
+"""The neuron as the paper writes it: the definition that every faster path must equal, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from idsnn_cli.architecture import Neuron
+from idsnn_cli.spiking.surrogate import derivative
+
+
+class _Spike(torch.autograd.Function):
+    """F = 1 where U > theta (eq. 3); backward multiplies by the surrogate derivative (eq. 4)."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, neuron: Neuron) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.neuron = neuron
+        return (u > neuron.v_threshold).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (u,) = ctx.saved_tensors
+        neuron: Neuron = ctx.neuron
+        slope = derivative(u - neuron.v_threshold, neuron.surrogate, neuron.surrogate_scale)
+        return grads[0] * slope, None
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the membrane: fp64 for fp64, fp32 for everything else, whatever the storage."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def lif_reference(x: Tensor, neuron: Neuron) -> Tensor:
+    """Leaky integrate-and-fire with hard reset over all time steps (eq. 1-3), as a plain autograd loop.
+
+    ``x`` is the input current (T, ...), finite; the result has its shape and dtype and holds 0 or 1. The reset factor
+    is detached.
+    """
+    current = x.to(compute_dtype(x.dtype))
+    u = current[0]
+    spikes = [_Spike.apply(u, neuron)]
+    for t in range(1, x.shape[0]):
+        u = neuron.decay * u * (1 - spikes[-1].detach()) + current[t]
+        spikes.append(_Spike.apply(u, neuron))
+    return torch.stack(spikes).to(x.dtype)
