@@ -1,0 +1,24 @@
+"""Recipes: the schema, and YAML files, parents and overrides with the place of every fault."""
+
+from idsnn_cli.recipe.dump import ABSENT, Change, changed_keys, changes, dump_resolved
+from idsnn_cli.recipe.library import ShippedRecipe, copy_to, find, shipped
+from idsnn_cli.recipe.load import LoadedRecipe, load_recipe, recipe_from_mapping
+from idsnn_cli.recipe.overrides import split_words
+from idsnn_cli.recipe.schema import Recipe
+
+__all__ = [
+    "ABSENT",
+    "Change",
+    "LoadedRecipe",
+    "Recipe",
+    "ShippedRecipe",
+    "changed_keys",
+    "changes",
+    "copy_to",
+    "dump_resolved",
+    "find",
+    "load_recipe",
+    "recipe_from_mapping",
+    "shipped",
+    "split_words",
+]
