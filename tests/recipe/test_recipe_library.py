@@ -1,0 +1,168 @@
+"""The recipes that ship: found, explained by their opening comment, valid, and copied whole."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from idsnn_cli.architecture import ANN_NAMES
+from idsnn_cli.errors import RecipeError, UsageError, WriteError
+from idsnn_cli.recipe import copy_to, dump_resolved, find, library, load_recipe, shipped, split_words
+from idsnn_cli.recipe.library import ShippedRecipe
+
+SHIPPED = shipped()
+
+
+def test_the_four_first_recipes_ship() -> None:
+    names = [recipe.name for recipe in SHIPPED]
+    assert names == sorted(names)
+    assert {"quickstart", "smoke-cifar", "cifar10", "cifar100"} <= set(names)
+
+
+@pytest.mark.parametrize("shipped_recipe", SHIPPED, ids=lambda recipe: recipe.name)
+def test_a_recipe_opens_with_its_purpose_its_command_and_one_override(shipped_recipe: ShippedRecipe) -> None:
+    lines = shipped_recipe.path.read_text().splitlines()
+    comment = [line.lstrip("# ") for line in lines[: next(i for i, line in enumerate(lines) if line[:1] != "#")]]
+    assert comment[0] == shipped_recipe.purpose
+    assert shipped_recipe.purpose.endswith(".")
+    commands = [shlex.split(line) for line in comment if line.startswith("idsnn ")]
+    assert [words[:2] for words in commands] == [["idsnn", "run"]] * 2
+    assert shlex.split(shipped_recipe.command) == commands[0]
+    name, overrides = split_words(commands[0][2:])
+    assert (name, overrides) == (shipped_recipe.name, [])
+    name, overrides = split_words(commands[1][2:])
+    assert name == shipped_recipe.name
+    assert len(overrides) == 1
+    plain, changed = load_recipe(name), load_recipe(name, overrides)
+    assert dump_resolved(plain.recipe) != dump_resolved(changed.recipe)
+
+
+@pytest.mark.parametrize("shipped_recipe", SHIPPED, ids=lambda recipe: recipe.name)
+def test_a_recipe_builds_both_networks(shipped_recipe: ShippedRecipe) -> None:
+    recipe = load_recipe(shipped_recipe.name).recipe
+    assert recipe.teacher.arch in ANN_NAMES
+    assert recipe.student.architecture(10).kind == "spiking"
+    assert recipe.teacher.architecture(10).kind == "ann"
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_papers_setting_has_the_papers_numbers(name: str) -> None:
+    recipe = load_recipe(name).recipe
+    assert recipe.data.dataset == name
+    assert (recipe.data.normalise, recipe.data.select, recipe.data.augment.crop, recipe.data.augment.flip) == (
+        "cifar100",
+        "test",
+        4,
+        True,
+    )
+    for part in (recipe.teacher, recipe.distill):
+        assert (part.optimizer, part.lr, part.momentum, part.weight_decay) == ("sgd", 0.05, 0.9, 1e-4)
+        assert (part.epochs, part.batch_size, part.decay_norm_and_bias, part.keep) == (200, 64, True, "best")
+        assert (part.schedule, part.step_every, part.gamma) == ("step", 60, 0.1)
+    assert (recipe.teacher.arch, recipe.student.arch, recipe.student.timesteps) == ("resnet34", "spiking-resnet18", 4)
+    assert (recipe.init.rule, recipe.init.blocks, recipe.init.shortcut, recipe.init.head) == (
+        "loop",
+        "proportional",
+        "copy",
+        "random",
+    )
+    assert (recipe.distill.alpha, recipe.distill.temperature) == (0.3, 4.0)
+    neuron = recipe.student.neuron()
+    assert (neuron.v_threshold, neuron.decay, neuron.surrogate, neuron.surrogate_scale) == (0.5, 0.25, "rectangle", 0.5)
+
+
+def test_a_near_name_is_suggested_and_the_names_are_listed() -> None:
+    with pytest.raises(RecipeError) as caught:
+        find("cifar_100")
+    assert "Did you mean 'cifar100'?" in caught.value.message
+    assert "quickstart" in str(caught.value.fix)
+
+
+def test_a_bare_word_never_reads_a_file_but_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("data: {dataset: digits}\nseed: 9\n")
+    with pytest.raises(RecipeError, match=r"\./mine\.yaml"):
+        load_recipe("mine")
+    assert load_recipe("mine.yaml").recipe.seed == load_recipe("./mine.yaml").recipe.seed == 9
+    with pytest.raises(RecipeError, match=r"^cifar10\.yaml: there is no such file"):
+        load_recipe("cifar10.yaml")
+
+
+def test_recipes_in_folders_are_named_by_their_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "table1-t6.yaml").write_text("# Row one.\n\nextends: base\nseed: 6\n")
+    (tmp_path / "base.yaml").write_text("data: {dataset: digits}\n")
+    monkeypatch.setattr(library, "root", lambda: tmp_path)
+    assert [(r.name, r.purpose, r.command) for r in shipped()] == [
+        ("base", "", "idsnn run base"),
+        ("paper/table1-t6", "Row one.", "idsnn run paper/table1-t6"),
+    ]
+    loaded = load_recipe("paper/table1-t6")
+    assert (loaded.recipe.seed, loaded.name) == (6, "table1-t6")
+    assert copy_to("paper/table1-t6", tmp_path / "out" / "x.yaml").read_text() == loaded.text
+
+
+def test_the_wheels_folder_comes_before_the_repositorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "idsnn_cli" / "recipe" / "library.py"
+    monkeypatch.setattr(library, "__file__", str(module))
+    assert library.root() == tmp_path / "recipes"
+    assert shipped() == []
+    with pytest.raises(RecipeError, match="No recipes ship"):
+        find("cifar10")
+    (tmp_path / "idsnn_cli" / "_recipes").mkdir(parents=True)
+    assert library.root() == tmp_path / "idsnn_cli" / "_recipes"
+
+
+def test_a_copy_is_whole_loads_alone_and_never_overwrites(tmp_path: Path) -> None:
+    for recipe in SHIPPED:
+        target = copy_to(recipe.name, tmp_path)
+        assert target.parent == tmp_path
+        assert target.read_bytes() == recipe.path.read_bytes()
+        assert load_recipe(target).recipe == load_recipe(recipe.name).recipe
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "cifar10.yaml").stat().st_mode) == 0o666 & ~umask
+    (tmp_path / "cifar10.yaml").write_text("mine")
+    for dest in (tmp_path, tmp_path / "cifar10.yaml"):
+        with pytest.raises(UsageError, match="exists already"):
+            copy_to("cifar10", dest)
+    (tmp_path / "dangling.yaml").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="exists already"):
+        copy_to("cifar10", tmp_path / "dangling.yaml")
+    assert (tmp_path / "cifar10.yaml").read_text() == "mine"
+    with pytest.raises(WriteError):
+        copy_to("cifar10", tmp_path / "cifar10.yaml" / "below.yaml")
+    for problem in (tmp_path / "cifar10.yaml" / "a" / "b.yaml", tmp_path / ("n" * 300)):
+        with pytest.raises(WriteError):
+            copy_to("cifar10", problem)
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    target = tmp_path / "x.yaml"
+    target.write_text("mine")
+    with pytest.raises(UsageError, match="exists already"):
+        copy_to("cifar10", target)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
+    assert target.read_text() == "mine"
+
+
+def test_a_file_system_without_hard_links_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert copy_to("cifar10", tmp_path / "x.yaml").read_bytes() == find("cifar10").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
+
+
+def test_recipes_do_not_import_torch() -> None:
+    code = "import sys, idsnn_cli.recipe as r; r.load_recipe('cifar10'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
