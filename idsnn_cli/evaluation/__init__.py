@@ -1,0 +1,5 @@
+"""Measuring a model."""
+
+from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
+
+__all__ = ["Evaluation", "evaluate"]

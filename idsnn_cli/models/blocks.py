@@ -123,7 +123,10 @@ class Stem(ConvNorm):
 
 
 class InputNormalisation(nn.Module):
-    """(x - mean) / std per channel, on images in 0 to 1; the network's own and carried in its checkpoint."""
+    """(x - mean) / std per channel, on images in 0 to 1; the network's own and carried in its checkpoint.
+
+    The result has the network's dtype.
+    """
 
     mean: Tensor
     std: Tensor
@@ -134,4 +137,4 @@ class InputNormalisation(nn.Module):
         self.register_buffer("std", torch.ones(channels, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
+        return (images.to(self.mean.dtype) - self.mean) / self.std

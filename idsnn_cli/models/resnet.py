@@ -75,8 +75,8 @@ class SpikingResNet(ResNet):
             # The same image at every step: the stem's convolution and BatchNorm are computed once.
             spikes = self.stem(self.input(images), repeat=timesteps)
         else:
-            spikes = self.stem(self.encoder(images).flatten(0, 1))
-        features_TNC = self.stages(spikes).mean((2, 3)).unflatten(0, (timesteps, images.shape[0]))
+            spikes = self.stem(self.encoder(images).flatten(0, 1).to(self.input.mean.dtype))
+        features_TNC = self.stages(spikes).mean((2, 3)).view(timesteps, images.shape[0], -1)
         logits_TNK: Tensor = self.head(features_TNC)
         return logits_TNK
 

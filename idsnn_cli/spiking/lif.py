@@ -171,7 +171,7 @@ def lif(x: Tensor, neuron: Neuron) -> Tensor:
     if not _dense_steps(x):
         x = x.contiguous()
     keep_state = torch.is_grad_enabled() and x.requires_grad
-    spikes: Tensor = _LIF.apply(x, neuron, keep_state)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+    spikes: Tensor = _LIF.apply(x, neuron, keep_state)
     return spikes
 
 
@@ -184,7 +184,8 @@ class LIF(nn.Module):
         self.timesteps = timesteps
 
     def forward(self, x: Tensor) -> Tensor:
-        return lif(x.unflatten(0, (self.timesteps, -1)), self.neuron).flatten(0, 1)
+        images = x.shape[0] // self.timesteps
+        return lif(x.view(self.timesteps, images, *x.shape[1:]), self.neuron).flatten(0, 1)
 
     def repeated(self, x: Tensor) -> Tensor:
         """The spikes (T * N, ...) of a current (N, ...) that is the same at every step."""

@@ -30,7 +30,7 @@ class _SyncedNorm(torch.autograd.Function):
         gathered = torch.stack(_gather(local))
         counts = gathered[:, -1:]
         total = counts.sum()
-        means, scatters = gathered[:, :-1].unflatten(1, (2, -1)).unbind(1)
+        means, scatters = gathered[:, :-1].chunk(2, dim=1)
         mean = (means * counts).sum(0) / total
         variance = (scatters + counts * (means - mean) ** 2).sum(0) / total
         inverse = torch.rsqrt(variance + eps)
@@ -86,7 +86,7 @@ class BatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
         momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            y, mean, variance, total = _SyncedNorm.apply(input, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+            y, mean, variance, total = _SyncedNorm.apply(input, self.weight, self.bias, self.eps)
             values = float(total)
             self._track(mean, variance * (values * repeat / max(values * repeat - 1, 1)), momentum)
             return y  # type: ignore[no-any-return]  # the same untyped apply
@@ -100,7 +100,7 @@ class BatchNorm(nn.BatchNorm2d):
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps
             )
-        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        mean, variance = (torch.zeros_like(self.running_mean) for _ in range(2))
         y = F.batch_norm(input, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
         n = float(values)
         self._track(mean, variance * ((n - 1) / n * (n * repeat) / (n * repeat - 1)), momentum)

@@ -1,0 +1,37 @@
+"""Fitting a model: objective, optimiser and schedule, loop, resume state, processes, events."""
+
+from idsnn_cli.training.distributed import (
+    barrier,
+    is_main,
+    process_group,
+    rank,
+    resolve_device,
+    sum_over_processes,
+    world_size,
+)
+from idsnn_cli.training.events import BatchDone, Events
+from idsnn_cli.training.loop import Fit, fit, frozen
+from idsnn_cli.training.objective import Objective
+from idsnn_cli.training.optimiser import learning_rate, make_optimiser
+from idsnn_cli.training.state import Progress, load_state, save_state
+
+__all__ = [
+    "BatchDone",
+    "Events",
+    "Fit",
+    "Objective",
+    "Progress",
+    "barrier",
+    "fit",
+    "frozen",
+    "is_main",
+    "learning_rate",
+    "load_state",
+    "make_optimiser",
+    "process_group",
+    "rank",
+    "resolve_device",
+    "save_state",
+    "sum_over_processes",
+    "world_size",
+]

@@ -1,0 +1,86 @@
+"""Accuracy and loss of a network, ANN or spiking, after each of its time steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from idsnn_cli.models import ResNet, per_step
+from idsnn_cli.spiking import seed_encoders
+
+TOP_K = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Figures over one split. Accuracies are percent; ``loss`` is the mean cross-entropy in nats.
+
+    ``top1_by_step[t]`` uses the mean logits of steps 0..t; its last entry is ``top1``. ``top5`` counts all classes
+    where there are fewer than five. ``per_class`` holds None for a class without images.
+    """
+
+    top1: float
+    top5: float
+    loss: float
+    top1_by_step: list[float]
+    per_class: list[float | None]
+    images: int
+    images_per_second: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@torch.no_grad()
+def evaluate(
+    model: ResNet,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    seed: int = 0,
+    reduce: Callable[[Tensor], Tensor] = lambda values: values,
+) -> Evaluation:
+    """Measure ``model`` in evaluation mode; its mode is as before when this returns.
+
+    ``batches`` yields images (N, C, H, W) in 0 to 1 and labels (N,) on the model's device. ``seed`` fixes the spikes
+    of Poisson coding. ``reduce`` sums a float64 vector over processes that each hold a part of the images.
+    """
+    was_training = model.training
+    model.eval()
+    seed_encoders(model, seed)
+    num_classes = model.architecture.num_classes
+    steps = torch.zeros(model.architecture.timesteps, dtype=torch.float64)
+    sums = torch.zeros(3, dtype=torch.float64)
+    hits, counts = (torch.zeros(num_classes, dtype=torch.float64) for _ in range(2))
+    started = time.perf_counter()
+    for images, labels in batches:
+        logits_TNK = per_step(model(images)).double()
+        running = logits_TNK.cumsum(0) / torch.arange(1, len(logits_TNK) + 1, device=images.device).view(-1, 1, 1)
+        right_TN = running.argmax(-1) == labels
+        top = running[-1].topk(min(TOP_K, running.shape[-1])).indices
+        loss = F.cross_entropy(running[-1], labels, reduction="sum")
+        sums += torch.stack([loss.cpu(), (top == labels[:, None]).any(1).sum().cpu(), torch.tensor(len(labels))])
+        steps += right_TN.sum(1).cpu()
+        cpu_labels = labels.cpu()
+        hits.index_add_(0, cpu_labels, right_TN[-1].double().cpu())
+        counts.index_add_(0, cpu_labels, torch.ones(len(labels), dtype=torch.float64))
+    seconds = time.perf_counter() - started
+    model.train(was_training)
+    packed = reduce(torch.cat([sums, hits, counts, steps]))
+    loss_sum, top5, images_seen = packed[:3].tolist()
+    hits, counts, steps = packed[3 : 3 + num_classes], packed[3 + num_classes : -len(steps)], packed[-len(steps) :]
+    total = max(images_seen, 1.0)
+    return Evaluation(
+        top1=100 * float(steps[-1]) / total,
+        top5=100 * top5 / total,
+        loss=loss_sum / total,
+        top1_by_step=[100 * value / total for value in steps.tolist()],
+        per_class=[100 * h / c if c else None for h, c in zip(hits.tolist(), counts.tolist(), strict=True)],
+        images=int(images_seen),
+        images_per_second=images_seen / seconds if seconds > 0 else 0.0,
+    )

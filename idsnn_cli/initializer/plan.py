@@ -1,0 +1,226 @@
+"""The plan: for every target tensor, where its values come from. Plain data that can be printed, stored and applied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from idsnn_cli.architecture import Architecture, Convolution
+from idsnn_cli.errors import MappingError
+from idsnn_cli.initializer.rules import Rules, source_block
+
+Action = Literal["copied", "interpolated", "random", "constant"]
+NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One target tensor.
+
+    ``source`` is the source's own key and ``source_shape`` its shape; axes whose sizes differ are looped over
+    (``c mod C``). ``scale`` multiplies the values. ``reason`` says why a tensor is random or constant.
+    """
+
+    target: str
+    shape: tuple[int, ...]
+    action: Action
+    source: str | None = None
+    source_shape: tuple[int, ...] | None = None
+    scale: float = 1.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPair:
+    """Target block ``stage.block`` and the source block it takes, None where it stays random."""
+
+    stage: int
+    block: int
+    source_block: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole mapping between two architectures; ``source`` is None where the target keeps its random start."""
+
+    source: Architecture | None
+    target: Architecture
+    rules: Rules
+    blocks: tuple[BlockPair, ...]
+    entries: tuple[Entry, ...]
+
+    def reads(self) -> list[str]:
+        """The source keys that applying the plan reads, each once, sorted."""
+        return sorted({entry.source for entry in self.entries if entry.source is not None})
+
+    def counts(self) -> dict[str, int]:
+        """How many target values end as each action."""
+        totals = {"copied": 0, "interpolated": 0, "random": 0, "constant": 0}
+        for entry in self.entries:
+            totals[entry.action] += math.prod(entry.shape)
+        return totals
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; :meth:`from_dict` gives an equal plan back."""
+        return {
+            "source": None if self.source is None else self.source.to_dict(),
+            "target": self.target.to_dict(),
+            "rules": asdict(self.rules),
+            "blocks": [asdict(pair) for pair in self.blocks],
+            "tensors": [
+                {key: value for key, value in asdict(entry).items() if value is not None} for entry in self.entries
+            ],
+        }
+
+    @staticmethod
+    def from_dict(plain: Mapping[str, Any]) -> Plan:
+        try:
+            return Plan(
+                source=None if plain["source"] is None else Architecture.from_dict(plain["source"]),
+                target=Architecture.from_dict(plain["target"]),
+                rules=Rules(**plain["rules"]),
+                blocks=tuple(BlockPair(**pair) for pair in plain["blocks"]),
+                entries=tuple(_entry(dict(entry)) for entry in plain["tensors"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise MappingError(
+                f"the mapping stored in the checkpoint cannot be read: {error}",
+                "Make the checkpoint again with this version of idsnn-cli.",
+            ) from None
+
+
+def _entry(plain: dict[str, Any]) -> Entry:
+    """An entry from JSON, whose shapes are lists."""
+    for key in ("shape", "source_shape"):
+        if key in plain:
+            plain[key] = tuple(plain[key])
+    return Entry(**plain)
+
+
+class _Planner:
+    """Fills the entries of one plan; ``names`` leads from canonical names to the source's keys."""
+
+    def __init__(self, source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> None:
+        self.source, self.target, self.names, self.rules = source, target, names, rules
+        self.source_shapes = source.tensors()
+        self.target_shapes = target.tensors()
+        self.entries: dict[str, Entry] = {}
+
+    def keep(self, name: str, action: Action, reason: str) -> None:
+        self.entries[name] = Entry(name, self.target_shapes[name], action, reason=reason)
+
+    def take(self, name: str, canonical: str, scale: float = 1.0) -> None:
+        """``name`` takes the source's ``canonical``; a missing source tensor leaves it random, and says so."""
+        if canonical not in self.names:
+            self.keep(name, "random", f"the source has no {canonical}")
+            return
+        shape, from_shape = self.target_shapes[name], self.source_shapes[canonical]
+        action: Action = "copied" if shape == from_shape and scale == 1.0 else "interpolated"
+        self.entries[name] = Entry(name, shape, action, self.names[canonical], from_shape, scale)
+
+    def convolution(self, conv: Convolution, taken: Convolution) -> None:
+        """A convolution and its BatchNorm. Raises :class:`MappingError` where the kernels differ in size."""
+        if conv.kernel != taken.kernel:
+            weight, other = f"{conv.name}.weight", f"{taken.name}.weight"
+            raise MappingError(
+                f"{weight} {list(self.target_shapes[weight])} cannot be made from "
+                f"{self.names.get(other, other)} {list(self.source_shapes[other])}: "
+                f"a {taken.kernel}x{taken.kernel} kernel does not fit a {conv.kernel}x{conv.kernel} one",
+                f"Choose a target whose kernels are those of the source ({self.source.describe()}).",
+            )
+        scale = 1.0
+        if self.rules.rescale == "variance":
+            scale = math.sqrt(taken.out_channels * taken.kernel**2 / (conv.out_channels * conv.kernel**2))
+        self.take(f"{conv.name}.weight", f"{taken.name}.weight", scale)
+        for part in NORM_PARTS:
+            self.take(f"{conv.norm}.{part}", f"{taken.norm}.{part}")
+
+    def random(self, conv: Convolution, reason: str) -> None:
+        """A convolution and its BatchNorm keep the target's own start."""
+        self.keep(f"{conv.name}.weight", "random", reason)
+        for part in NORM_PARTS:
+            self.keep(f"{conv.norm}.{part}", "random", reason)
+
+    def block(self, stage: int, block: int) -> BlockPair:
+        ours = self.target.block_convolutions(stage, block)
+        projection = self.target.shortcut_convolution(stage, block)
+        if stage >= len(self.source.depths):
+            reason = f"the source has no stage {stage}"
+            for conv in (*ours, *((projection,) if projection else ())):
+                self.random(conv, reason)
+            return BlockPair(stage, block, None)
+        chosen = source_block(self.rules.blocks, block, self.target.depths[stage], self.source.depths[stage])
+        theirs = self.source.block_convolutions(stage, chosen)
+        if self.source.block != self.target.block:
+            mine, other = f"{ours[0].name}.weight", f"{theirs[0].name}.weight"
+            raise MappingError(
+                f"{mine} {list(self.target_shapes[mine])} cannot be made from {self.names.get(other, other)} "
+                f"{list(self.source_shapes[other])}: a {self.source.block} block does not become a "
+                f"{self.target.block} one",
+                f"Use a source of {self.target.block} blocks (ResNet-18, ResNet-34 or a thin one).",
+            )
+        for conv, taken in zip(ours, theirs, strict=True):
+            self.convolution(conv, taken)
+        if projection is not None:
+            their_projection = self.source.shortcut_convolution(stage, chosen)
+            if self.rules.shortcut == "random":
+                self.random(projection, "the rule shortcut: random")
+            elif their_projection is None:
+                self.random(projection, f"the source's block {stage}.{chosen} has no projection")
+            else:
+                self.convolution(projection, their_projection)
+        return BlockPair(stage, block, chosen)
+
+    def head(self) -> None:
+        names = ("head.weight", "head.bias")
+        if self.rules.head == "random":
+            for name in names:
+                self.keep(name, "random", "the rule head: random")
+            return
+        if "head.weight" not in self.names or self.source.num_classes != self.target.num_classes:
+            found = f"{self.source.num_classes} classes" if "head.weight" in self.names else "no linear layer"
+            raise MappingError(
+                f"head.weight {list(self.target_shapes['head.weight'])} cannot be copied: the source has {found}",
+                "Use head: random, or a source with the target's classes.",
+            )
+        for name in names:
+            self.take(name, name)
+
+    def input(self) -> None:
+        for name in ("input.mean", "input.std"):
+            if name in self.names:
+                self.take(name, name)
+            else:
+                self.keep(name, "constant", "the source does not carry its input normalisation: the given one")
+
+
+def make_plan(source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> Plan:
+    """Plan how ``target`` starts from ``source``.
+
+    ``names`` holds, for every tensor that the source has, its canonical name and the source's own key for it. Raises
+    :class:`MappingError`, naming both tensors, where a target tensor cannot be made by the rules.
+    """
+    planner = _Planner(source, target, names, rules)
+    planner.input()
+    planner.convolution(target.stem_convolution(), source.stem_convolution())
+    pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
+    planner.head()
+    for name in planner.target_shapes:
+        if name.endswith("num_batches_tracked"):
+            planner.keep(name, "constant", "no batch has been seen yet")
+    entries = tuple(planner.entries[name] for name in planner.target_shapes)
+    return Plan(source, target, rules, pairs, entries)
+
+
+def random_plan(target: Architecture) -> Plan:
+    """The baseline's plan (``init.rule: none``): nothing is taken from anywhere."""
+    entries = []
+    for name, shape in target.tensors().items():
+        constant = name.startswith("input.") or name.endswith("num_batches_tracked")
+        reason = "the data's" if name.startswith("input.") else "no batch has been seen yet"
+        action: Action = "constant" if constant else "random"
+        entries.append(Entry(name, shape, action, reason=reason if constant else "the rule none"))
+    pairs = tuple(BlockPair(stage, block, None) for stage, block in target.blocks())
+    return Plan(None, target, Rules(), pairs, tuple(entries))

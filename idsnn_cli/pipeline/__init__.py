@@ -1,0 +1,23 @@
+"""The order of the steps, and what each reads and writes in a run directory."""
+
+from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_of
+from idsnn_cli.pipeline.preview import preview, steps_of_run
+from idsnn_cli.pipeline.run import run_all, summary
+from idsnn_cli.pipeline.session import Session, StepResult
+from idsnn_cli.pipeline.steps import baseline_step, distill_step, init_step, teacher_step
+
+__all__ = [
+    "Session",
+    "StepResult",
+    "baseline_step",
+    "distill_step",
+    "eval_step",
+    "evaluate_networks",
+    "init_step",
+    "networks_of",
+    "preview",
+    "run_all",
+    "steps_of_run",
+    "summary",
+    "teacher_step",
+]
