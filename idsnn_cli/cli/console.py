@@ -1,0 +1,83 @@
+"""The one place that prints: data to stdout, everything else to stderr, in three manners from the same calls."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.table import Table
+from rich.text import Text
+
+from idsnn_cli.errors import IdsnnError
+
+
+class Console:
+    """Prints for a person, as one JSON document (``as_json``), or only what was asked for (``quiet``).
+
+    ``main`` is False in all processes but one of a distributed run; those print nothing but errors.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.main = True
+        self.out = RichConsole(highlight=False, soft_wrap=True)
+        self.err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+
+    @property
+    def talks(self) -> bool:
+        """Whether hints and progress are wanted."""
+        return self.main and not self.quiet
+
+    @property
+    def lively(self) -> bool:
+        """Whether stderr is a terminal that can redraw lines."""
+        return self.talks and self.err.is_terminal
+
+    def say(self, message: str) -> None:
+        """A line that a person should know, on stderr."""
+        if self.talks:
+            self.err.print(Text(message))
+
+    def line(self, message: str = "") -> None:
+        """A line of the result, on stdout."""
+        if self.main and not self.as_json:
+            self.out.print(Text(message))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+        """A table of the result, on stdout; columns of numbers are set flush right."""
+        if not self.main or self.as_json:
+            return
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for index, name in enumerate(columns):
+            numeric = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
+            table.add_column(Text(name), justify="right" if numeric and rows else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(_cell(value)) for value in row))
+        # soft_wrap would keep rich from fitting the columns into the terminal.
+        self.out.print(table, soft_wrap=False)
+
+    def document(self, document: dict[str, Any]) -> None:
+        """The JSON document of the command, on stdout; nothing in the other manners."""
+        if self.main and self.as_json:
+            sys.stdout.write(json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n")
+            sys.stdout.flush()
+
+    def error(self, error: IdsnnError) -> None:
+        """What went wrong and the fix, on stderr; with ``--json`` the document says so too."""
+        self.err.print(Text.assemble(("Error: ", "bold red"), error.message))
+        if error.fix:
+            self.err.print(Text(error.fix))
+        kind = type(error).__name__
+        self.document({"error": {"type": kind, "message": error.message, "fix": error.fix}})
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,89 @@
+"""The command line: the application, and what every failure looks like."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.distill import distill
+from idsnn_cli.cli.doctor import doctor
+from idsnn_cli.cli.eval import evaluate
+from idsnn_cli.cli.init import init
+from idsnn_cli.cli.inspect import inspect
+from idsnn_cli.cli.recipes import recipes
+from idsnn_cli.cli.run import run
+from idsnn_cli.cli.teacher import teacher
+from idsnn_cli.errors import IdsnnError
+from idsnn_cli.version import __version__
+
+app = typer.Typer(
+    name="idsnn",
+    help="Turn the ResNets you have into fast, low-latency spiking networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: idsnn run quickstart",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"idsnn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("run")(run)
+app.command("teacher")(teacher)
+app.command("init")(init)
+app.command("distill")(distill)
+app.command("eval")(evaluate)
+app.command("inspect")(inspect)
+app.add_typer(recipes, name="recipes")
+app.command("doctor")(doctor)
+
+
+class _Terminated(BaseException):
+    """SIGTERM outside training, where nothing is half done that a file would show."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 expected failure, 2 wrong usage, 130 interrupted, 143 terminated."""
+    signal.signal(signal.SIGTERM, _terminate)
+    as_json = "--json" in sys.argv
+    try:
+        app()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except IdsnnError as error:
+        Console(as_json=as_json).error(error)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except _Terminated:
+        code = 143
+    except BrokenPipeError:
+        # The reader of our output has left (`idsnn inspect FILE | head`): nothing more to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

@@ -1,0 +1,30 @@
+"""The options that commands share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RECIPE [section.key=value ...]", help="A recipe's name or path, and overrides of it."),
+]
+RunDir = Annotated[
+    Path | None, typer.Option("--run-dir", help="The run directory; by default runs/<recipe name>.", metavar="DIR")
+]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Resolve and check everything, print the plan, do nothing.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Start this step anew, replacing its outputs.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the checkpoint here.", metavar="FILE")]
+TeacherFile = Annotated[
+    Path | None, typer.Option("--teacher", help="The teacher's checkpoint, instead of RUN's.", metavar="FILE")
+]
+StudentFile = Annotated[
+    Path | None, typer.Option("--student", help="The student's checkpoint, instead of RUN's.", metavar="FILE")
+]

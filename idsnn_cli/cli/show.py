@@ -1,0 +1,99 @@
+"""How results look on a terminal: steps, plans, figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from idsnn_cli.cli.console import Console
+
+
+def show_steps(console: Console, command: str, session: Any, results: list[Any]) -> None:
+    """Each step's outcome, or the JSON document of the command."""
+    console.document(
+        {"command": command, "run_dir": str(session.run_dir), "steps": [result.to_dict() for result in results]}
+    )
+    for result in results:
+        figures = result.figures
+        state = "already done: " if result.status == "unchanged" else ""
+        files = ", ".join(str(path) for path in result.outputs)
+        if "values" in figures:
+            counts = "  ".join(f"{count:,} {action}" for action, count in figures["values"].items())
+            console.line(f"{result.step}: {state}{files}  ({counts} values)")
+        elif "top1" in figures:
+            console.line(f"{result.step}: {state}{files}  ({figures['split']} top-1 {figures['top1']:.2f} %)")
+        elif result.step == "eval":
+            show_evaluation(console, figures)
+            console.line(f"eval: {state}{files}")
+
+
+def show_evaluation(console: Console, document: dict[str, Any]) -> None:
+    """The figures of ``eval``, one network after the other."""
+    results = document["results"]
+    console.table(
+        ["network", "top-1 %", "top-5 %", "loss", "parameters", "T", "images/s"],
+        [
+            [
+                row["name"],
+                row["top1"],
+                row["top5"],
+                row["loss"],
+                row["parameters"],
+                row["timesteps"],
+                round(row["images_per_second"]),
+            ]
+            for row in results
+        ],
+        title=f"{document['dataset']}, {document['images']:,} {document['split']} images, {document['device']}",
+    )
+    for row in results:
+        if row["timesteps"] > 1:
+            steps = "  ".join(f"t={t} {value:.2f}" for t, value in enumerate(row["top1_by_step"], 1))
+            console.line(f"{row['name']}, top-1 % after each step: {steps}")
+    if len(results) == 1:
+        classes = zip(document["classes"], results[0]["per_class"], strict=True)
+        console.table(["class", "top-1 %"], [[name, value] for name, value in classes])
+
+
+def show_summary(console: Console, session: Any, rows: list[dict[str, Any]]) -> None:
+    """The table at the end of ``run``, and the next command to try."""
+    console.table(
+        ["network", "test top-1 %" if session.recipe.eval.split == "test" else "validation top-1 %", "parameters",
+         "T", "epochs", "training s", "what it is"],
+        [
+            [
+                row["name"],
+                row["top1"],
+                row["parameters"],
+                row["timesteps"],
+                row["epochs"],
+                row["train_seconds"],
+                row["architecture"].partition(",")[0],
+            ]
+            for row in rows
+        ],
+    )
+    by_name = {row["name"]: row for row in rows}
+    if "baseline" in by_name and "student" in by_name:
+        gain = by_name["student"]["top1"] - by_name["baseline"]["top1"]
+        console.line(f"The initialised student is {gain:+.2f} points from the same student started at random.")
+    console.line(f"Next: idsnn inspect {session.kept('distill')}")
+
+
+def show_plan(console: Console, command: str, plan: dict[str, Any]) -> None:
+    """What ``--dry-run`` found."""
+    console.document({"command": command, "dry_run": True, **plan})
+    console.line(f"{command} {plan['recipe']} on {plan['device']} ({plan['precision']}), in {plan['run_dir']}")
+    data = plan["data"]
+    if data is not None:
+        images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
+        console.line(f"data: {data['name']}, {images} images, {data['bytes'] / 1e6:.1f} MB")
+        for url in data["downloads"]:
+            console.line(f"would download {url} ({data['download_mb']:.0f} MB)")
+        for note in data["notes"]:
+            console.line(f"  {note}")
+    for name, network in plan["networks"].items():
+        console.line(f"{name}: {network['architecture']} ({network['parameters']:,} parameters)")
+    if plan["mapping"] is not None:
+        console.line("init: " + ", ".join(f"{count:,} values {action}" for action, count in plan["mapping"].items()))
+    for step in plan["steps"]:
+        console.line(f"{step['step']} ({step['recorded']}): would write {', '.join(step['writes'])}")
