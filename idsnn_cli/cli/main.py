@@ -58,17 +58,22 @@ app.add_typer(recipes, name="recipes")
 app.command("doctor")(doctor)
 
 
-class _Terminated(BaseException):
-    """SIGTERM outside training, where nothing is half done that a file would show."""
+class _Stopped(BaseException):
+    """SIGINT or SIGTERM outside training, where nothing is half done that a file would show."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Stopped(number)
 
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 expected failure, 2 wrong usage, 130 interrupted, 143 terminated."""
-    signal.signal(signal.SIGTERM, _terminate)
+    # Typer would turn Ctrl-C into exit 1, so SIGINT has a handler of its own too.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     as_json = "--json" in sys.argv
     try:
         app()
@@ -78,10 +83,8 @@ def main() -> NoReturn:
     except IdsnnError as error:
         Console(as_json=as_json).error(error)
         code = error.exit_code
-    except KeyboardInterrupt:
-        code = 130
-    except _Terminated:
-        code = 143
+    except _Stopped as stopped:
+        code = stopped.exit_code
     except BrokenPipeError:
         # The reader of our output has left (`idsnn inspect FILE | head`): nothing more to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,10 +1,10 @@
 """The order of the steps, and what each reads and writes in a run directory."""
 
-from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_of
+from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_of, write_document
 from idsnn_cli.pipeline.preview import preview, steps_of_run
 from idsnn_cli.pipeline.run import run_all, summary
 from idsnn_cli.pipeline.session import Session, StepResult
-from idsnn_cli.pipeline.steps import baseline_step, distill_step, init_step, teacher_step
+from idsnn_cli.pipeline.steps import baseline_step, distill_step, init_step, teacher_step, write_init
 
 __all__ = [
     "Session",
@@ -20,4 +20,6 @@ __all__ = [
     "steps_of_run",
     "summary",
     "teacher_step",
+    "write_document",
+    "write_init",
 ]

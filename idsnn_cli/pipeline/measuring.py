@@ -92,3 +92,8 @@ def eval_step(session: Session, *, student: Path | None = None, output: Path | N
     write_json(target, document)
     write_record(session.run_dir, "eval", Record("done", sections, inputs, {"eval": file_sha256(target)}, document))
     return StepResult("eval", "done", (target,), document)
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write an evaluation as JSON, whole or not at all."""
+    write_json(path, dict(document))

@@ -89,13 +89,23 @@ def init_step(session: Session, *, source: Path | None = None, output: Path | No
         inputs["data"] = session.data.fingerprint
 
     def work() -> dict[str, Any]:
-        state, plan, provenance = _first_weights(session, origin)
-        metadata = _described(session, "init", plan.target, provenance, {}, plan)
-        write_checkpoint(target, state, metadata)
-        write_json(mapping, plan.to_dict() | {"provenance": provenance})
-        return {"values": plan.counts()}
+        return _write_start(session, origin, target, mapping)
 
     return _main_step(session, "init", inputs, {"init": target, "mapping": mapping}, work)
+
+
+def write_init(session: Session, source: Path, target: Path) -> StepResult:
+    """``init`` outside a run directory: the checkpoint alone, which carries the mapping too."""
+    figures = _write_start(session, source, target, None)
+    return StepResult("init", "done", (target,), figures)
+
+
+def _write_start(session: Session, origin: Path | None, target: Path, mapping: Path | None) -> dict[str, Any]:
+    state, plan, provenance = _first_weights(session, origin)
+    write_checkpoint(target, state, _described(session, "init", plan.target, provenance, {}, plan))
+    if mapping is not None:
+        write_json(mapping, plan.to_dict() | {"provenance": provenance})
+    return {"values": plan.counts()}
 
 
 def _needs_data(recipe: Recipe) -> bool:

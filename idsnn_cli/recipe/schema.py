@@ -27,7 +27,7 @@ from idsnn_cli.architecture import (
 )
 from idsnn_cli.errors import did_you_mean
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -40,9 +40,12 @@ def _one_of(value: str, names: tuple[str, ...]) -> str:
 
 
 class Section(BaseModel):
-    """Base of every section: unknown keys are errors, and a number is never made from a string."""
+    """Base of every section: unknown keys are errors, and numbers are finite.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
+    Recipes are validated in pydantic's strict JSON mode, where a number is never made from a string or a boolean.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class MeanStd(Section):
@@ -50,6 +53,9 @@ class MeanStd(Section):
 
     mean: tuple[float, float, float]
     std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+
+Normalisation = Literal["cifar10", "cifar100", "imagenet", "none"] | MeanStd
 
 
 class Augment(Section):
@@ -72,7 +78,7 @@ class Data(Section):
     test_subset: Positive | None = None
     validation: Positive | Fraction | None = None
     select: Literal["validation", "test"] = "test"
-    normalise: Literal["auto", "cifar10", "cifar100", "imagenet", "none"] | MeanStd = "auto"
+    normalise: Literal["auto"] | Normalisation = "auto"
     image_size: Annotated[int, Field(ge=8, le=512)] | None = None
     augment: Augment = Augment()
 
@@ -115,6 +121,7 @@ class Training(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     keep: Literal["last", "best"] = "last"
+    evaluate_every: Positive = 1
 
     @model_validator(mode="after")
     def _schedule(self) -> Self:
@@ -135,11 +142,15 @@ class Training(Section):
         return self
 
 
-class Teacher(Network, Training):
-    """The larger ANN, trained here or read from ``checkpoint``."""
+class Teacher(Training, Network):
+    """The larger ANN, trained here or read from ``checkpoint``.
+
+    ``normalise`` is the input normalisation of a foreign checkpoint, which does not carry it.
+    """
 
     arch: str = "resnet34"
     checkpoint: Path | None = None
+    normalise: Normalisation | None = None
 
     @field_validator("arch")
     @classmethod

@@ -1,0 +1,48 @@
+"""``idsnn eval --checkpoint``: a session made from the recipe that the checkpoint carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.session import device_override, session_for
+from idsnn_cli.errors import MissingInputError, UsageError
+from idsnn_cli.recipe import recipe_from_mapping, split_words
+
+
+def checkpoint_session(
+    console: Console,
+    words: list[str] | None,
+    path: Path,
+    *,
+    data: str | None,
+    normalise: str | None,
+    device: str | None,
+) -> Any:
+    """The session to measure ``path`` in.
+
+    ``data`` (``NAME`` or ``NAME:PATH``) replaces the checkpoint's own data section, which never holds a path. Raises
+    :class:`UsageError` where neither says which images to use.
+    """
+    word, overrides = split_words(words or [])
+    if word is not None:
+        raise UsageError(f"both --checkpoint and the recipe '{word}' are given", "Use one of them.")
+    if not path.exists():
+        raise MissingInputError(f"the checkpoint is not there: {path}", "Correct --checkpoint.")
+    from idsnn_cli.checkpoint import open_checkpoint
+
+    with open_checkpoint(path) as file:
+        plain: dict[str, Any] = dict((file.metadata or {}).get("recipe", {}))
+    if data is not None:
+        name, _, where = data.partition(":")
+        plain["data"] = {"dataset": name} | ({"path": where} if where else {})
+    elif "data" not in plain and not any(each.startswith("data.dataset=") for each in overrides):
+        raise UsageError(
+            f"{path} does not say which images it is for",
+            "Name them: --data cifar10, or --data npz:FILE, or data.dataset=NAME.",
+        )
+    if normalise is not None:
+        plain["teacher"] = dict(plain.get("teacher", {})) | {"normalise": normalise}
+    recipe = recipe_from_mapping(plain, [*overrides, *device_override(device)], origin=f"the recipe in {path.name}")
+    return session_for(console, recipe, name=path.name, run_dir=Path())

@@ -1,0 +1,79 @@
+"""``idsnn eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.options import Device, DryRun, Json, Output, Quiet, RunDir, StudentFile, Words
+
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="Measure this network; its own recipe names the data.", metavar="FILE"),
+]
+DataName = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="With --checkpoint: cifar10, cifar100, digits, npz:FILE or folder:DIR.", metavar="NAME[:PATH]"
+    ),
+]
+Normalise = Annotated[
+    str | None,
+    typer.Option(
+        "--normalise",
+        help="With a foreign --checkpoint: what it was trained with: imagenet, cifar10, cifar100 or none.",
+        metavar="NAME",
+    ),
+]
+
+
+def evaluate(
+    words: Words = None,
+    checkpoint: Checkpoint = None,
+    data: DataName = None,
+    normalise: Normalise = None,
+    student: StudentFile = None,
+    run_dir: RunDir = None,
+    output: Output = None,
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Measure a run's networks into RUN/eval.json, or any checkpoint of ours or of others."""
+    from idsnn_cli.cli.session import make_session, working
+    from idsnn_cli.cli.show import show_evaluation, show_plan, show_steps
+    from idsnn_cli.errors import UsageError
+    from idsnn_cli.pipeline import eval_step, evaluate_networks, preview
+
+    console = Console(as_json=as_json, quiet=quiet)
+    if checkpoint is None:
+        for name, value in {"--data": data, "--normalise": normalise}.items():
+            if value is not None:
+                raise UsageError(f"{name} goes with --checkpoint FILE", "With a recipe, set it there.")
+        session = make_session(console, words, run_dir=run_dir, device=device)
+        given = {"student": student, "output": output}
+        if dry_run:
+            show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in given.items() if v}))
+            return
+        with working(console, session):
+            show_steps(console, "eval", session, [eval_step(session, student=student, output=output)])
+        return
+    from idsnn_cli.cli.checkpoint import checkpoint_session
+    from idsnn_cli.pipeline import write_document
+
+    for name, value in {"--student": student, "--run-dir": run_dir}.items():
+        if value is not None:
+            raise UsageError(f"{name} does not go with --checkpoint", "Leave it out.")
+    session = checkpoint_session(console, words, checkpoint, data=data, normalise=normalise, device=device)
+    if dry_run:
+        show_plan(console, "eval", preview(session, ["eval"], {"output": output} if output else {}))
+        return
+    document = evaluate_networks(session, {checkpoint.name: checkpoint})
+    if output is not None:
+        write_document(output, document)
+    console.document({"command": "eval", **document})
+    show_evaluation(console, document)

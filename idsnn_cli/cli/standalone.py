@@ -1,0 +1,69 @@
+"""``idsnn init --from``: a session without a recipe or a run directory."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.session import device_override, session_for
+from idsnn_cli.errors import MissingInputError, UsageError
+from idsnn_cli.recipe import recipe_from_mapping, split_words
+
+# Fills the place of a data section that the overrides do not give; digits need no files.
+PLACEHOLDER = {"dataset": "digits"}
+
+
+def standalone_session(
+    console: Console,
+    words: list[str] | None,
+    *,
+    source: Path,
+    arch: str | None,
+    num_classes: int | None,
+    normalise: str | None,
+    output: Path | None,
+    device: str | None,
+    conflicting: dict[str, object],
+) -> tuple[Any, Path]:
+    """The session of ``--from`` and the file to write.
+
+    The student's stem, shortcuts and classes are the source's unless options or overrides say otherwise. Raises
+    :class:`UsageError` where something that is needed is missing, or belongs to a recipe.
+    """
+    for name, value in conflicting.items():
+        if value is not None:
+            raise UsageError(f"{name} does not go with --from", "Leave it out: --from needs no run directory.")
+    word, overrides = split_words(words or [])
+    if word is not None:
+        raise UsageError(f"both --from and the recipe '{word}' are given", "Use one of them.")
+    if arch is None:
+        raise UsageError("--from needs --arch", "Name the student, for example --arch spiking-resnet18.")
+    if output is None:
+        raise UsageError("--from needs -o FILE", "Name the file to write, for example -o init.safetensors.")
+    if not source.exists():
+        raise MissingInputError(f"the network to start from is not there: {source}", "Correct --from.")
+    from idsnn_cli.initializer import open_source
+
+    with ExitStack() as stack:
+        found = open_source(source, stack).architecture
+    student = {"arch": arch, "stem": found.stem, "shortcut": found.shortcut}
+    plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student}
+    if normalise is not None:
+        plain["teacher"] = {"normalise": normalise}
+    recipe = recipe_from_mapping(plain, [*overrides, *device_override(device)], origin="the options of init --from")
+    session = session_for(
+        console,
+        recipe,
+        name=source.name,
+        run_dir=Path(),
+        num_classes_given=num_classes or found.num_classes,
+        data_given=any(word.startswith("data.dataset=") for word in overrides),
+    )
+    if recipe.init.rule == "none" or (recipe.init.reestimate and not session.data_given):
+        raise UsageError(
+            "re-estimating BatchNorm needs training images, and init.rule none needs no source",
+            "Give data.dataset=NAME (and data.path or data.root), or leave the override out.",
+        )
+    return session, output
