@@ -1,0 +1,77 @@
+"""What every data set offers before an image is read: its labels, its classes and a way to read chosen rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+Part = str
+"""``train``, ``validation`` or ``test``: a part as the data set ships it, or a split as the run uses it."""
+
+Rows = tuple[Part, Tensor]
+"""The shipped part that a split is taken from, and the int64 rows (n,) of it, rising."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set whose labels are known and whose images are still to be read.
+
+    ``labels`` holds int64 (N,) of each shipped part. ``read`` takes the rows of every split that the run uses, all
+    at once so that it can judge their size together, and gives uint8 (n, 3, H, W) for each.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    labels: Mapping[Part, Tensor]
+    image_size: tuple[int, int]
+    read: Callable[[Mapping[Part, Rows]], dict[Part, Tensor]]
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """What loading would do, found without reading images.
+
+    ``files`` are there and would be read; ``missing`` are not and would be made from ``downloads``, of
+    ``download_mb`` (10^6 bytes) in all. ``counts`` holds the images of each split; ``image_bytes`` is what they take
+    as uint8. ``num_classes`` and ``image_size`` (height, width) are None where only the images would tell.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    counts: Mapping[Part, int]
+    image_bytes: int
+    num_classes: int | None
+    image_size: tuple[int, int] | None
+    missing: tuple[Path, ...] = ()
+    downloads: tuple[str, ...] = ()
+    download_mb: float = 0.0
+    notes: tuple[str, ...] = field(default=())
+
+
+def cache_folder() -> Path:
+    """``~/.cache/idsnn``, or under ``XDG_CACHE_HOME`` where that is set."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "idsnn"
+
+
+def data_root(root: Path | None) -> Path:
+    """The folder of the downloaded data sets: ``root``, else the variable IDSNN_DATA, else :func:`cache_folder`."""
+    if root is not None:
+        return root.expanduser()
+    named = os.environ.get("IDSNN_DATA")
+    return Path(named).expanduser() if named else cache_folder()
+
+
+def take(arrays: Mapping[Part, Tensor], rows: Mapping[Part, Rows]) -> dict[Part, Tensor]:
+    """The chosen rows of images that are in memory; a part that is used whole is not copied."""
+    chosen = {}
+    for split, (part, index) in rows.items():
+        images = arrays[part]
+        chosen[split] = images if len(index) == len(images) else images[index]
+    return chosen

@@ -1,0 +1,134 @@
+"""Which images each split takes: class-balanced, seeded, and each choice independent of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from idsnn_cli.data.source import Part, Rows
+from idsnn_cli.errors import DataError
+from idsnn_cli.recipe.schema import Data
+from idsnn_cli.seeding import derive_seed
+
+
+def split_sizes(section: Data, shipped: Mapping[Part, int]) -> dict[Part, int]:
+    """How many images each split has, from how many each part ships.
+
+    ``validation`` is a count, or a fraction of the training images that are used (``subset``, or all of them). It is
+    taken first and the subset from the rest, so asking for both gives both in full. Raises :class:`DataError` where
+    a part is too small.
+    """
+    train, test = shipped["train"], shipped["test"]
+    sizes: dict[Part, int] = {}
+    held_out = 0
+    if section.validation is None:
+        if "validation" in shipped:
+            sizes["validation"] = shipped["validation"]
+    else:
+        wanted = section.validation
+        held_out = wanted if isinstance(wanted, int) else max(1, round(wanted * (section.subset or train)))
+        sizes["validation"] = held_out
+    if held_out >= train:
+        raise DataError(
+            f"data.validation asks for {held_out:,} images of a training part of {train:,}",
+            f"Give data.validation a number below {train}, or a fraction such as 0.1.",
+        )
+    if section.subset is not None and section.subset > train - held_out:
+        left = f"{train:,} training images" + (f", of which validation takes {held_out:,}" if held_out else "")
+        raise DataError(
+            f"data.subset asks for {section.subset:,} images, but {section.dataset} has {left}",
+            f"Set data.subset to {train - held_out} or less.",
+        )
+    if section.test_subset is not None and section.test_subset > test:
+        raise DataError(
+            f"data.test_subset asks for {section.test_subset:,} images, but {section.dataset} has {test:,} to test",
+            f"Set data.test_subset to {test} or less.",
+        )
+    if section.select == "validation" and "validation" not in sizes:
+        raise DataError(
+            "data.select is validation, but the data set ships no validation images and data.validation is not given",
+            "Set data.validation to a count or a fraction such as 0.1, or data.select=test.",
+        )
+    train_size = train - held_out if section.subset is None else section.subset
+    return {"train": train_size, **sizes, "test": test if section.test_subset is None else section.test_subset}
+
+
+def choose_splits(section: Data, labels: Mapping[Part, Tensor], num_classes: int, seed: int) -> dict[Part, Rows]:
+    """The rows of every split, in the order of the file.
+
+    ``labels`` holds int64 (N,) of each shipped part. The three draws have seeds of their own: another ``subset`` keeps
+    the validation images, and another ``test_subset`` keeps both. Raises :class:`DataError` where a part is too small.
+    """
+    sizes = split_sizes(section, {part: len(each) for part, each in labels.items()})
+    train = labels["train"]
+    free = torch.ones(len(train), dtype=torch.bool)
+    rows: dict[Part, Rows] = {}
+    if section.validation is not None:
+        counts = torch.bincount(train, minlength=num_classes)
+        held_out = balanced_rows(train, _held_out_counts(counts, sizes["validation"]), _seed(seed, "validation"))
+        free[held_out] = False
+        rows["validation"] = ("train", held_out)
+    elif "validation" in labels:
+        rows["validation"] = ("validation", torch.arange(len(labels["validation"])))
+    rest = free.nonzero().flatten()
+    if section.subset is None:
+        rows["train"] = ("train", rest)
+    else:
+        shares = balanced_counts(torch.bincount(train[rest], minlength=num_classes), section.subset)
+        rows["train"] = ("train", balanced_rows(train, shares, _seed(seed, "subset"), free))
+    if section.test_subset is None:
+        rows["test"] = ("test", torch.arange(len(labels["test"])))
+    else:
+        shares = balanced_counts(torch.bincount(labels["test"], minlength=num_classes), section.test_subset)
+        rows["test"] = ("test", balanced_rows(labels["test"], shares, _seed(seed, "test_subset")))
+    return {part: rows[part] for part in ("train", "validation", "test") if part in rows}
+
+
+def balanced_counts(available: Tensor, total: int) -> Tensor:
+    """How many of ``total`` images each class gives: int64 (classes,).
+
+    They differ by at most one, the first classes giving the odd ones, unless a class has too few; then it gives all
+    and the others share what is left. ``total`` must not exceed ``available.sum()``.
+    """
+    counts = torch.zeros_like(available)
+    left = total
+    while left > 0:
+        open_classes = (counts < available).nonzero().flatten()
+        if left < len(open_classes):
+            counts[open_classes[:left]] += 1
+            break
+        step = min(left // len(open_classes), int((available - counts)[open_classes].min()))
+        counts[open_classes] += step
+        left -= step * len(open_classes)
+    return counts
+
+
+def balanced_rows(labels: Tensor, counts: Tensor, seed: int, free: Tensor | None = None) -> Tensor:
+    """``counts[c]`` seeded rows of every class c, rising, among those that ``free`` (bool, all where None) allows.
+
+    The order in which a class is drawn is fixed by the seed alone, whatever is free or asked for.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    if free is not None:
+        order = order[free[order]]
+    drawn = labels[order]
+    chosen = [order[drawn == c][:count] for c, count in enumerate(counts.tolist())]
+    return torch.cat(chosen).sort().values
+
+
+def _held_out_counts(counts: Tensor, total: int) -> Tensor:
+    """As :func:`balanced_counts`, but half of every class stays for training where it can, and one image always."""
+    for available in (counts // 2, (counts - 1).clamp(min=0)):
+        if total <= int(available.sum()):
+            return balanced_counts(available, total)
+    raise DataError(
+        f"data.validation asks for {total:,} images, which would leave a class without training images",
+        f"Set data.validation to {int((counts - 1).clamp(min=0).sum())} or less.",
+    )
+
+
+def _seed(seed: int, purpose: str) -> int:
+    return derive_seed(seed, "data", purpose)
