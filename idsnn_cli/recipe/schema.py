@@ -275,7 +275,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        held_out = self.data.validation is not None or self.data.dataset == "npz"
+        held_out = self.data.validation is not None or self.data.dataset in ("npz", "folder")
         for key, split in (("data.select", self.data.select), ("eval.split", self.eval.split)):
             if split == "validation" and not held_out:
                 raise ValueError(f"{key} is validation, but data.validation keeps no images for it")
