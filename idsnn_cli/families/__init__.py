@@ -1,0 +1,27 @@
+"""Every ResNet family's tensor names to canonical ones: scheme tables as data, and the recogniser."""
+
+from __future__ import annotations
+
+from idsnn_cli.families.recogniser import (
+    BOTTLENECK_STRIDE,
+    INPUT_NORMALISATION,
+    NEURONS,
+    OPTION_A_CHANNELS,
+    STEM_STRIDE,
+    Recognised,
+    recognise,
+)
+from idsnn_cli.families.schemes import SCHEMES, Row, Scheme
+
+__all__ = [
+    "BOTTLENECK_STRIDE",
+    "INPUT_NORMALISATION",
+    "NEURONS",
+    "OPTION_A_CHANNELS",
+    "SCHEMES",
+    "STEM_STRIDE",
+    "Recognised",
+    "Row",
+    "Scheme",
+    "recognise",
+]

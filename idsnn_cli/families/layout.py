@@ -1,0 +1,202 @@
+"""From canonical names and shapes to the one architecture that has exactly these tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from idsnn_cli.architecture import Architecture, Block, Shortcut, Stem, validate
+from idsnn_cli.errors import FamilyError, UsageError
+from idsnn_cli.families.words import dims, listed
+
+Shape = tuple[int, ...]
+Naming = Callable[[str], str]
+
+_SUPPORTED = (
+    "Give a ResNet of basic or bottleneck blocks, post-activation, with a 3x3 or 7x7 stem and dense convolutions."
+)
+_ORDER = "Store it as (out, in, height, width)."
+_WHOLE = "Give the whole state dict of one network."
+_BLOCK = re.compile(r"stages\.(\d+)\.(\d+)\.(.+)")
+
+
+def infer(shapes: Mapping[str, Shape], naming: Naming) -> tuple[Architecture, bool]:
+    """The ANN description with these tensors, and whether they include a head.
+
+    ``shapes`` is canonical tensor name -> shape; ``naming`` gives the words for a canonical name. Without a head,
+    ``num_classes`` is 1, a stand-in. Raises :class:`FamilyError` where no description has exactly these tensors.
+    """
+    depths = _depths(shapes, naming)
+    _check_kernels(shapes, naming)
+    block: Block = "bottleneck" if any(re.search(r"\.conv2\.weight$", name) for name in shapes) else "basic"
+    widths = tuple(_length(shapes, f"stages.{stage}.0.norm0.weight", naming) for stage in range(len(depths)))
+    _check_traits(shapes, depths, widths, block, naming)
+    has_head = any(name.startswith("head.") for name in shapes)
+    stem_shape = _get(shapes, "stem.conv.weight", naming)
+    stem: Stem = "3x3" if stem_shape[2] == 3 else "7x7"
+
+    def describe(shortcut: Shortcut) -> Architecture:
+        return Architecture(
+            kind="ann",
+            block=block,
+            depths=depths,
+            widths=widths,
+            num_classes=_get(shapes, "head.weight", naming)[0] if has_head else 1,
+            stem=stem,
+            stem_padding=1 if stem == "3x3" else 3,
+            shortcut=shortcut,
+            in_channels=stem_shape[1],
+        )
+
+    if has_head:
+        _check_head(shapes, describe("projection").features, naming)
+    projected = describe("projection")
+    wanted = [name for name in projected.tensors() if ".shortcut." in name]
+    bare = bool(wanted) and not any(".shortcut." in name for name in shapes)
+    architecture = describe("pad") if bare and block == "basic" else projected
+    try:
+        validate(architecture)
+    except UsageError as error:
+        raise FamilyError(f"a ResNet that cannot be described: {error.message}.", _SUPPORTED) from error
+    _compare(shapes, architecture, has_head, naming)
+    return architecture, has_head
+
+
+def _depths(shapes: Mapping[str, Shape], naming: Naming) -> tuple[int, ...]:
+    blocks: dict[int, set[int]] = {}
+    for name in shapes:
+        found = _BLOCK.fullmatch(name)
+        if found is not None:
+            blocks.setdefault(int(found[1]), set()).add(int(found[2]))
+    for stage in range(max(blocks, default=0)):
+        if stage not in blocks:
+            raise FamilyError(
+                f"stage {stage} (from 0) of {max(blocks) + 1} is missing: "
+                f"there is no {naming(f'stages.{stage}.0.conv0.weight')}.",
+                _WHOLE,
+            )
+    for stage, numbers in blocks.items():
+        for number in range(max(numbers)):
+            if number not in numbers:
+                raise FamilyError(
+                    f"block {number} (from 0) of stage {stage} is missing: "
+                    f"there is no {naming(f'stages.{stage}.{number}.conv0.weight')}.",
+                    _WHOLE,
+                )
+    return tuple(len(blocks[stage]) for stage in sorted(blocks))
+
+
+def _check_kernels(shapes: Mapping[str, Shape], naming: Naming) -> None:
+    for name, shape in shapes.items():
+        if not re.search(r"conv\d*\.weight$", name):
+            continue
+        if len(shape) != 4:
+            raise FamilyError(f"{naming(name)} has shape {dims(shape)}, but a convolution has 4 axes.", _SUPPORTED)
+        if shape[2] != shape[3]:
+            turned = shape[0] == shape[1] and shape[0] in (1, 3, 7)
+            why = "its axes look transposed (height, width, in, out)" if turned else "its kernel is not square"
+            raise FamilyError(
+                f"{naming(name)} has shape {dims(shape)}: {why}.", "Store it as (out, in, height, width)."
+            )
+    stem = shapes.get("stem.conv.weight", (0, 0, 3, 3))
+    if stem[2] not in (3, 7):
+        raise FamilyError(
+            f"{naming('stem.conv.weight')} has a {stem[2]}x{stem[3]} kernel: not supported yet.", _SUPPORTED
+        )
+
+
+def _check_traits(
+    shapes: Mapping[str, Shape], depths: tuple[int, ...], widths: tuple[int, ...], block: Block, naming: Naming
+) -> None:
+    """Refuse, by their own names, networks that are known but that no description can hold."""
+    groups = set()
+    for stage, depth in enumerate(depths):
+        for at in (f"stages.{stage}.{number}" for number in range(depth)):
+            first, second = (shapes.get(f"{at}.conv{i}.weight", (0, 0)) for i in (0, 1))
+            norms = [shapes.get(f"{at}.norm{i}.weight", ()) for i in (0, 1)]
+            if first[0] != first[1] and norms == [(first[1],), (first[0],)]:
+                raise _unsupported("pre-activation blocks", f"{at}.norm0.weight", shapes, naming)
+            groups.add(first[0] / second[1] if second[1] else 0)
+    if min(groups) > 1:  # in one block it would be a wrong shape
+        counts = "-".join(f"{count:g}" for count in sorted(groups))
+        raise _unsupported(f"{counts} groups", "stages.0.0.conv1.weight", shapes, naming)
+    outer = shapes.get("stages.0.0.norm2.weight", ())
+    if block == "bottleneck" and len(outer) == 1 and outer[0] != 4 * widths[0]:
+        ratio = f"{outer[0] / widths[0]:g}"
+        raise _unsupported(f"bottlenecks that widen by {ratio}, not 4", "stages.0.0.norm2.weight", shapes, naming)
+    stem, conv = _length(shapes, "stem.norm.weight", naming), _get(shapes, "stem.conv.weight", naming)
+    if conv[1] == stem != conv[0]:
+        raise FamilyError(f"{naming('stem.conv.weight')} has shape {dims(conv)}: its axes look transposed.", _ORDER)
+    if stem != widths[0]:
+        words = f"a stem of {stem} channels before a first stage of {widths[0]}"
+        raise _unsupported(words, "stem.norm.weight", shapes, naming)
+
+
+def _check_head(shapes: Mapping[str, Shape], features: int, naming: Naming) -> None:
+    shape = _get(shapes, "head.weight", naming)
+    classes = shapes.get("head.bias", ())
+    if len(shape) != 2:
+        raise _unsupported("a head that is no linear layer", "head.weight", shapes, naming)
+    if shape[1] == features and shape[0] > 0:
+        return
+    if shape[0] == features and classes == (shape[1],):
+        raise FamilyError(
+            f"{naming('head.weight')} has shape {dims(shape)}: its axes look transposed.", "Store it as (classes, in)."
+        )
+    later = " A later stage looks missing." if shape[1] and shape[1] % features == 0 else ""
+    raise FamilyError(
+        f"{naming('head.weight')} reads {shape[1]} channels, but the last stage gives {features}.{later}", _WHOLE
+    )
+
+
+def _compare(shapes: Mapping[str, Shape], architecture: Architecture, has_head: bool, naming: Naming) -> None:
+    expected = architecture.tensors()
+    normalised = any(name.startswith("input.") for name in shapes)
+    missing = [
+        name
+        for name in expected
+        if name not in shapes
+        and not name.endswith("num_batches_tracked")
+        and (normalised or not name.startswith("input."))
+        and (has_head or not name.startswith("head."))
+    ]
+    if missing:
+        raise FamilyError(f"{_count(missing, 'tensor')} missing: {listed(map(naming, missing), 3)}.", _WHOLE)
+    extra = [name for name in shapes if name not in expected]
+    if extra:
+        what = "projections where the shortcut should be an identity" if ".shortcut." in extra[0] else "other blocks"
+        raise FamilyError(
+            f"{architecture.name} with {what}: not supported yet: {listed(map(naming, extra), 3)}.", _SUPPORTED
+        )
+    wrong = [name for name, shape in shapes.items() if shape != expected[name]]
+    if wrong:
+        found = listed((_mismatch(name, shapes[name], expected[name], naming) for name in wrong), 3)
+        raise FamilyError(f"{_count(wrong, 'tensor')} not as the rest of the network has it: {found}.", _WHOLE)
+
+
+def _mismatch(name: str, found: Shape, expected: Shape, naming: Naming) -> str:
+    turned = len(found) > 1 and sorted(found) == sorted(expected)
+    return f"{naming(name)} is {dims(found)} where {dims(expected)} fits" + (", its axes transposed" if turned else "")
+
+
+def _count(names: list[str], noun: str) -> str:
+    return f"{len(names)} {noun}{' is' if len(names) == 1 else 's are'}"
+
+
+def _unsupported(trait: str, name: str, shapes: Mapping[str, Shape], naming: Naming) -> FamilyError:
+    return FamilyError(
+        f"a ResNet with {trait}: known, but not supported yet ({naming(name)} is {dims(shapes[name])}).", _SUPPORTED
+    )
+
+
+def _get(shapes: Mapping[str, Shape], name: str, naming: Naming) -> Shape:
+    if name not in shapes:
+        raise FamilyError(f"1 tensor is missing: {naming(name)}.", _WHOLE)
+    return shapes[name]
+
+
+def _length(shapes: Mapping[str, Shape], name: str, naming: Naming) -> int:
+    shape = _get(shapes, name, naming)
+    if len(shape) != 1 or shape[0] < 1:
+        raise FamilyError(f"{naming(name)} has shape {dims(shape)}, but a BatchNorm's has one axis.", _SUPPORTED)
+    return shape[0]

@@ -1,0 +1,173 @@
+"""Which keys of a file a scheme's table explains, and under which names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from idsnn_cli.families.schemes import DROPPED_LEAVES, PREFIXES, TRANSPARENT, WRAPPERS, Row, Scheme
+
+# The tensors of each kind of module.
+LEAVES: dict[str, tuple[str, ...]] = {
+    "conv": ("weight",),
+    "norm": ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
+    "head": ("weight", "bias"),
+    "input": ("mean", "std"),
+}
+_PLACEHOLDER = re.compile(r"\{([sbi])(?:\+(\d))?\}")
+_Table = tuple[re.Pattern[str], list[tuple[str, dict[str, int]]]]
+_DEEPEST = 8  # prefixes around a network
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What one scheme makes of one sub-tree of a file.
+
+    ``used`` is canonical tensor name -> key, ``dropped`` key -> reason; ``twice`` holds pairs of keys that would
+    both be the same tensor. Keys are those of the sub-tree, without what stands around it.
+    """
+
+    scheme: Scheme
+    root: str
+    used: Mapping[str, str]
+    dropped: Mapping[str, str]
+    unexplained: tuple[str, ...]
+    twice: tuple[tuple[str, str], ...]
+
+    @property
+    def explained(self) -> int:
+        return len(self.used) + len(self.dropped)
+
+    @property
+    def fits(self) -> bool:
+        """Whether every key is explained and there are a ResNet's blocks among them."""
+        return not self.unexplained and any(name.startswith("stages.") for name in self.used)
+
+
+def match(scheme: Scheme, root: str, keys: Iterable[str]) -> Match:
+    """Explain the keys of a sub-tree by a scheme's table."""
+    used: dict[str, str] = {}
+    dropped: dict[str, str] = {}
+    unexplained: list[str] = []
+    twice: list[tuple[str, str]] = []
+    modules: dict[str, str | None] = {}
+    table = _table(scheme)
+    for key in keys:
+        module, _, leaf = key.rpartition(".")
+        if leaf in DROPPED_LEAVES:
+            dropped[key] = DROPPED_LEAVES[leaf]
+            continue
+        if module not in modules:
+            modules[module] = _canonical(table, module)
+        canonical = modules[module]
+        if canonical is not None and leaf in LEAVES[kind_of(canonical)]:
+            first = used.setdefault(f"{canonical}.{leaf}", key)
+            if first != key:
+                twice.append((first, key))
+            continue
+        row = _dropping_row(scheme, key)
+        if row is None:
+            unexplained.append(key)
+        else:
+            dropped[key] = row.reason
+    return Match(scheme, root, used, dropped, tuple(unexplained), tuple(twice))
+
+
+def kind_of(canonical: str) -> str:
+    """``conv``, ``norm``, ``head`` or ``input``, from a canonical module name."""
+    return canonical.rpartition(".")[2].rstrip("0123456789")
+
+
+def source_name(scheme: Scheme, canonical: str) -> str | None:
+    """The key that a scheme gives a canonical tensor name, or None where it has no row for it."""
+    module, _, leaf = canonical.rpartition(".")
+    for row in scheme.rows:
+        if row.canonical is None:
+            continue
+        found = re.fullmatch(_pattern(row.canonical), module)
+        if found is None:
+            continue
+        numbers = {name: int(value) for name, value in found.groupdict().items()}
+        return f"{_fill(row.source, numbers)}.{leaf}"
+    return None
+
+
+def without_transparent(key: str) -> str:
+    """``key`` without the parts that wrappers of modules put anywhere."""
+    if not any(part in key for part in TRANSPARENT):
+        return key
+    return ".".join(part for part in key.split(".") if part not in TRANSPARENT)
+
+
+def roots(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Every sub-tree that the wrappers and prefixes lead to: what stands before it -> its keys without that.
+
+    The whole file is the sub-tree of the empty root. Shallower ones come first.
+    """
+    names = tuple(dict.fromkeys((*WRAPPERS, *PREFIXES)))
+    found: dict[str, list[str]] = {"": list(keys)}
+    pending = [("", 0)]
+    for root, depth in pending:
+        if depth == _DEEPEST:
+            continue
+        inside: dict[str, list[str]] = {}
+        for key in found[root]:
+            first, dot, rest = key.partition(".")
+            if dot and first in names:
+                inside.setdefault(first, []).append(rest)
+        for name in names:
+            if name in inside:
+                found[f"{root}{name}."] = inside[name]
+                pending.append((f"{root}{name}.", depth + 1))
+    return found
+
+
+def wrapper_rank(root: str) -> int:
+    """The place of a root's outermost wrapper among :data:`WRAPPERS`; before all of them where there is none."""
+    return next((WRAPPERS.index(part) for part in root.split(".") if part in WRAPPERS), -1)
+
+
+def _fill(template: str, numbers: Mapping[str, int]) -> str:
+    return _PLACEHOLDER.sub(lambda at: str(numbers[at[1]] + int(at[2] or 0)), template)
+
+
+def _canonical(table: _Table, module: str) -> str | None:
+    expression, rows = table
+    found = expression.fullmatch(module)
+    if found is None or found.lastgroup is None:
+        return None
+    number = found.lastgroup.removeprefix("row")
+    canonical, offsets = rows[int(number)]
+    values = {name: int(found[f"{name}{number}"]) - offset for name, offset in offsets.items()}
+    return _fill(canonical, values) if min(values.values(), default=0) >= 0 else None
+
+
+@cache
+def _table(scheme: Scheme) -> _Table:
+    """All rows as one expression, whose outer groups are numbered as the rows are."""
+    branches: list[str] = []
+    rows: list[tuple[str, dict[str, int]]] = []
+    for row in scheme.rows:
+        if row.canonical is not None:
+            branches.append(f"(?P<row{len(rows)}>{_pattern(row.source, str(len(rows)))})")
+            rows.append((row.canonical, {at[1]: int(at[2] or 0) for at in _PLACEHOLDER.finditer(row.source)}))
+    return re.compile("|".join(branches)), rows
+
+
+def _pattern(template: str, suffix: str = "") -> str:
+    parts = re.split(r"(\{[sbi](?:\+\d)?\})", template)
+    return "".join(
+        rf"(?P<{part[1]}{suffix}>0|[1-9][0-9]{{0,3}})" if _PLACEHOLDER.fullmatch(part) else re.escape(part)
+        for part in parts
+    )
+
+
+def _dropping_row(scheme: Scheme, key: str) -> Row | None:
+    for row in scheme.rows:
+        if row.canonical is None:
+            start, wild, _ = row.source.partition("{*}")
+            if key.startswith(start) if wild else key == start:
+                return row
+    return None

@@ -1,0 +1,157 @@
+"""Which family's ResNet a checkpoint holds, from its tensors' names and shapes alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.errors import FamilyError
+from idsnn_cli.families.layout import infer
+from idsnn_cli.families.matching import Match, match, roots, source_name, without_transparent, wrapper_rank
+from idsnn_cli.families.schemes import BESIDE, SCHEMES, TRAITS, WRAPPERS
+from idsnn_cli.families.words import grouped, shown
+
+# What names and shapes cannot tell.
+STEM_STRIDE = "the stem's stride, padding and pooling"
+BOTTLENECK_STRIDE = "which convolution of a bottleneck strides"
+OPTION_A_CHANNELS = "where option-A shortcuts put their zeros"
+INPUT_NORMALISATION = "the input normalisation"
+NEURONS = "whether the network spikes, and its neurons' constants"
+
+_MOST_TENSORS = 50_000
+_RESNET = "Give the state dict of a ResNet, or rename its tensors as torchvision does."
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A checkpoint's ResNet in canonical terms.
+
+    ``names`` maps canonical tensor names, in canonical order, to the file's keys; only tensors that the file has are
+    in it. ``dropped`` maps every other key to the reason. ``root`` is what stood before the network's own names
+    (``state_dict.module.``). ``unknown`` lists what keys cannot tell; ``architecture`` has the usual choice there:
+    kind ``ann``, stride 1 for a 3x3 stem, stride 2 and a max-pool for a 7x7 one, bottlenecks that stride in their
+    3x3. Without a head ``has_head`` is False and ``architecture.num_classes`` is 1, which only stands in.
+    """
+
+    scheme: str
+    architecture: Architecture
+    names: Mapping[str, str]
+    dropped: Mapping[str, str]
+    unknown: tuple[str, ...]
+    has_head: bool
+    root: str
+
+
+def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
+    """Recognise the ResNet whose tensors have these names and ``shapes``.
+
+    Wrappers and prefixes are seen through: the sub-tree that a scheme's table explains whole is taken, and what
+    stands beside it is dropped by name. Every key ends used, dropped or unexplained. Raises :class:`FamilyError`
+    where a key of the network stays unexplained, a tensor is missing or of another shape, or where it is no ResNet
+    that can be described.
+    """
+    if not shapes:
+        raise FamilyError("there are no tensors.", _RESNET)
+    if len(shapes) > _MOST_TENSORS:
+        raise FamilyError(f"{len(shapes):,} tensors: no ResNet has so many.", _RESNET)
+    original = _original_keys(shapes)
+    matches = [match(scheme, root, keys) for root, keys in roots(original).items() for scheme in SCHEMES]
+    fitting = [found for found in matches if found.fits]
+    if not fitting:
+        raise _no_fit(matches)
+    best = min(fitting, key=lambda found: (wrapper_rank(found.root), -found.explained))
+    if best.twice:
+        first, second = (original[best.root + key] for key in best.twice[0])
+        raise FamilyError(
+            f"{shown(first)} and {shown(second)} are the same tensor by the names of {best.scheme.title}.",
+            "Give the state dict of one network.",
+        )
+    sources = {name: original[best.root + key] for name, key in best.used.items()}
+
+    def naming(name: str) -> str:
+        key = sources.get(name) or best.root + (source_name(best.scheme, name) or name)
+        return shown(key) if key == name else f"{shown(key)} ({name})"
+
+    found = {name: tuple(shapes[key]) for name, key in sources.items()}
+    architecture, has_head = infer(found, naming)
+    return Recognised(
+        scheme=best.scheme.name,
+        architecture=architecture,
+        names={name: sources[name] for name in architecture.tensors() if name in sources},
+        dropped=_dropped(best, original),
+        unknown=_unknown(best, architecture),
+        has_head=has_head,
+        root=best.root,
+    )
+
+
+def _original_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Key without the parts of module wrappers -> key in the file."""
+    original: dict[str, str] = {}
+    for key in shapes:
+        plain = without_transparent(key)
+        if plain in original:
+            raise FamilyError(
+                f"{shown(original[plain])} and {shown(key)} name the same tensor.",
+                "Give the state dict of one network.",
+            )
+        original[plain] = key
+    return original
+
+
+def _dropped(best: Match, original: Mapping[str, str]) -> dict[str, str]:
+    dropped: dict[str, str] = {}
+    taken = set(best.used.values())
+    for plain, key in original.items():
+        if not plain.startswith(best.root):
+            dropped[key] = _reason_outside(plain, best.root)
+        elif plain[len(best.root) :] not in taken:
+            dropped[key] = best.dropped[plain[len(best.root) :]]
+    return dropped
+
+
+def _reason_outside(plain: str, root: str) -> str:
+    first = plain.partition(".")[0]
+    if first in BESIDE:
+        return BESIDE[first]
+    if first in WRAPPERS and root.partition(".")[0] in WRAPPERS and first != root.partition(".")[0]:
+        return f"other weights; those under '{root}' were taken"
+    return f"outside '{root}', which holds the network"
+
+
+def _unknown(best: Match, architecture: Architecture) -> tuple[str, ...]:
+    told = {
+        STEM_STRIDE: False,
+        BOTTLENECK_STRIDE: architecture.block == "basic",
+        OPTION_A_CHANNELS: architecture.shortcut == "projection",
+        INPUT_NORMALISATION: "input.mean" in best.used,
+        NEURONS: not best.scheme.spiking,
+    }
+    return tuple(question for question, known in told.items() if not known)
+
+
+def _no_fit(matches: list[Match]) -> FamilyError:
+    """The error for a file that no table explains whole, by the one that comes nearest."""
+    nearest = max(matches, key=lambda found: (len(found.used), -len(found.unexplained)))
+    total = nearest.explained + len(nearest.unexplained)
+    convolutions = sum(bool(re.search(r"conv\d*\.weight$", name)) for name in nearest.used)
+    for pattern, words, alone in TRAITS:
+        traced = [key for key in nearest.unexplained if re.search(pattern, key)]
+        if traced and (alone or convolutions > 1):
+            return FamilyError(
+                f"a ResNet with {words}: known, but not supported yet. It shows in {grouped(traced, 2)}.",
+                "Give a plain ResNet of basic or bottleneck blocks.",
+            )
+    if convolutions < 2 or not nearest.unexplained:
+        return FamilyError(
+            f"not a ResNet that is known: of {total} tensors, the nearest naming scheme ({nearest.scheme.title}) "
+            f"explains {len(nearest.used)}.\nThere are {grouped(nearest.unexplained or nearest.used.values(), 3)}.",
+            _RESNET,
+        )
+    return FamilyError(
+        f"{len(nearest.unexplained)} of {total} tensors are not explained by the nearest naming scheme "
+        f"({nearest.scheme.title}):\n{grouped(nearest.unexplained, 6)}.",
+        "Remove them if the network does not need them, or rename them as torchvision does.",
+    )
