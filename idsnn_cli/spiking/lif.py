@@ -23,13 +23,14 @@ CPU_CHUNK = 131072
 STEPS_PER_BYTE = 4
 
 
-def _dense_steps(x: Tensor) -> bool:
-    """Whether each x[t] is one gap-free block of memory, in any order of its axes."""
-    return x.numel() == 0 or x[0].is_contiguous() or (x.dim() == 5 and _channels_last(x[0]))
+def _format(x: Tensor) -> torch.memory_format:
+    """How each x[t] lies in memory where it is one gap-free block, and how to lay it out where it is not."""
+    nhwc = x.dim() == 5 and not _is_dense(x, torch.contiguous_format) and _is_dense(x, torch.channels_last)
+    return torch.channels_last if nhwc else torch.contiguous_format
 
 
-def _channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last)
+def _is_dense(x: Tensor, memory_format: torch.memory_format) -> bool:
+    return x.numel() == 0 or x[0].is_contiguous(memory_format=memory_format)
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -38,14 +39,12 @@ def _flat(x: Tensor) -> Tensor:
     return x.as_strided((x.shape[0], size), (x.stride(0), 1))
 
 
-def _like(x: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
-    """Uninitialised (steps, ...) whose steps are laid out in memory as those of ``x``."""
-    shape = (steps, *x.shape[1:])
-    if x.dim() == 5 and not x[0].is_contiguous():
-        t, n, c, h, w = shape
-        merged = torch.empty((t * n, c, h, w), dtype=dtype, device=x.device, memory_format=torch.channels_last)
-        return merged.view(shape)
-    return torch.empty(shape, dtype=dtype, device=x.device)
+def _empty(shape: torch.Size, memory_format: torch.memory_format, like: Tensor) -> Tensor:
+    """Uninitialised (T, ...) with the dtype and device of ``like``, each step laid out in ``memory_format``."""
+    if memory_format == torch.contiguous_format:
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
+    merged = (shape[0] * shape[1], *shape[2:])
+    return torch.empty(merged, dtype=like.dtype, device=like.device, memory_format=memory_format).view(shape)
 
 
 def _chunks(size: int, device: torch.device) -> Iterator[slice]:
@@ -57,7 +56,8 @@ class _LIF(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, neuron: Neuron, keep_state: bool) -> Tensor:
         steps = x.shape[0]
-        spikes = _like(x, steps, x.dtype)
+        memory_format = _format(x)
+        spikes = _empty(x.shape, memory_format, x)
         size = x[0].numel()
         dtype = compute_dtype(x.dtype)
         bits = neuron.surrogate == "rectangle"
@@ -75,7 +75,7 @@ class _LIF(torch.autograd.Function):
                 _forward_membrane(x_flat[:, part], spikes_flat[:, part], kept, neuron, dtype)
         if state is not None:
             ctx.save_for_backward(state)
-        ctx.neuron, ctx.steps = neuron, steps
+        ctx.neuron, ctx.memory_format = neuron, memory_format
         return spikes
 
     @staticmethod
@@ -83,9 +83,10 @@ class _LIF(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (state,) = ctx.saved_tensors
         grad = grads[0]
-        if not _dense_steps(grad):
-            grad = grad.contiguous()
-        out = _like(grad, ctx.steps, grad.dtype)
+        # The state is in the input's order, whatever the layout that the next layer's gradient comes in.
+        out = _empty(grad.shape, ctx.memory_format, grad)
+        if not _is_dense(grad, ctx.memory_format):
+            grad = _empty(grad.shape, ctx.memory_format, grad).copy_(grad)
         neuron: Neuron = ctx.neuron
         backward = _backward_bits if neuron.surrogate == "rectangle" else _backward_membrane
         grad_flat, out_flat = _flat(grad), _flat(out)
@@ -168,7 +169,7 @@ def lif(x: Tensor, neuron: Neuron) -> Tensor:
     of the same shape and dtype. Spikes and gradients equal :func:`~idsnn_cli.spiking.reference.lif_reference`. The time
     axis may have stride 0 (an input repeated by ``expand``): it is then never copied.
     """
-    if not _dense_steps(x):
+    if not _is_dense(x, _format(x)):
         x = x.contiguous()
     keep_state = torch.is_grad_enabled() and x.requires_grad
     spikes: Tensor = _LIF.apply(x, neuron, keep_state)

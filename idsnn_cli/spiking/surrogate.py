@@ -22,7 +22,8 @@ def triangle(v: Tensor, g: float) -> Tensor:
 
 def sigmoid(v: Tensor, a: float) -> Tensor:
     """a s (1 - s) with s = sigmoid(a v)."""
-    s = (v * a).sigmoid_()
+    # Not torch's sigmoid, whose last bit depends on where in memory an element stands.
+    s = (v * -a).exp_().add_(1).reciprocal_()
     return (1 - s).mul_(s).mul_(a)
 
 
