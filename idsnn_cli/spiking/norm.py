@@ -68,8 +68,11 @@ class BatchNorm(nn.BatchNorm2d):
     """BatchNorm2d whose maps are (T * N, C, H, W), with the names and buffers of torch's.
 
     Under torch.distributed the statistics are those of the global batch (also on the CPU, which torch's SyncBatchNorm
-    refuses). ``momentum = None`` makes the running statistics a plain average over batches.
+    refuses), unless ``across_processes`` is False. ``momentum = None`` makes the running statistics a plain average
+    over batches.
     """
+
+    across_processes = True
 
     def forward(self, input: Tensor, repeat: int = 1) -> Tensor:
         """Normalise ``input``. ``repeat`` says how many equal time steps it stands for.
@@ -81,30 +84,36 @@ class BatchNorm(nn.BatchNorm2d):
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
-        assert self.num_batches_tracked is not None
-        assert self.running_mean is not None
-        self.num_batches_tracked.add_(1)
-        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        if self.across_processes and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             y, mean, variance, total = _SyncedNorm.apply(input, self.weight, self.bias, self.eps)
-            values = float(total)
-            self._track(mean, variance * (values * repeat / max(values * repeat - 1, 1)), momentum)
-            return y  # type: ignore[no-any-return]  # the same untyped apply
-        values = input.numel() // max(input.shape[1], 1)
+            n = float(total)
+            self._require_variance(n)
+            self._track(mean, variance * (n * repeat / (n * repeat - 1)), self._count_batch())
+            return y  # type: ignore[no-any-return]  # torch leaves apply() untyped
+        n = input.numel() / max(input.shape[1], 1)
+        self._require_variance(n)
+        if repeat == 1:
+            momentum = self._count_batch()
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps
+            )
+        mean, variance = (torch.zeros(input.shape[1], dtype=self.weight.dtype, device=input.device) for _ in range(2))
+        y = F.batch_norm(input, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+        self._track(mean, variance * ((n - 1) / n * (n * repeat) / (n * repeat - 1)), self._count_batch())
+        return y
+
+    def _require_variance(self, values: float) -> None:
         if values < 2:
             raise DataError(
                 "a BatchNorm layer in training got a single value per channel, which has no variance",
                 "Use a larger batch_size or larger images, or a subset that leaves no last batch of one image.",
             )
-        if repeat == 1:
-            return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps
-            )
-        mean, variance = (torch.zeros_like(self.running_mean) for _ in range(2))
-        y = F.batch_norm(input, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
-        n = float(values)
-        self._track(mean, variance * ((n - 1) / n * (n * repeat) / (n * repeat - 1)), momentum)
-        return y
+
+    def _count_batch(self) -> float:
+        """Count one more batch; returns the weight of its statistics in the running ones."""
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, momentum: float) -> None:
