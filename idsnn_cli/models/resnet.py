@@ -21,7 +21,8 @@ class ResNet(nn.Module):
         self.input = InputNormalisation(architecture.in_channels)
         activation = self._activation()
         self.stem = Stem(architecture, activation)
-        block = SEWBlock if architecture.spiking_block == "sew" else ResidualBlock
+        sew = architecture.kind == "spiking" and architecture.spiking_block == "sew"
+        block = SEWBlock if sew else ResidualBlock
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(*(block(architecture, stage, index, activation) for index in range(depth)))
@@ -82,9 +83,10 @@ class SpikingResNet(ResNet):
 
 
 def build(architecture: Architecture, seed: int) -> ResNet:
-    """The network with random weights drawn from ``seed``; torch's own generator is left as it was."""
+    """The network with random weights drawn from ``seed``; torch's own generators are left as they were."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which seeds every GPU's generator too.
+        torch.default_generator.manual_seed(seed)
         return SpikingResNet(architecture) if architecture.kind == "spiking" else ResNet(architecture)
 
 
