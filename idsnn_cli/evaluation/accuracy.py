@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from idsnn_cli.errors import DataError
 from idsnn_cli.models import ResNet, per_step
 from idsnn_cli.spiking import seed_encoders
 
@@ -37,6 +39,16 @@ class Evaluation:
         return asdict(self)
 
 
+@contextmanager
+def _evaluation_mode(model: ResNet) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 @torch.no_grad()
 def evaluate(
     model: ResNet,
@@ -48,38 +60,38 @@ def evaluate(
     """Measure ``model`` in evaluation mode; its mode is as before when this returns.
 
     ``batches`` yields images (N, C, H, W) in 0 to 1 and labels (N,) on the model's device. ``seed`` fixes the spikes
-    of Poisson coding. ``reduce`` sums a float64 vector over processes that each hold a part of the images.
+    of Poisson coding. ``reduce`` sums a float64 vector over processes that each hold a part of the images. Raises
+    :class:`DataError` where there is no image at all.
     """
-    was_training = model.training
-    model.eval()
-    seed_encoders(model, seed)
     num_classes = model.architecture.num_classes
     steps = torch.zeros(model.architecture.timesteps, dtype=torch.float64)
     sums = torch.zeros(3, dtype=torch.float64)
     hits, counts = (torch.zeros(num_classes, dtype=torch.float64) for _ in range(2))
+    seed_encoders(model, seed)
     started = time.perf_counter()
-    for images, labels in batches:
-        logits_TNK = per_step(model(images)).double()
-        running = logits_TNK.cumsum(0) / torch.arange(1, len(logits_TNK) + 1, device=images.device).view(-1, 1, 1)
-        right_TN = running.argmax(-1) == labels
-        top = running[-1].topk(min(TOP_K, running.shape[-1])).indices
-        loss = F.cross_entropy(running[-1], labels, reduction="sum")
-        sums += torch.stack([loss.cpu(), (top == labels[:, None]).any(1).sum().cpu(), torch.tensor(len(labels))])
-        steps += right_TN.sum(1).cpu()
-        cpu_labels = labels.cpu()
-        hits.index_add_(0, cpu_labels, right_TN[-1].double().cpu())
-        counts.index_add_(0, cpu_labels, torch.ones(len(labels), dtype=torch.float64))
+    with _evaluation_mode(model):
+        for images, labels in batches:
+            logits_TNK = per_step(model(images)).double()
+            running = logits_TNK.cumsum(0) / torch.arange(1, len(logits_TNK) + 1, device=images.device).view(-1, 1, 1)
+            right_TN = running.argmax(-1) == labels
+            top = running[-1].topk(min(TOP_K, running.shape[-1])).indices
+            loss = F.cross_entropy(running[-1], labels, reduction="sum")
+            sums += torch.stack([loss.cpu(), (top == labels[:, None]).any(1).sum().cpu(), torch.tensor(len(labels))])
+            steps += right_TN.sum(1).cpu()
+            cpu_labels = labels.cpu()
+            hits.index_add_(0, cpu_labels, right_TN[-1].double().cpu())
+            counts.index_add_(0, cpu_labels, torch.ones(len(labels), dtype=torch.float64))
     seconds = time.perf_counter() - started
-    model.train(was_training)
     packed = reduce(torch.cat([sums, hits, counts, steps]))
     loss_sum, top5, images_seen = packed[:3].tolist()
     hits, counts, steps = packed[3 : 3 + num_classes], packed[3 + num_classes : -len(steps)], packed[-len(steps) :]
-    total = max(images_seen, 1.0)
+    if not images_seen:
+        raise DataError("there are no images to measure on", "Choose a split or a subset that holds some.")
     return Evaluation(
-        top1=100 * float(steps[-1]) / total,
-        top5=100 * top5 / total,
-        loss=loss_sum / total,
-        top1_by_step=[100 * value / total for value in steps.tolist()],
+        top1=100 * float(steps[-1]) / images_seen,
+        top5=100 * top5 / images_seen,
+        loss=loss_sum / images_seen,
+        top1_by_step=[100 * value / images_seen for value in steps.tolist()],
         per_class=[100 * h / c if c else None for h, c in zip(hits.tolist(), counts.tolist(), strict=True)],
         images=int(images_seen),
         images_per_second=images_seen / seconds if seconds > 0 else 0.0,
