@@ -65,9 +65,9 @@ def evaluate(
     from idsnn_cli.cli.checkpoint import checkpoint_session
     from idsnn_cli.pipeline import write_document
 
-    for name, value in {"--student": student, "--run-dir": run_dir}.items():
-        if value is not None:
-            raise UsageError(f"{name} does not go with --checkpoint", "Leave it out.")
+    for option, path in {"--student": student, "--run-dir": run_dir}.items():
+        if path is not None:
+            raise UsageError(f"{option} does not go with --checkpoint", "Leave it out.")
     session = checkpoint_session(console, words, checkpoint, data=data, normalise=normalise, device=device)
     if dry_run:
         show_plan(console, "eval", preview(session, ["eval"], {"output": output} if output else {}))

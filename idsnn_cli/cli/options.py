@@ -17,9 +17,7 @@ RunDir = Annotated[
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Resolve and check everything, print the plan, do nothing.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Resolve and check everything, print the plan, do nothing.")]
 Force = Annotated[bool, typer.Option("--force", help="Start this step anew, replacing its outputs.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the checkpoint here.", metavar="FILE")]
 TeacherFile = Annotated[

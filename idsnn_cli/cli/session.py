@@ -28,7 +28,11 @@ def make_session(
         raise UsageError("no recipe is named", f"Give a recipe's path, or one that ships: {names}.")
     loaded = load_recipe(word, [*overrides, *device_override(device)])
     return session_for(
-        console, loaded.recipe, name=loaded.name, text=loaded.text, run_dir=run_dir or Path("runs") / loaded.name,
+        console,
+        loaded.recipe,
+        name=loaded.name,
+        text=loaded.text,
+        run_dir=run_dir or Path("runs") / loaded.name,
         force=force,
     )
 

@@ -57,8 +57,15 @@ def show_evaluation(console: Console, document: dict[str, Any]) -> None:
 def show_summary(console: Console, session: Any, rows: list[dict[str, Any]]) -> None:
     """The table at the end of ``run``, and the next command to try."""
     console.table(
-        ["network", "test top-1 %" if session.recipe.eval.split == "test" else "validation top-1 %", "parameters",
-         "T", "epochs", "training s", "what it is"],
+        [
+            "network",
+            "test top-1 %" if session.recipe.eval.split == "test" else "validation top-1 %",
+            "parameters",
+            "T",
+            "epochs",
+            "training s",
+            "what it is",
+        ],
         [
             [
                 row["name"],

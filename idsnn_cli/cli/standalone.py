@@ -44,10 +44,11 @@ def standalone_session(
         raise UsageError("--from needs -o FILE", "Name the file to write, for example -o init.safetensors.")
     if not source.exists():
         raise MissingInputError(f"the network to start from is not there: {source}", "Correct --from.")
-    from idsnn_cli.initializer import open_source
+    from idsnn_cli.initializer import classes_or_source, open_source
 
     with ExitStack() as stack:
-        found = open_source(source, stack).architecture
+        network = open_source(source, stack)
+        found, classes = network.architecture, classes_or_source(num_classes, network)
     student = {"arch": arch, "stem": found.stem, "shortcut": found.shortcut}
     plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student}
     if normalise is not None:
@@ -58,7 +59,7 @@ def standalone_session(
         recipe,
         name=source.name,
         run_dir=Path(),
-        num_classes_given=num_classes or found.num_classes,
+        num_classes_given=classes,
         data_given=any(word.startswith("data.dataset=") for word in overrides),
     )
     if recipe.init.rule == "none" or (recipe.init.reestimate and not session.data_given):

@@ -54,13 +54,20 @@ class Initialization:
 
 @dataclass(frozen=True, slots=True)
 class SourceNetwork:
-    """A recognised source: its architecture, its keys by canonical name, and a reader of its tensors."""
+    """A recognised source: its architecture, its keys by canonical name, and a reader of its tensors.
+
+    Without a head its ``architecture`` says one class, which means nothing.
+    """
 
     architecture: Architecture
     names: Mapping[str, str]
     scheme: str
     dropped: Mapping[str, str]
     read: Read
+
+    @property
+    def has_head(self) -> bool:
+        return "head.weight" in self.names
 
 
 def open_source(source: Source, stack: ExitStack) -> SourceNetwork:
@@ -69,7 +76,7 @@ def open_source(source: Source, stack: ExitStack) -> SourceNetwork:
     if isinstance(source, str | Path):
         file = stack.enter_context(open_checkpoint(Path(source)))
         metadata = file.metadata
-        shapes = {key: tuple(file.shape(key)) for key in file.keys()}  # noqa: SIM118  # not a mapping
+        shapes = file.shapes()
         read: Read = file.get
     else:
         tensors = source.state_dict() if isinstance(source, nn.Module) else source
@@ -103,7 +110,7 @@ def initialize(
     """
     with ExitStack() as stack:
         network = open_source(source, stack)
-        description = _describe_target(target, network.architecture, num_classes)
+        description = _describe_target(target, network, num_classes)
         plan = make_plan(network.architecture, description, network.names, rules or Rules())
         where = torch.device(device)
         start = build(description, seed).state_dict()
@@ -117,7 +124,7 @@ def initialize(
     return Initialization(state, plan, digest, network.scheme, given, network.dropped)
 
 
-def _describe_target(target: str | Architecture, source: Architecture, num_classes: int | None) -> Architecture:
+def _describe_target(target: str | Architecture, source: SourceNetwork, num_classes: int | None) -> Architecture:
     if isinstance(target, Architecture):
         if num_classes not in (None, target.num_classes):
             raise UsageError(
@@ -125,6 +132,16 @@ def _describe_target(target: str | Architecture, source: Architecture, num_class
                 "Give the classes once, in the description.",
             )
         return target
+    known = source.architecture
     return build_description(
-        target, num_classes or source.num_classes, stem=source.stem, shortcut=source.shortcut, timesteps=4
+        target, classes_or_source(num_classes, source), stem=known.stem, shortcut=known.shortcut, timesteps=4
     )
+
+
+def classes_or_source(num_classes: int | None, source: SourceNetwork) -> int:
+    """``num_classes``, or the source's. Raises :class:`UsageError` where the source has no linear layer to tell."""
+    if num_classes is None and not source.has_head:
+        raise UsageError(
+            "the source has no linear layer, so the number of classes is not known", "Give it: --num-classes N."
+        )
+    return num_classes or source.architecture.num_classes

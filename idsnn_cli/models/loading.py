@@ -30,7 +30,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", normalise: Mea
             architecture = Architecture.from_dict(file.metadata["architecture"])
             names = {name: name for name in architecture.tensors()}
         else:
-            found = recognise({key: tuple(file.shape(key)) for key in file.keys()})  # noqa: SIM118  # not a mapping
+            found = recognise(file.shapes())
             if not found.has_head:
                 raise CheckpointError(
                     f"{path} has no linear layer, so it cannot classify",
