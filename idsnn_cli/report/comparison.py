@@ -1,0 +1,143 @@
+"""How two checkpoints differ, tensor by tensor, as a plain dictionary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from idsnn_cli.report.network import OpenNetwork, is_parameter, merged_order, open_network
+
+STATUSES = ("same", "changed", "shape differs", "only in A", "only in B")
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Squared norms of a, b and b - a, and the product of a and b, in float64."""
+
+    first: float = 0.0
+    second: float = 0.0
+    change: float = 0.0
+    product: float = 0.0
+
+    @staticmethod
+    def of(a: Tensor, b: Tensor) -> _Sums:
+        return _Sums(*(float(torch.dot(x, y)) for x, y in ((a, a), (b, b), (b - a, b - a), (a, b))))
+
+    def add(self, other: _Sums) -> None:
+        self.first += other.first
+        self.second += other.second
+        self.change += other.change
+        self.product += other.product
+
+    def relative_change(self) -> float | None:
+        """||b - a|| / ||a||; None where a is zero or a value is not finite."""
+        return _finite(math.sqrt(self.change / self.first)) if self.first > 0 else None
+
+    def cosine(self) -> float | None:
+        """a . b / (||a|| ||b||), 1 for the same direction; None where one is zero or a value is not finite."""
+        norms = math.sqrt(self.first) * math.sqrt(self.second)
+        if not norms > 0 or _finite(self.product / norms) is None:
+            return None
+        return max(-1.0, min(1.0, self.product / norms))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def compare_checkpoints(first: Path, second: Path) -> dict[str, Any]:
+    """How ``second`` (B) differs from ``first`` (A), ResNets in any naming scheme, under canonical names.
+
+    Keys: ``a`` and ``b`` with ``file``, ``kind``, ``scheme`` and ``description``; ``identical``; ``architecture``, a
+    list of the ``key`` s that differ with their values ``a`` and ``b``; ``summary``, the number of tensors by status;
+    ``parameters``, the ``relative_change`` and ``cosine`` over all trained values of equal shape; ``tensors`` in
+    network order, each with its ``name``, ``status``, ``a_shape``, ``b_shape``, ``a_dtype``, ``b_dtype``,
+    ``relative_change`` ||b - a|| / ||a||, ``cosine``, and ``finite``, False where a value is NaN or infinite.
+    A tensor of another element type counts as changed, whatever its values. One pair of tensors is in memory at a time.
+    Raises as :func:`describe_checkpoint` does.
+    """
+    with open_network(first) as a, open_network(second) as b:
+        overall = _Sums()
+        rows = [_row(name, a, b, overall) for name in merged_order(list(a.names), list(b.names))]
+        architecture = _differences(a, b)
+        summary = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
+        return {
+            "a": _side(first, a),
+            "b": _side(second, b),
+            "identical": not architecture and summary["same"] == len(rows),
+            "architecture": architecture,
+            "summary": summary,
+            "parameters": {"relative_change": overall.relative_change(), "cosine": overall.cosine()},
+            "tensors": rows,
+        }
+
+
+def _side(path: Path, network: OpenNetwork) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "kind": network.kind,
+        "scheme": network.scheme,
+        "description": network.description,
+    }
+
+
+def _row(name: str, a: OpenNetwork, b: OpenNetwork, overall: _Sums) -> dict[str, Any]:
+    in_a, in_b = name in a.names, name in b.names
+    row: dict[str, Any] = {
+        "name": name,
+        "status": "only in A" if in_a else "only in B",
+        "a_shape": list(a.shape(name)) if in_a else None,
+        "b_shape": list(b.shape(name)) if in_b else None,
+        "a_dtype": _type_name(a, name) if in_a else None,
+        "b_dtype": _type_name(b, name) if in_b else None,
+        "relative_change": None,
+        "cosine": None,
+        "finite": True,
+    }
+    if not (in_a and in_b):
+        return row
+    if row["a_shape"] != row["b_shape"]:
+        return row | {"status": "shape differs"}
+    # Also comparable in float64: every element type that is narrower, and two that differ.
+    ours, theirs = a.get(name).flatten().double(), b.get(name).flatten().double()
+    sums = _Sums.of(ours, theirs)
+    finite = math.isfinite(sums.first) and math.isfinite(sums.second)
+    if is_parameter(name) and finite:
+        overall.add(sums)
+    same = row["a_dtype"] == row["b_dtype"] and _equal(ours, theirs)
+    figures = {"relative_change": sums.relative_change(), "cosine": sums.cosine(), "finite": finite}
+    return row | {"status": "same" if same else "changed"} | figures
+
+
+def _type_name(network: OpenNetwork, name: str) -> str:
+    return str(network.dtype(name)).removeprefix("torch.")
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    """Whether all values are equal; a NaN equals a NaN."""
+    return bool(((first == second) | ((first != first) & (second != second))).all())
+
+
+def _differences(a: OpenNetwork, b: OpenNetwork) -> list[dict[str, Any]]:
+    first, second = _flat(a.architecture.to_dict()), _flat(b.architecture.to_dict())
+    # A stand-in for the classes of a network without a linear layer is no property of it.
+    if not (a.has_head and b.has_head):
+        first["num_classes"] = first["num_classes"] if a.has_head else None
+        second["num_classes"] = second["num_classes"] if b.has_head else None
+    keys = [*first, *(key for key in second if key not in first)]
+    return [
+        {"key": key, "a": first.get(key), "b": second.get(key)} for key in keys if first.get(key) != second.get(key)
+    ]
+
+
+def _flat(plain: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        flat |= {f"{key}.{inner}": each for inner, each in value.items()} if isinstance(value, dict) else {key: value}
+    return flat

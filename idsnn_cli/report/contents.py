@@ -1,0 +1,82 @@
+"""What is in one checkpoint, as a plain dictionary."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from idsnn_cli.initializer import Plan
+from idsnn_cli.report.mapping import describe_mapping
+from idsnn_cli.report.network import OpenNetwork, is_parameter, open_network, place_of
+
+DROPPED = "dropped"
+
+
+def describe_checkpoint(path: Path) -> dict[str, Any]:
+    """What ``path`` holds; no tensor is read.
+
+    Keys, always all of them: ``file``, ``file_bytes``; ``kind`` (teacher, init, student, baseline or foreign) and
+    ``scheme`` (whose tensor names it has); ``architecture`` as data and as a ``description`` in words; ``parameters``
+    (trained values), ``tensors``, ``values`` and ``bytes`` of the network; ``stages``, a list with the ``name``,
+    ``tensors``, ``values``, ``bytes`` and ``dtypes`` (tensors by element type) of each part in network order;
+    ``missing``, names that the network has and the file lacks; ``dropped``, reasons by key; ``unknown``, what a
+    foreign file cannot tell; and from our own metadata ``provenance``, ``metrics``, ``recipe``, ``data``, ``versions``
+    and ``mapping`` (see :func:`describe_mapping`), each None where the file has none. Raises :class:`CheckpointError`
+    for a file that cannot be read, :class:`FamilyError` for one that is no ResNet.
+    """
+    with open_network(path) as network:
+        stages = _stages(network)
+        inside = [stage for stage in stages if stage["name"] != DROPPED]
+        plan = network.metadata.get("mapping")
+        return {
+            "file": str(path),
+            "file_bytes": path.stat().st_size,
+            "kind": network.kind,
+            "scheme": network.scheme,
+            "architecture": network.architecture.to_dict(),
+            "description": network.description,
+            "parameters": sum(math.prod(network.shape(name)) for name in network.names if is_parameter(name)),
+            **{key: sum(stage[key] for stage in inside) for key in ("tensors", "values", "bytes")},
+            "stages": stages,
+            "missing": _missing(network),
+            "dropped": dict(network.dropped),
+            "unknown": list(network.unknown),
+            **{
+                key: network.metadata.get(key) or None
+                for key in ("provenance", "metrics", "recipe", "data", "versions")
+            },
+            "mapping": None if plan is None else describe_mapping(Plan.from_dict(plan)),
+        }
+
+
+def _stages(network: OpenNetwork) -> list[dict[str, Any]]:
+    groups: dict[str, list[str]] = {}
+    for name, key in network.names.items():
+        groups.setdefault(place_of(name), []).append(key)
+    if network.dropped:
+        groups[DROPPED] = list(network.dropped)
+    return [_stage(network, name, keys) for name, keys in groups.items()]
+
+
+def _stage(network: OpenNetwork, name: str, keys: list[str]) -> dict[str, Any]:
+    file = network.file
+    sizes = [math.prod(file.shape(key)) for key in keys]
+    types = [file.dtype(key) for key in keys]
+    return {
+        "name": name,
+        "tensors": len(keys),
+        "values": sum(sizes),
+        "bytes": sum(size * dtype.itemsize for size, dtype in zip(sizes, types, strict=True)),
+        "dtypes": dict(Counter(str(dtype).removeprefix("torch.") for dtype in types)),
+    }
+
+
+def _missing(network: OpenNetwork) -> list[str]:
+    """Batch counters are left out: older files have none, and nothing that is computed here reads them."""
+    return [
+        name
+        for name in network.architecture.tensors()
+        if name not in network.names and not name.endswith("num_batches_tracked")
+    ]

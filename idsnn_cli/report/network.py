@@ -1,0 +1,117 @@
+"""A checkpoint opened as the ResNet it holds: its tensors under canonical names, none of them read yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.checkpoint import CheckpointFile, open_checkpoint
+from idsnn_cli.errors import FamilyError
+from idsnn_cli.families import recognise
+
+OWN_SCHEME = "idsnn"
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenNetwork:
+    """A file's ResNet.
+
+    ``names`` leads from canonical names, in network order, to the file's keys; ``dropped`` from every other key to the
+    reason why it is none of the network's. ``unknown`` lists what a foreign file's names cannot tell.
+    """
+
+    file: CheckpointFile
+    architecture: Architecture
+    names: Mapping[str, str]
+    scheme: str
+    dropped: Mapping[str, str]
+    unknown: tuple[str, ...]
+    has_head: bool
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the checkpoint says about itself; empty for a foreign one."""
+        return self.file.metadata or {}
+
+    @property
+    def kind(self) -> str:
+        """``teacher``, ``init``, ``student`` or ``baseline``; ``foreign`` for a file that idsnn did not write."""
+        return "foreign" if self.file.metadata is None else str(self.metadata.get("kind", "unknown"))
+
+    @property
+    def description(self) -> str:
+        """The network in one line of words."""
+        words = self.architecture.describe()
+        return words if self.has_head else words.replace(", 1 classes", ", no linear layer")
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a canonical tensor, without axes of one that only some libraries write."""
+        stored = self.file.shape(self.names[name])
+        usual = self.architecture.tensors().get(name, stored)
+        return usual if [n for n in stored if n > 1] == [n for n in usual if n > 1] else stored
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self.file.dtype(self.names[name])
+
+    def get(self, name: str) -> Tensor:
+        """A canonical tensor on the CPU, read now."""
+        return self.file.get(self.names[name])
+
+
+@contextmanager
+def open_network(path: Path) -> Iterator[OpenNetwork]:
+    """Open ``path``, one of our checkpoints or a ResNet's in any scheme that is recognised.
+
+    Raises :class:`CheckpointError` for a file that cannot be read and :class:`FamilyError` for one that is no ResNet.
+    """
+    with open_checkpoint(path) as file:
+        metadata = file.metadata
+        if metadata is not None and "architecture" in metadata:
+            architecture = Architecture.from_dict(metadata["architecture"])
+            known, present = architecture.tensors(), set(file.keys())
+            names = {name: name for name in known if name in present}
+            dropped = dict.fromkeys(sorted(present - known.keys()), "the architecture has no such tensor")
+            yield OpenNetwork(file, architecture, names, OWN_SCHEME, dropped, (), "head.weight" in names)
+            return
+        try:
+            found = recognise(file.shapes())
+        except FamilyError as error:
+            raise FamilyError(f"{path}: {error.message}", error.fix) from None
+        yield OpenNetwork(
+            file, found.architecture, found.names, found.scheme, found.dropped, found.unknown, found.has_head
+        )
+
+
+def place_of(name: str) -> str:
+    """Where in the network a canonical tensor stands: ``input``, ``stem``, ``stages.0`` and so on, ``head``."""
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if first == "stages" and rest else first
+
+
+def is_parameter(name: str) -> bool:
+    """Whether a canonical tensor is trained (a kernel, a gamma, a beta, the linear layer) and not counted."""
+    return name.endswith((".weight", ".bias"))
+
+
+def merged_order(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """The names of both in network order: those of ``first``, and each other one behind its neighbour in ``second``."""
+    known = set(first)
+    followers: dict[str | None, list[str]] = {}
+    previous: str | None = None
+    for name in second:
+        if name in known:
+            previous = name
+        else:
+            followers.setdefault(previous, []).append(name)
+    order = list(followers.get(None, []))
+    for name in first:
+        order += [name, *followers.get(name, [])]
+    return order

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_checkpoints import random_state, resnet, spiking
+from torch import Tensor
+
+from idsnn_cli.architecture import build_description
+from idsnn_cli.initializer import Plan, Rules, initialize, make_plan, random_plan
+from idsnn_cli.report.mapping import describe_mapping
+
+
+def plan_between(source: Any, target: Any, **rules: Any) -> Plan:
+    return make_plan(source, target, {name: name for name in source.tensors()}, Rules(**rules))
+
+
+def rebuilt(part: dict[str, Any], name: str, source: Tensor) -> Tensor:
+    """A target tensor made from the words of the report alone: channel c is channel c mod C of the source's."""
+    value = source
+    for axis, key in enumerate(("output", "input")):
+        channels = part[key]
+        if channels is None or axis >= value.dim():
+            continue
+        if channels["rule"] == "whole":
+            continue
+        assert channels["of"] == value.shape[axis]
+        assert channels["rule"] == ("first" if channels["to"] < channels["of"] else "looped")
+        repeats = math.ceil(channels["to"] / channels["of"])
+        value = torch.cat([value] * repeats, dim=axis).narrow(axis, 0, channels["to"])
+    return value * part["scale"] if value.dim() == 4 else value
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(
+    depths=st.tuples(st.sampled_from([8, 14, 20]), st.sampled_from([8, 14, 20])),
+    widths=st.tuples(st.sampled_from([2, 3, 4]), st.sampled_from([2, 4, 5])),
+    blocks=st.sampled_from(["first", "proportional"]),
+    shortcut=st.sampled_from(["copy", "random"]),
+    head=st.sampled_from(["copy", "random"]),
+    rescale=st.sampled_from(["none", "variance"]),
+)
+def test_the_report_alone_rebuilds_the_student(
+    depths: tuple[int, int], widths: tuple[int, int], blocks: Any, shortcut: Any, head: Any, rescale: Any
+) -> None:
+    source, target = resnet(depths[0], widths[0]), spiking(depths[1], widths[1])
+    state = random_state(source)
+    rules = Rules(blocks=blocks, shortcut=shortcut, head=head, rescale=rescale)
+    made = initialize(state, target, rules=rules)
+    report = describe_mapping(make_plan(source, target, {name: name for name in source.tensors()}, rules))
+    seen: list[str] = []
+    for block in report["blocks"]:
+        for part in block["parts"]:
+            seen += part["tensors"]
+            for name in part["tensors"]:
+                if part["action"] == "taken":
+                    origin = block["takes"] + name.removeprefix(block["name"])
+                    torch.testing.assert_close(made.state[name], rebuilt(part, name, state[origin]))
+                else:
+                    assert part["reason"]
+    expected = [name for name in target.tensors() if not name.endswith("num_batches_tracked")]
+    assert sorted(seen) == sorted(expected)
+
+
+def test_equal_networks_are_copied_whole_but_for_the_head() -> None:
+    report = describe_mapping(plan_between(resnet(14), spiking(14)))
+    for block in report["blocks"][:-1]:
+        assert [part["words"] for part in block["parts"]] == ["copied whole"]
+        assert block["takes"] == block["name"]
+    head = report["blocks"][-1]
+    assert (head["name"], head["takes"]) == ("head", None)
+    assert head["parts"][0]["words"] == "random: the rule head: random"
+
+
+def test_words_say_how_channels_were_taken() -> None:
+    smaller = describe_mapping(plan_between(resnet(8, 8), spiking(8, 4)))["blocks"]
+    assert smaller[1]["parts"][0]["words"] == "out first 4 of 8, in whole"
+    assert smaller[2]["parts"][0]["words"] == "out first 4 of 8, in first 4 of 8"
+    larger = describe_mapping(plan_between(resnet(8, 4), spiking(8, 6), rescale="variance"))["blocks"]
+    scale = math.sqrt(4 / 6)
+    assert larger[1]["parts"][0]["words"] == f"out 4 looped x1.5, in whole, kernel x{scale:.4g}"
+
+
+def test_modules_are_named_whole_and_a_block_after_a_wider_one_splits() -> None:
+    blocks = {block["name"]: block for block in describe_mapping(plan_between(resnet(8, 8), spiking(8, 4)))["blocks"]}
+    assert [part["modules"] for part in blocks["stages.0.0"]["parts"]] == [["conv0", "norm0", "conv1", "norm1"]]
+    assert [part["modules"] for part in blocks["stages.1.0"]["parts"]] == [
+        ["conv0", "norm0", "shortcut.conv", "shortcut.norm"],
+        ["conv1", "norm1"],
+    ]
+
+
+def test_each_block_says_which_one_it_takes() -> None:
+    report = describe_mapping(plan_between(resnet(20), spiking(14), blocks="proportional"))
+    takes = {block["name"]: block["takes"] for block in report["blocks"]}
+    # floor(j * 3 / 2) for j = 0, 1.
+    assert [takes["stages.1.0"], takes["stages.1.1"]] == ["stages.1.0", "stages.1.1"]
+    report = describe_mapping(plan_between(resnet(8), spiking(20), blocks="first"))
+    takes = {block["name"]: block["takes"] for block in report["blocks"]}
+    assert [takes[f"stages.2.{b}"] for b in range(3)] == ["stages.2.0"] * 3
+
+
+def test_a_stage_without_a_counterpart_is_random_and_says_why() -> None:
+    report = describe_mapping(plan_between(resnet(8, 4), build_description("spiking-resnet18", 10, width=4)))
+    last = [block for block in report["blocks"] if block["name"].startswith("stages.3")]
+    assert len(last) == 2
+    for block in last:
+        assert block["takes"] is None
+        assert {part["reason"] for part in block["parts"]} == {"the source has no stage 3"}
+
+
+def test_a_tensor_that_the_source_lacks_is_named_apart_from_its_module() -> None:
+    source = resnet()
+    names = {name: name for name in source.tensors() if name != "stages.0.0.norm1.running_var"}
+    report = describe_mapping(make_plan(source, spiking(), names, Rules()))
+    block = next(block for block in report["blocks"] if block["name"] == "stages.0.0")
+    lone = [part for part in block["parts"] if part["action"] == "random"]
+    assert [part["modules"] for part in lone] == [["norm1.running_var"]]
+    assert not any("norm1" in part["modules"] for part in block["parts"])
+
+
+def test_reestimated_statistics_are_a_note_and_split_no_part() -> None:
+    plan = plan_between(resnet(), spiking(), shortcut="random")
+    plain = describe_mapping(plan)
+    entries = tuple(
+        replace(entry, reason="re-estimated on 8 training batches")
+        if entry.target.endswith(("running_mean", "running_var"))
+        else entry
+        for entry in plan.entries
+    )
+    report = describe_mapping(replace(plan, entries=entries))
+    norms = sum(name.endswith("running_mean") for name in spiking().tensors())
+    assert report["notes"] == [{"tensors": 2 * norms, "words": "re-estimated on 8 training batches"}]
+    assert plain["notes"] == []
+    for before, after in zip(plain["blocks"], report["blocks"], strict=True):
+        assert [part["words"] for part in before["parts"]] == [part["words"] for part in after["parts"]]
+        assert [part["modules"] for part in before["parts"]] == [part["modules"] for part in after["parts"]]
+
+
+def test_totals_cover_every_tensor_and_value() -> None:
+    plan = plan_between(resnet(14, 8), spiking(8, 4))
+    report = describe_mapping(plan)
+    shapes = spiking(8, 4).tensors()
+    assert sum(report["tensors"].values()) == len(shapes)
+    assert sum(report["values"].values()) == sum(math.prod(shape) for shape in shapes.values())
+    assert report["values"]["random"] == 10 * 16 + 10
+
+
+def test_a_stored_plan_is_described_alike() -> None:
+    plan = plan_between(resnet(14, 8), spiking(8, 4), rescale="variance")
+    assert describe_mapping(Plan.from_dict(plan.to_dict())) == describe_mapping(plan)
+
+
+def test_the_random_plan_takes_nothing() -> None:
+    report = describe_mapping(random_plan(spiking()))
+    assert report["source"] is None
+    assert all(block["takes"] is None for block in report["blocks"])
+    assert report["values"]["copied"] == report["values"]["interpolated"] == 0
+    norms = sum(name.endswith("running_mean") for name in spiking().tensors())
+    # Beside each batch counter, the two tensors of the input normalisation are constants.
+    assert report["tensors"]["constant"] == norms + 2
+    assert report["tensors"]["random"] == len(spiking().tensors()) - norms - 2
