@@ -165,4 +165,8 @@ def _modules(tensors: list[str], block: str, all_tensors: list[str]) -> list[str
         name = (module if whole else tensor).removeprefix(f"{block}.")
         if name not in names:
             names.append(name)
+    # A projection whose kernel and BatchNorm were treated alike is one thing to a reader.
+    if {"shortcut.conv", "shortcut.norm"} <= set(names):
+        names[names.index("shortcut.conv")] = "shortcut"
+        names.remove("shortcut.norm")
     return names
