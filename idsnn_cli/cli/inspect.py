@@ -1,0 +1,45 @@
+"""``idsnn inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.options import Json, Quiet
+from idsnn_cli.errors import UsageError
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint: ours, or any ResNet's that is known.")]
+Other = Annotated[Path | None, typer.Argument(metavar="OTHER", help="A second one to compare it with.")]
+ExitCode = Annotated[bool, typer.Option("--exit-code", help="With OTHER: exit 1 where the two differ.")]
+
+
+def inspect(
+    file: File, other: Other = None, exit_code: ExitCode = False, as_json: Json = False, quiet: Quiet = False
+) -> None:
+    """What is in a checkpoint and where each tensor came from; or how two checkpoints differ."""
+    console = Console(as_json=as_json, quiet=quiet)
+    if other is not None:
+        _compare(console, file, other, exit_code)
+        return
+    if exit_code:
+        raise UsageError("--exit-code compares two checkpoints, but one is given", "Give OTHER, or leave it out.")
+    from idsnn_cli.cli.show_checkpoint import show_contents
+    from idsnn_cli.report.contents import describe_checkpoint
+
+    document = describe_checkpoint(file)
+    console.document({"command": "inspect", **document})
+    show_contents(console, document)
+
+
+def _compare(console: Console, first: Path, second: Path, exit_code: bool) -> None:
+    from idsnn_cli.cli.show_checkpoint import show_comparison
+    from idsnn_cli.report.comparison import compare_checkpoints
+
+    document = compare_checkpoints(first, second)
+    console.document({"command": "inspect", **document})
+    show_comparison(console, document)
+    if exit_code and not document["identical"]:
+        raise typer.Exit(1)

@@ -1,0 +1,199 @@
+"""How checkpoints look on a terminal: what is in one, and how two differ."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from idsnn_cli.cli.console import Console
+
+INDENT = 14
+MOST_ENTRIES = 8
+# Counted, but not listed: nothing that is computed reads them, and their names are the longest of all.
+COUNTER = ".num_batches_tracked"
+# What a reader wants to know of a recipe at a glance, in this order.
+RECIPE_KEYS = {
+    "data": ("dataset", "subset", "validation"),
+    "teacher": ("arch", "width", "epochs"),
+    "student": ("arch", "width", "timesteps", "block", "coding"),
+    "init": ("rule", "blocks", "shortcut", "head", "reestimate"),
+    "distill": ("alpha", "temperature", "epochs", "batch_size", "optimizer", "lr", "schedule"),
+}
+
+
+def show_contents(console: Console, document: Mapping[str, Any]) -> None:
+    """One checkpoint, as :func:`idsnn_cli.report.contents.describe_checkpoint` found it."""
+    foreign = document["kind"] == "foreign"
+    _field(console, "file", f"{document['file']} ({_size(document['file_bytes'])})")
+    _field(console, "kind", f"foreign, tensors named as in {document['scheme']}" if foreign else document["kind"])
+    _field(console, "network", document["description"])
+    _field(console, "parameters", f"{document['parameters']:,}")
+    console.line()
+    console.table(
+        ["part", "tensors", "values", "size", "types"],
+        [
+            [each["name"], each["tensors"], each["values"], _size(each["bytes"]), _counts(each["dtypes"])]
+            for each in document["stages"]
+        ],
+    )
+    total = f"{document['tensors']:,} tensors, {document['values']:,} values, {_size(document['bytes'])}"
+    console.line(f"in the network: {total}")
+    console.line()
+    if document["missing"]:
+        _field(console, "not in it", ", ".join(document["missing"]))
+    for reason, keys in _by_reason(document["dropped"]).items():
+        more = f" and {len(keys) - 3:,} more" if len(keys) > 3 else ""
+        _field(console, "dropped", f"{', '.join(keys[:3])}{more}: {reason}")
+    if document["unknown"]:
+        _field(console, "not told", "; ".join(document["unknown"]))
+    _show_origin(console, document)
+    if document["mapping"] is not None:
+        show_mapping(console, document["mapping"])
+    if foreign and document["architecture"]["block"] == "basic":
+        student = "spiking-resnet18" if len(document["architecture"]["depths"]) == 4 else "spiking-resnet20"
+        console.say(f"Next: idsnn init --from {document['file']} --arch {student} -o init.safetensors")
+
+
+def _show_origin(console: Console, document: Mapping[str, Any]) -> None:
+    for name in ("provenance", "metrics"):
+        for line in _flat(document[name] or {}):
+            _field(console, name, line)
+            name = ""
+    recipe = document["recipe"] or {}
+    name = "recipe"
+    for section, keys in RECIPE_KEYS.items():
+        given = recipe.get(section, {})
+        words = [f"{key} {_value(given[key])}" for key in keys if given.get(key) is not None]
+        if words:
+            _field(console, name, f"{section}: {', '.join(words)}")
+            name = ""
+    if "seed" in recipe:
+        _field(console, name, f"seed: {recipe['seed']}")
+    data = document["data"]
+    if data is not None:
+        classes = len(data.get("classes", ()))
+        _field(console, "data", f"{data.get('name')}, {classes} classes, fingerprint {data.get('fingerprint')}")
+    if document["versions"]:
+        _field(console, "made with", ", ".join(f"{key} {value}" for key, value in document["versions"].items()))
+
+
+def show_mapping(console: Console, mapping: Mapping[str, Any]) -> None:
+    """Where the first weights came from, block by block."""
+    console.line()
+    console.line("Where its first weights came from")
+    _field(console, "source", mapping["source"] or "none: the student started at random")
+    if mapping["source"] is not None:
+        _field(console, "rules", ", ".join(f"{key} {value}" for key, value in mapping["rules"].items()))
+    _field(console, "values", ", ".join(f"{count:,} {action}" for action, count in mapping["values"].items()))
+    for note in mapping["notes"]:
+        _field(console, "note", f"{note['tensors']} running statistics {note['words']}")
+    if mapping["source"] is None:
+        return
+    console.line()
+    rows = []
+    for block in mapping["blocks"]:
+        names = [block["name"], block["takes"] or "-"]
+        for part in block["parts"]:
+            everything = len(block["parts"]) == 1
+            rows.append([*names, "all" if everything else " ".join(part["modules"]), part["words"]])
+            names = ["", ""]
+    console.table(["student's", "takes", "tensors", "channels"], rows)
+
+
+def show_comparison(console: Console, document: Mapping[str, Any]) -> None:
+    """Two checkpoints, as :func:`idsnn_cli.report.comparison.compare_checkpoints` found them."""
+    for side in ("a", "b"):
+        about = document[side]
+        kind = f"foreign ({about['scheme']})" if about["kind"] == "foreign" else about["kind"]
+        _field(console, side.upper(), f"{about['file']}: {kind}, {about['description']}")
+    for each in document["architecture"]:
+        _field(console, "differs", f"{each['key']}: {_value(each['a'])} in A, {_value(each['b'])} in B")
+    console.line()
+    listed = [each for each in document["tensors"] if not each["name"].endswith(COUNTER)]
+    console.table(
+        ["tensor", "status, or shapes", "change", "cosine"],
+        [[each["name"], _status(each), *_figures(each)] for each in listed],
+    )
+    console.line()
+    summary = document["summary"]
+    counts = ", ".join(f"{status} {count:,}" for status, count in summary.items())
+    _field(console, "tensors", f"{sum(summary.values()):,} with batch counters: {counts}")
+    overall = document["parameters"]
+    if overall["relative_change"] is not None:
+        change, cosine = _figure(overall["relative_change"]), _figure(overall["cosine"])
+        _field(console, "parameters", f"of equal shape: relative change {change}, cosine {cosine}")
+    _field(console, "in all", "identical" if document["identical"] else "different")
+    console.say("change is ||b - a|| / ||a||; a dash stands where a norm is zero or a value not finite.")
+
+
+def _status(row: Mapping[str, Any]) -> str:
+    if row["status"] == "shape differs":
+        return f"{_shape(row['a_shape'])} / {_shape(row['b_shape'])}"
+    if row["status"] == "changed" and row["a_dtype"] != row["b_dtype"]:
+        return f"{row['a_dtype']} / {row['b_dtype']}"
+    return f"{row['status']}{'' if row['finite'] else ', not finite'}"
+
+
+def _figures(row: Mapping[str, Any]) -> list[str]:
+    """Change and cosine, left out where they say nothing new."""
+    if row["status"] != "changed":
+        return ["", ""]
+    return [_figure(row["relative_change"]), _figure(row["cosine"])]
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value == 0 or 1e-4 <= abs(value) < 1000 else f"{value:.1e}"
+
+
+def _field(console: Console, name: str, text: str) -> None:
+    """A named line of the result, wrapped under itself where the terminal is narrower."""
+    width = max(console.out.width, 40)
+    lines = textwrap.wrap(text, width - INDENT, break_long_words=False, break_on_hyphens=False) or [""]
+    console.line(f"{name:<{INDENT}}" + ("\n" + " " * INDENT).join(lines))
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``key: value`` lines; of a dictionary that is longer than a reader wants, only how long it is."""
+    lines: list[str] = []
+    for key, value in plain.items():
+        if not isinstance(value, Mapping):
+            lines.append(f"{prefix}{key}: {_value(value)}")
+        elif len(value) > MOST_ENTRIES:
+            lines.append(f"{prefix}{key}: {len(value):,} entries")
+        else:
+            lines += _flat(value, f"{prefix}{key}.")
+    return lines
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _by_reason(dropped: Mapping[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for key, reason in dropped.items():
+        reasons.setdefault(reason, []).append(key)
+    return reasons
+
+
+def _size(count: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"
