@@ -77,7 +77,8 @@ class SpikingResNet(ResNet):
             spikes = self.stem(self.input(images), repeat=timesteps)
         else:
             spikes = self.stem(self.encoder(images).flatten(0, 1).to(self.input.mean.dtype))
-        features_TNC = self.stages(spikes).mean((2, 3)).view(timesteps, images.shape[0], -1)
+        # A process whose shard is empty has N = 0, for which view() could not infer an axis.
+        features_TNC = self.stages(spikes).mean((2, 3)).unflatten(0, (timesteps, images.shape[0]))
         logits_TNK: Tensor = self.head(features_TNC)
         return logits_TNK
 
