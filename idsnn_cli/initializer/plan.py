@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from idsnn_cli.architecture import Architecture, Convolution
-from idsnn_cli.errors import MappingError
+from idsnn_cli.errors import CheckpointError, MappingError, UsageError
 from idsnn_cli.initializer.rules import Rules, source_block
 
 Action = Literal["copied", "interpolated", "random", "constant"]
@@ -34,11 +34,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class BlockPair:
-    """Target block ``stage.block`` and the source block it takes, None where it stays random."""
+    """Target block ``stage.block`` and the source block it takes, None where it stays random.
+
+    ``note`` names source tensors of that block that have no place in the target's, None where there are none.
+    """
 
     stage: int
     block: int
     source_block: int | None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +72,13 @@ class Plan:
             "source": None if self.source is None else self.source.to_dict(),
             "target": self.target.to_dict(),
             "rules": asdict(self.rules),
-            "blocks": [asdict(pair) for pair in self.blocks],
-            "tensors": [
-                {key: value for key, value in asdict(entry).items() if value is not None} for entry in self.entries
-            ],
+            "blocks": [{"source_block": None, **_given(pair)} for pair in self.blocks],
+            "tensors": [_given(entry) for entry in self.entries],
         }
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> Plan:
+        """Raises :class:`MappingError` where it is not what :meth:`to_dict` gives."""
         try:
             return Plan(
                 source=None if plain["source"] is None else Architecture.from_dict(plain["source"]),
@@ -84,11 +87,15 @@ class Plan:
                 blocks=tuple(BlockPair(**pair) for pair in plain["blocks"]),
                 entries=tuple(_entry(dict(entry)) for entry in plain["tensors"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, CheckpointError, UsageError) as error:
             raise MappingError(
                 f"the mapping stored in the checkpoint cannot be read: {error}",
                 "Make the checkpoint again with this version of idsnn-cli.",
             ) from None
+
+
+def _given(part: Entry | BlockPair) -> dict[str, Any]:
+    return {key: value for key, value in asdict(part).items() if value is not None}
 
 
 def _entry(plain: dict[str, Any]) -> Entry:
@@ -163,15 +170,19 @@ class _Planner:
             )
         for conv, taken in zip(ours, theirs, strict=True):
             self.convolution(conv, taken)
+        their_projection = self.source.shortcut_convolution(stage, chosen)
+        note = None
         if projection is not None:
-            their_projection = self.source.shortcut_convolution(stage, chosen)
             if self.rules.shortcut == "random":
                 self.random(projection, "the rule shortcut: random")
             elif their_projection is None:
                 self.random(projection, f"the source's block {stage}.{chosen} has no projection")
             else:
                 self.convolution(projection, their_projection)
-        return BlockPair(stage, block, chosen)
+        elif their_projection is not None:
+            key = self.names.get(f"{their_projection.name}.weight", f"{their_projection.name}.weight")
+            note = f"{key} and its BatchNorm are left out: the target's shortcut here has no weights"
+        return BlockPair(stage, block, chosen, note)
 
     def head(self) -> None:
         names = ("head.weight", "head.bias")
