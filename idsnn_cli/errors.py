@@ -84,10 +84,6 @@ class InterruptedRun(IdsnnError):
         self.exit_code = 128 + signal_number
 
 
-class DifferenceFound(IdsnnError):
-    """``inspect --exit-code`` found two checkpoints that differ."""
-
-
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` with a leading space for the nearest allowed word, or the empty string."""
     near = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)

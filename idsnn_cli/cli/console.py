@@ -14,6 +14,12 @@ from rich.text import Text
 from idsnn_cli.errors import IdsnnError
 
 
+class _Rich(RichConsole):
+    def on_broken_pipe(self) -> None:
+        """Let the error reach ``main``, which ends quietly; rich would exit 1."""
+        raise BrokenPipeError
+
+
 class Console:
     """Prints for a person, as one JSON document (``as_json``), or only what was asked for (``quiet``).
 
@@ -24,8 +30,8 @@ class Console:
         self.as_json = as_json
         self.quiet = quiet
         self.main = True
-        self.out = RichConsole(highlight=False, soft_wrap=True)
-        self.err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self.out = _Rich(highlight=False, soft_wrap=True)
+        self.err = _Rich(stderr=True, highlight=False, soft_wrap=True)
 
     @property
     def talks(self) -> bool:

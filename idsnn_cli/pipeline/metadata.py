@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
-
-import torch
-import torchvision
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.data import DataBundle
@@ -43,4 +41,4 @@ def describe(
 
 def versions() -> dict[str, str]:
     """The libraries that decide what the numbers are."""
-    return {"idsnn": __version__, "torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
+    return {"idsnn": __version__, "torch": version("torch"), "torchvision": version("torchvision")}

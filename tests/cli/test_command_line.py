@@ -223,3 +223,4 @@ def test_output_into_a_closed_pipe_ends_without_a_traceback() -> None:
     finally:
         os.close(writer)
     assert done.stderr == ""
+    assert done.returncode == 0
