@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idsnn_cli.architecture import Architecture, Convolution
-from idsnn_cli.spiking import LIF, BatchNorm
+from idsnn_cli.spiking import BatchNorm
 
 Activation = Callable[[], nn.Module]
 
@@ -126,12 +126,7 @@ class Stem(ConvNorm):
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
         """``x`` is (T * N, ...), or (N, ...) with ``repeat`` = T where the input is the same at every step."""
         y = super().forward(x, repeat)
-        if repeat > 1:
-            assert isinstance(self.act, LIF)
-            y = self.act.repeated(y)
-        else:
-            y = self.act(y)
-        pooled: Tensor = self.pool(y)
+        pooled: Tensor = self.pool(self.act(y, repeat) if repeat > 1 else self.act(y))
         return pooled
 
 

@@ -184,13 +184,11 @@ class LIF(nn.Module):
         self.neuron = neuron
         self.timesteps = timesteps
 
-    def forward(self, x: Tensor) -> Tensor:
-        images = x.shape[0] // self.timesteps
-        return lif(x.view(self.timesteps, images, *x.shape[1:]), self.neuron).flatten(0, 1)
-
-    def repeated(self, x: Tensor) -> Tensor:
-        """The spikes (T * N, ...) of a current (N, ...) that is the same at every step."""
-        return lif(x.expand(self.timesteps, *x.shape), self.neuron).flatten(0, 1)
+    def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
+        """The spikes (T * N, ...) of ``x``: (T * N, ...), or with ``repeat`` = T the (N, ...) that every step gets."""
+        if repeat > 1:
+            return lif(x.expand(repeat, *x.shape), self.neuron).flatten(0, 1)
+        return lif(x.unflatten(0, (self.timesteps, x.shape[0] // self.timesteps)), self.neuron).flatten(0, 1)
 
     def extra_repr(self) -> str:
         return f"timesteps={self.timesteps}, {self.neuron}"

@@ -226,13 +226,13 @@ def test_the_layer_merges_time_into_the_batch() -> None:
     layer, neuron = LIF(Neuron(0.4), timesteps=3), Neuron(0.4)
     x = currents((3, 2, 4, 5, 6), neuron, torch.float64, 4)
     assert torch.equal(layer(x.flatten(0, 1)), lif_reference(x, neuron).flatten(0, 1))
-    assert torch.equal(layer.repeated(x[0]), lif_reference(x[:1].repeat(3, 1, 1, 1, 1), neuron).flatten(0, 1))
+    assert torch.equal(layer(x[0], repeat=3), lif_reference(x[:1].repeat(3, 1, 1, 1, 1), neuron).flatten(0, 1))
 
 
 def test_a_repeated_current_sums_its_gradients_over_time() -> None:
     layer, generator = LIF(Neuron(), timesteps=5), torch.Generator().manual_seed(6)
     once = nhwc(currents((1, 2, 3, 4, 4), Neuron(), torch.float64, 7))[0].requires_grad_()
     grad = torch.randn((10, 3, 4, 4), generator=generator, dtype=torch.float64)
-    (found,) = torch.autograd.grad(layer.repeated(once), once, grad)
+    (found,) = torch.autograd.grad(layer(once, repeat=5), once, grad)
     (wanted,) = torch.autograd.grad(lif_reference(once.expand(5, 2, 3, 4, 4), Neuron()), once, grad.view(5, 2, 3, 4, 4))
     assert torch.equal(found, wanted)
