@@ -188,7 +188,8 @@ class LIF(nn.Module):
         """The spikes (T * N, ...) of ``x``: (T * N, ...), or with ``repeat`` = T the (N, ...) that every step gets."""
         if repeat > 1:
             return lif(x.expand(repeat, *x.shape), self.neuron).flatten(0, 1)
-        return lif(x.unflatten(0, (self.timesteps, x.shape[0] // self.timesteps)), self.neuron).flatten(0, 1)
+        images = x.shape[0] // self.timesteps
+        return lif(x.view(self.timesteps, images, *x.shape[1:]), self.neuron).flatten(0, 1)
 
     def extra_repr(self) -> str:
         return f"timesteps={self.timesteps}, {self.neuron}"
