@@ -55,19 +55,21 @@ def evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     seed: int = 0,
+    first_image: int = 0,
     reduce: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> Evaluation:
     """Measure ``model`` in evaluation mode; its mode is as before when this returns.
 
     ``batches`` yields images (N, C, H, W) in 0 to 1 and labels (N,) on the model's device. ``seed`` fixes the spikes
-    of Poisson coding. ``reduce`` sums a float64 vector over processes that each hold a part of the images. Raises
-    :class:`DataError` where there is no image at all.
+    of Poisson coding, whatever the batches. ``reduce`` sums a float64 vector over processes that each hold a part of
+    the images, this one beginning with the image of number ``first_image``. Raises :class:`DataError` where there is no
+    image at all.
     """
     num_classes = model.architecture.num_classes
     steps = torch.zeros(model.architecture.timesteps, dtype=torch.float64)
     sums = torch.zeros(3, dtype=torch.float64)
     hits, counts = (torch.zeros(num_classes, dtype=torch.float64) for _ in range(2))
-    seed_encoders(model, seed)
+    seed_encoders(model, seed, first_image)
     started = time.perf_counter()
     with _evaluation_mode(model):
         for images, labels in batches:

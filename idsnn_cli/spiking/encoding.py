@@ -12,24 +12,37 @@ DEFAULT_SEED = 0
 class PoissonEncoder(nn.Module):
     """Images (N, C, H, W) in 0 to 1 become 0/1 spikes (T, N, C, H, W); each fires with its pixel's probability.
 
-    The draws come from a generator of the encoder's own, on the CPU, so that every device sees the same spikes.
+    The draws come from a generator of the encoder's own, on the CPU, so that every device sees the same spikes. They
+    go image by image: what an image gets depends on the seed and on how many images came before it, not on batches.
     """
 
     def __init__(self, timesteps: int) -> None:
         super().__init__()
         self.timesteps = timesteps
-        self.generator = torch.Generator().manual_seed(DEFAULT_SEED)
+        self.generator = torch.Generator()
+        self.seed(DEFAULT_SEED)
 
-    def seed(self, seed: int) -> None:
+    def seed(self, seed: int, first_image: int = 0) -> None:
+        """Start over. ``first_image`` counts the images before the next one, those of other processes' shards."""
         self.generator.manual_seed(seed)
+        self.to_skip = first_image
 
     def forward(self, images: Tensor) -> Tensor:
-        draws = torch.rand((self.timesteps, *images.shape), generator=self.generator, dtype=torch.float32)
-        return (draws.to(images.device) < images).to(images.dtype)
+        self._draw(self.to_skip, images)
+        self.to_skip = 0
+        draws_TNCHW = self._draw(images.shape[0], images).transpose(0, 1)
+        return (draws_TNCHW.to(images.device) < images).to(images.dtype)
+
+    def _draw(self, count: int, images: Tensor) -> Tensor:
+        """(count, T, C, H, W) in 0 to 1."""
+        return torch.rand((count, self.timesteps, *images.shape[1:]), generator=self.generator, dtype=torch.float32)
 
 
-def seed_encoders(model: nn.Module, seed: int) -> None:
-    """Seed every Poisson encoder inside ``model``; a network with direct coding has none and is left alone."""
+def seed_encoders(model: nn.Module, seed: int, first_image: int = 0) -> None:
+    """Seed every Poisson encoder inside ``model``; a network with direct coding has none and is left alone.
+
+    ``first_image`` is the place of this process's first image among those of all processes.
+    """
     for module in model.modules():
         if isinstance(module, PoissonEncoder):
-            module.seed(seed)
+            module.seed(seed, first_image)

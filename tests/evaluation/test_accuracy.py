@@ -148,13 +148,28 @@ def test_weights_and_statistics_stay_as_they_were() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_poisson_coding_gives_the_same_figure_twice() -> None:
+def test_poisson_coding_gives_one_figure_for_a_seed() -> None:
     model = build(build_description("spiking-resnet8", 3, width=2, timesteps=2, coding="poisson"), seed=0)
     images = torch.rand((8, 3, 8, 8), generator=torch.Generator().manual_seed(0))
-    data = [(images, torch.arange(8) % 3)]
+    labels = torch.arange(8) % 3
+    data = [(images, labels)]
     first, again, other = (evaluate(model, data, seed=seed) for seed in (4, 4, 5))
     assert first.loss == again.loss
     assert first.loss != other.loss
+    in_three = [(images[:3], labels[:3]), (images[3:6], labels[3:6]), (images[6:], labels[6:])]
+    assert evaluate(model, in_three, seed=4).loss == pytest.approx(first.loss, rel=1e-6)
+    parts = [
+        evaluate(model, [(images[part], labels[part])], seed=4, first_image=part.start)
+        for part in (slice(0, 5), slice(5, 8))
+    ]
+    assert (5 * parts[0].loss + 3 * parts[1].loss) / 8 == pytest.approx(first.loss, rel=1e-6)
+    in_three = [(images[:3], labels[:3]), (images[3:6], labels[3:6]), (images[6:], labels[6:])]
+    assert evaluate(model, in_three, seed=4).loss == pytest.approx(first.loss, rel=1e-6)
+    parts = [
+        evaluate(model, [(images[part], labels[part])], seed=4, first_image=part.start)
+        for part in (slice(0, 5), slice(5, 8))
+    ]
+    assert (5 * parts[0].loss + 3 * parts[1].loss) / 8 == pytest.approx(first.loss, rel=1e-6)
 
 
 def test_processes_join_their_parts() -> None:

@@ -54,3 +54,16 @@ def test_every_encoder_inside_a_model_is_seeded() -> None:
 def test_the_same_spikes_in_double_precision() -> None:
     images = torch.rand((2, 1, 6, 6), generator=torch.Generator().manual_seed(1))
     assert torch.equal(PoissonEncoder(3)(images).double(), PoissonEncoder(3)(images.double()))
+
+
+def test_neither_batches_nor_shards_change_an_images_spikes() -> None:
+    images = torch.rand((9, 3, 5, 7), generator=torch.Generator().manual_seed(2))
+    encoder = PoissonEncoder(4)
+    encoder.seed(1)
+    whole = encoder(images)
+    encoder.seed(1)
+    assert torch.equal(torch.cat([encoder(images[:2]), encoder(images[2:7]), encoder(images[7:])], 1), whole)
+    encoder.seed(1, first_image=6)
+    assert torch.equal(torch.cat([encoder(images[6:8]), encoder(images[8:])], 1), whole[:, 6:])
+    encoder.seed(1, first_image=9)
+    assert encoder(images[9:]).shape == (4, 0, 3, 5, 7)
