@@ -89,4 +89,9 @@ def main() -> NoReturn:
         # The reader of our output has left (`idsnn inspect FILE | head`): nothing more to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    if "RANK" in os.environ and "torch.distributed" in sys.modules:
+        # Under torchrun torch now and then aborts while it tears its threads down, after all work is done and written.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

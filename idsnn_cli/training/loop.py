@@ -7,6 +7,7 @@ process.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -95,8 +96,7 @@ class _Trainer:
             self._load()
         self.module: nn.Module = self.model
         if world_size() > 1:
-            # Our BatchNorm keeps the buffers equal by itself.
-            self.module = DistributedDataParallel(self.model, broadcast_buffers=False)
+            self.module = DistributedDataParallel(self.model, **no_buffer_broadcast())
         self.saved_at = time.monotonic()
 
     def _load(self) -> None:
@@ -251,6 +251,15 @@ class _Trainer:
     def _publish(self) -> None:
         if is_main():
             self.work.on_epoch(self.progress.history)
+
+
+def no_buffer_broadcast() -> dict[str, bool]:
+    """The argument that keeps DistributedDataParallel from sending buffers: our BatchNorm keeps them equal by itself.
+
+    torch 2.15 renamed it and warns about the old name.
+    """
+    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    return {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
 
 
 @contextmanager

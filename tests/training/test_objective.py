@@ -1,0 +1,98 @@
+"""The losses against their formulas (eq. 6-8), worked out with numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from idsnn_cli.training import Objective
+
+Array = NDArray[np.float64]
+
+
+def softmax(logits: Array) -> Array:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    result: Array = powers / powers.sum(-1, keepdims=True)
+    return result
+
+
+def expected(student: Array, labels: list[int], teacher: Array | None, o: Objective) -> float:
+    """Mean over images (and steps) of CE + alpha tau^2 KL, from the definitions."""
+    rows = student if o.every_step else student.mean(0, keepdims=True)
+    losses = []
+    for step in rows:
+        for n, label in enumerate(labels):
+            p = softmax(step[n])
+            k = len(p)
+            target = np.full(k, o.label_smoothing / k)
+            target[label] += 1 - o.label_smoothing
+            loss = -(target * np.log(p)).sum()
+            if teacher is not None:
+                q_t, q_s = softmax(teacher[n] / o.temperature), softmax(step[n] / o.temperature)
+                loss += o.alpha * o.temperature**2 * (q_t * np.log(q_t / q_s)).sum()
+            losses.append(loss)
+    return float(np.mean(losses))
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(
+    steps=st.integers(1, 5),
+    images=st.integers(1, 6),
+    classes=st.integers(2, 7),
+    alpha=st.floats(0, 2),
+    temperature=st.floats(0.5, 8),
+    smoothing=st.floats(0, 0.5),
+    every_step=st.booleans(),
+    taught=st.booleans(),
+    seed=st.integers(0, 2**20),
+)
+def test_loss_is_the_formula(
+    steps: int,
+    images: int,
+    classes: int,
+    alpha: float,
+    temperature: float,
+    smoothing: float,
+    every_step: bool,
+    taught: bool,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    student, teacher = rng.normal(size=(steps, images, classes)) * 3, rng.normal(size=(images, classes)) * 3
+    labels = rng.integers(0, classes, images).tolist()
+    objective = Objective(smoothing, every_step, alpha, temperature)
+    guide = torch.tensor(teacher) if taught else None
+    loss = objective(torch.tensor(student), torch.tensor(labels), guide, images)
+    assert float(loss) == pytest.approx(expected(student, labels, teacher if taught else None, objective), rel=1e-9)
+
+
+def test_shares_of_a_batch_add_up_to_the_whole() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 7, 5, generator=generator, dtype=torch.float64)
+    teacher = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 5, (7,), generator=generator)
+    objective = Objective(alpha=0.3, every_step=True)
+    whole = objective(logits, labels, teacher, 7)
+    parts = [(0, 3), (3, 7), (7, 7)]
+    shares = [objective(logits[:, a:b], labels[a:b], teacher[a:b], 7) for a, b in parts]
+    assert float(sum(shares)) == pytest.approx(float(whole), rel=1e-12)
+    assert float(shares[2]) == 0
+
+
+class Double(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([images.flatten(1)[:, :3], 3 * images.flatten(1)[:, :3]])
+
+
+def test_a_spiking_teacher_teaches_its_time_mean_without_a_graph() -> None:
+    images = torch.rand(2, 3, 1, 1, requires_grad=True)
+    taught = Objective(alpha=1.0, teacher=Double()).teach(images)
+    assert taught is not None
+    assert not taught.requires_grad
+    torch.testing.assert_close(taught, 2 * images.detach().flatten(1))
+    assert Objective().teach(images) is None

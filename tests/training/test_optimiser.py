@@ -1,0 +1,88 @@
+"""The learning rate against torch's schedulers, and who gets weight decay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from idsnn_cli.architecture import build_description
+from idsnn_cli.models import build
+from idsnn_cli.recipe.schema import Training
+from idsnn_cli.training import learning_rate, make_optimiser
+
+PER_EPOCH = 7
+
+
+def torch_rates(scheduler_of: object, epochs: int, *, by_epoch: bool, lr: float = 0.1) -> list[float]:
+    """The rate at every step of a torch scheduler that is stepped each batch, or each epoch."""
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+    scheduler = scheduler_of(optimiser)  # type: ignore[operator]  # a factory from the parametrisation
+    rates = []
+    for step in range(epochs * PER_EPOCH):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if not by_epoch or (step + 1) % PER_EPOCH == 0:
+            scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("config", "scheduler_of", "by_epoch"),
+    [
+        (
+            Training(epochs=9, lr=0.1, schedule="step", milestones=(2, 5), gamma=0.3),
+            lambda o: lr_scheduler.MultiStepLR(o, [2, 5], 0.3),
+            True,
+        ),
+        (
+            Training(epochs=9, lr=0.1, schedule="step", step_every=4),
+            lambda o: lr_scheduler.StepLR(o, 4, 0.1),
+            True,
+        ),
+        (
+            Training(epochs=9, lr=0.1, schedule="cosine"),
+            lambda o: lr_scheduler.CosineAnnealingLR(o, 9 * PER_EPOCH),
+            False,
+        ),
+        (
+            Training(epochs=9, lr=0.1, schedule="onecycle"),
+            lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=9 * PER_EPOCH, cycle_momentum=False),
+            False,
+        ),
+        (Training(epochs=9, lr=0.1, schedule="constant"), lambda o: lr_scheduler.ConstantLR(o, 1.0), False),
+    ],
+)
+def test_rates_are_those_of_torch(config: Training, scheduler_of: object, by_epoch: bool) -> None:
+    ours = [learning_rate(config, step, PER_EPOCH) for step in range(9 * PER_EPOCH)]
+    assert ours == pytest.approx(torch_rates(scheduler_of, 9, by_epoch=by_epoch), rel=1e-9, abs=1e-12)
+
+
+def test_warm_up_rises_to_the_full_rate_and_the_cosine_follows() -> None:
+    config = Training(epochs=4, lr=0.8, schedule="cosine", warmup_epochs=1)
+    rates = [learning_rate(config, step, PER_EPOCH) for step in range(4 * PER_EPOCH)]
+    assert rates[:PER_EPOCH] == pytest.approx([0.8 * (i + 1) / PER_EPOCH for i in range(PER_EPOCH)])
+    assert rates[PER_EPOCH] == pytest.approx(0.8)
+    assert rates[PER_EPOCH:] == sorted(rates[PER_EPOCH:], reverse=True)
+    # Half way between the end of the warm-up and the last step the cosine is at half.
+    longer = Training(epochs=5, lr=0.8, schedule="cosine", warmup_epochs=1)
+    assert learning_rate(longer, 3 * PER_EPOCH, PER_EPOCH) == pytest.approx(0.4)
+
+
+def test_weight_decay_leaves_out_norms_and_biases_where_asked() -> None:
+    model = build(build_description("resnet8", 10, width=4), 0)
+    spared = make_optimiser(model, Training(weight_decay=0.1, decay_norm_and_bias=False))
+    by_decay = {group["weight_decay"]: {id(p) for p in group["params"]} for group in spared.param_groups}
+    flat = {id(p) for name, p in model.named_parameters() if "norm" in name or name.endswith("bias")}
+    assert by_decay[0.0] == flat
+    assert by_decay[0.1] == {id(p) for p in model.parameters()} - flat
+    everything = make_optimiser(model, Training(weight_decay=0.1, optimizer="adamw"))
+    assert [group["weight_decay"] for group in everything.param_groups] == [0.1]
+    assert isinstance(everything, torch.optim.AdamW)
+
+
+def test_sgd_takes_the_momentum_of_the_recipe() -> None:
+    model = build(build_description("resnet8", 10, width=4), 0)
+    optimiser = make_optimiser(model, Training(momentum=0.7, nesterov=True))
+    assert (optimiser.defaults["momentum"], optimiser.defaults["nesterov"]) == (0.7, True)
