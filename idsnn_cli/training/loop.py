@@ -253,7 +253,7 @@ class _Trainer:
             self.work.on_epoch(self.progress.history)
 
 
-def no_buffer_broadcast() -> dict[str, bool]:
+def no_buffer_broadcast() -> dict[str, Any]:
     """The argument that keeps DistributedDataParallel from sending buffers: our BatchNorm keeps them equal by itself.
 
     torch 2.15 renamed it and warns about the old name.

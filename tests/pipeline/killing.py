@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from idsnn_cli.cli.main import main
+
 where, count = sys.argv[1], int(sys.argv[2])
 sys.argv = ["idsnn", *sys.argv[3:]]
 left = count
@@ -55,8 +57,6 @@ elif where in ("batch", "write"):
                 os.truncate(path, os.path.getsize(path) // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        torch.save = half
-
-from idsnn_cli.cli.main import main
+        torch.save = half  # type: ignore[assignment]  # as much of torch.save as the state needs
 
 main()

@@ -11,7 +11,9 @@ import pytest
 import torch
 from small_fits import CONFIG, StopAt, same, small_fit, student, weights
 
+from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import CheckpointError, InterruptedRun, NonFiniteError
+from idsnn_cli.models import build
 from idsnn_cli.training import BatchDone, Events, fit, load_state
 
 # Running means of the loss over the three steps of each epoch, at the seeds of small_fits: a change of the fast path
@@ -53,8 +55,9 @@ def test_golden_losses(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 8])
 def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, stop_after: int, coding: str) -> None:
     straight, resumed = student(coding), student(coding)
-    history = fit(small_fit(tmp_path / "a" if (tmp_path / "a").mkdir() is None else tmp_path, straight))
+    (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
+    history = fit(small_fit(tmp_path / "a", straight))
     interrupt = StopAt(stop_after, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(InterruptedRun) as stopped:
         fit(small_fit(tmp_path / "b", resumed, events=interrupt))
@@ -120,7 +123,7 @@ def test_a_nan_stops_with_the_step_and_the_tensor(tmp_path: Path, poison: str, n
 
 def test_a_gradient_that_is_not_finite_is_named(tmp_path: Path) -> None:
     model = student()
-    model.stages[0].get_submodule("0.conv0").weight.register_hook(lambda grad: grad * float("inf"))  # type: ignore[union-attr]  # a parameter
+    model.get_parameter("stages.0.0.conv0.weight").register_hook(lambda grad: grad * float("inf"))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     with pytest.raises(NonFiniteError, match=r"gradient of stages\.0\.0\.conv0\.weight is not finite at step 1 "):
         fit(small_fit(tmp_path, model))
 
@@ -157,9 +160,6 @@ def test_evaluation_can_be_rarer_but_the_last_epoch_is_measured(tmp_path: Path) 
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
     fit(small_fit(tmp_path, config=CONFIG.model_copy(update={"epochs": 1})))
-    from idsnn_cli.architecture import build_description
-    from idsnn_cli.models import build
-
     other = build(build_description("spiking-resnet14", 4, width=4, stem="7x7"), 0)
     with pytest.raises(CheckpointError, match="state of another network"):
         fit(small_fit(tmp_path, other))
