@@ -4,7 +4,8 @@ from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_
 from idsnn_cli.pipeline.preview import preview, steps_of_run
 from idsnn_cli.pipeline.run import run_all, summary
 from idsnn_cli.pipeline.session import Session, StepResult
-from idsnn_cli.pipeline.steps import baseline_step, distill_step, init_step, teacher_step, write_init
+from idsnn_cli.pipeline.starting import init_step, write_init
+from idsnn_cli.pipeline.steps import baseline_step, distill_step, teacher_step
 
 __all__ = [
     "Session",

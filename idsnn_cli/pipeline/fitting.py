@@ -13,12 +13,12 @@ from torch import Tensor
 
 from idsnn_cli.checkpoint import file_sha256, write_checkpoint, write_text
 from idsnn_cli.data import TrainBatches, eval_batches
-from idsnn_cli.errors import WriteError
+from idsnn_cli.errors import MissingInputError, WriteError
 from idsnn_cli.evaluation import Evaluation, evaluate
 from idsnn_cli.models import ResNet
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.records import Record, decide, own_sections, read_records, write_record
-from idsnn_cli.pipeline.session import Session, Step, StepResult
+from idsnn_cli.pipeline.session import Session, Step, StepResult, best_of
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.training import Fit, Objective, barrier, fit, frozen, is_main, rank, sum_over_processes, world_size
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def best(self) -> Path:
-        return self.output.with_name(f"{self.output.stem}.best{self.output.suffix}")
+        return best_of(self.output)
 
 
 def measure(session: Session, model: ResNet, split: str, *, alone: bool = False) -> Evaluation:
@@ -64,12 +64,16 @@ def measure(session: Session, model: ResNet, split: str, *, alone: bool = False)
 
 def train(session: Session, job: Job) -> StepResult:
     """Do, continue or leave ``job``, as its record in the run directory says, and write its checkpoints."""
-    sections = own_sections(session.recipe, job.step, session.precision)
+    sections = own_sections(session, job.step)
     outputs = {"last": job.output}
+    if job.config.keep == "best":
+        outputs["best"] = job.best
     decision = decided_by_main(lambda: decide(session, job.step, sections, job.inputs, outputs))
     if decision == "unchanged":
         figures = read_records(session.run_dir)[job.step].figures
         return StepResult(job.step, "unchanged", (job.output, job.best), figures)
+    # Before anything is removed: a teacher that cannot be read must not cost the student that is there.
+    model, teacher = job.make()
     folder = session.folder(job.step)
     if is_main():
         if decision == "fresh":
@@ -79,7 +83,6 @@ def train(session: Session, job: Job) -> StepResult:
         make_folder(folder)
     # The others must not look for a resume state that is just being removed.
     barrier()
-    model, teacher = job.make()
     recipe = session.recipe
 
     def save(path: Path, record: dict[str, Any]) -> None:
@@ -121,13 +124,24 @@ def train(session: Session, job: Job) -> StepResult:
         history = fit(work)
     figures = _figures(history, recipe.data.select)
     if is_main():
-        if not job.best.exists():
-            session.events.say(f"{job.best} is gone; only training anew (--force) makes it again")
         save(job.output, history[-1])
-        written = {name: file_sha256(path) for name, path in outputs.items()}
+        if not job.best.exists() and figures["best_epoch"] == figures["epochs"]:
+            save(job.best, history[-1])
+        kept = {"last": job.output} | ({"best": job.best} if job.best.exists() else {})
+        written = {name: file_sha256(path) for name, path in kept.items()}
         write_record(session.run_dir, job.step, Record("done", sections, job.inputs, written, figures))
+        if "best" not in kept:
+            _best_is_gone(session, job, figures)
     barrier()
     return StepResult(job.step, "done", (job.output, job.best), figures)
+
+
+def _best_is_gone(session: Session, job: Job, figures: dict[str, Any]) -> None:
+    """Somebody removed the best epoch's weights, which no resume state holds: an error where they are to be read."""
+    message = f"{job.best}, the weights of epoch {figures['best_epoch']}, is not there any more"
+    if job.config.keep == "best":
+        raise MissingInputError(message, "Train the step anew with --force, or read the last epoch's with keep=last.")
+    session.events.say(f"{message}; only training anew (--force) makes it again")
 
 
 def _figures(history: list[dict[str, Any]], split: str) -> dict[str, Any]:

@@ -9,14 +9,12 @@ from typing import Any
 import torch
 
 from idsnn_cli.checkpoint import file_sha256, open_checkpoint, write_json
-from idsnn_cli.errors import MissingInputError
 from idsnn_cli.models import ResNet
+from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.fitting import measure
-from idsnn_cli.pipeline.records import Record, decide, own_sections, read_records, write_record
-from idsnn_cli.pipeline.session import Session, Step, StepResult
-from idsnn_cli.pipeline.steps import check_classes, load_network
-
-NETWORKS: dict[str, Step] = {"teacher": "teacher", "student": "distill", "baseline": "baseline"}
+from idsnn_cli.pipeline.inputs import check_classes, load_network, require
+from idsnn_cli.pipeline.records import Record, own_sections, read_records, write_record
+from idsnn_cli.pipeline.session import Session, StepResult
 
 
 def networks_of(session: Session, student: Path | None = None) -> dict[str, Path]:
@@ -24,14 +22,12 @@ def networks_of(session: Session, student: Path | None = None) -> dict[str, Path
 
     Raises :class:`MissingInputError` where there is no student.
     """
-    found = {name: session.kept(step) for name, step in NETWORKS.items()}
-    if student is not None:
-        found["student"] = student
-    if not found["student"].exists():
-        raise MissingInputError(
-            f"the student is not there: {found['student']}",
-            "Run `idsnn distill` first, or name a file with --student FILE or --checkpoint FILE.",
-        )
+    found = {"teacher": session.kept("teacher"), "student": student or session.kept("distill")}
+    # One that an earlier recipe left behind is no match for this student.
+    if session.recipe.distill.baseline != "none":
+        found["baseline"] = session.kept("baseline")
+    fix = "Run `idsnn distill` first, or name a file with --student FILE or --checkpoint FILE."
+    require(found["student"], "the student", fix)
     return {name: path for name, path in found.items() if path.exists()}
 
 
@@ -51,7 +47,7 @@ def evaluate_networks(session: Session, networks: Mapping[str, Path]) -> dict[st
 
 def _measured(session: Session, name: str, path: Path, split: str) -> dict[str, Any]:
     model = load_network(path, session.recipe)
-    check_classes(model.architecture, session, path)
+    check_classes(model.architecture, session, path, teaches=False)
     _place(model, session)
     session.events.say(f"measuring {name}: {path}")
     figures = measure(session, model, split, alone=True)
@@ -77,17 +73,21 @@ def _place(model: ResNet, session: Session) -> None:
 
 
 def eval_step(session: Session, *, student: Path | None = None, output: Path | None = None) -> StepResult:
-    """Measure the networks of the run directory into RUN/eval.json."""
+    """Measure the networks of the run directory into RUN/eval.json; one process does it, and the others hear of it."""
+    return decided_by_main(lambda: _eval_alone(session, student, output or session.run_dir / "eval.json"))
+
+
+def _eval_alone(session: Session, student: Path | None, target: Path) -> StepResult:
     networks = networks_of(session, student)
-    target = output or session.run_dir / "eval.json"
     inputs = {name: file_sha256(path) for name, path in networks.items()} | {"data": session.data.fingerprint}
-    sections = own_sections(session.recipe, "eval", session.precision)
-    known = read_records(session.run_dir).get("eval")
+    sections = own_sections(session, "eval")
     # Measuring again costs little and loses nothing, so other settings are no conflict here.
-    same = known is not None and known.sections == sections
-    if same and decide(session, "eval", sections, inputs, {"eval": target}) == "unchanged":
-        assert known is not None
-        return StepResult("eval", "unchanged", (target,), known.figures)
+    known = None if session.force else read_records(session.run_dir).get("eval")
+    if known is not None and known.sections == sections:
+        if known.inputs == inputs and target.exists() and known.outputs == {"eval": file_sha256(target)}:
+            return StepResult("eval", "unchanged", (target,), known.figures)
+        if known.inputs != inputs:
+            session.events.say("eval: what it measures was replaced, so it is done anew")
     document = evaluate_networks(session, networks)
     write_json(target, document)
     write_record(session.run_dir, "eval", Record("done", sections, inputs, {"eval": file_sha256(target)}, document))

@@ -8,11 +8,12 @@ from typing import Any
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.data import plan_data
-from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer import Rules, make_plan, open_source
-from idsnn_cli.pipeline.records import read_records
-from idsnn_cli.pipeline.session import Session, Step
-from idsnn_cli.pipeline.steps import require
+from idsnn_cli.pipeline.inputs import check_classes, destination, load_network, read_start, require
+from idsnn_cli.pipeline.measuring import networks_of
+from idsnn_cli.pipeline.records import own_sections, read_records, refuse_other_settings
+from idsnn_cli.pipeline.session import Session, Step, best_of
+from idsnn_cli.pipeline.starting import mapping_file
 
 Steps = list[Step]
 
@@ -29,21 +30,19 @@ def steps_of_run(session: Session) -> Steps:
 def preview(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str, Any]:
     """What the command would read, download and write. Raises the errors that doing it would raise at its start.
 
-    ``given`` holds files named on the command line: ``teacher``, ``student``, ``output``.
+    ``given`` holds files named on the command line: ``teacher``, ``student``, ``output``, and ``checkpoint`` for one
+    that is to be measured alone.
     """
-    recipe = session.recipe
-    data = plan_data(recipe.data) if session.data_given else None
-    classes = session.num_classes_given or (data.num_classes if data is not None else None) or 1
-    records = read_records(session.run_dir)
-    student = recipe.student.architecture(classes)
-    networks: dict[str, Architecture] = {"student": student}
-    teacher = _teacher(session, steps, given, classes)
-    if teacher is not None:
-        networks["teacher"] = teacher
-    mapping = _mapping(session, steps, given, teacher, student)
+    data = plan_data(session.recipe.data) if session.data_given else None
+    records = {} if session.standalone else read_records(session.run_dir)
+    for step in steps:
+        if step in records and step != "eval" and records[step].status != "replacing" and not session.force:
+            refuse_other_settings(session, step, records[step], own_sections(session, step))
+    networks = _networks(session, steps, given)
+    mapping = _mapping(session, given, networks) if "init" in steps and session.recipe.init.rule != "none" else None
     return {
         "recipe": session.name,
-        "run_dir": str(session.run_dir),
+        "run_dir": None if session.standalone else str(session.run_dir),
         "device": str(session.device),
         "precision": session.precision,
         "data": None
@@ -73,51 +72,67 @@ def preview(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str,
     }
 
 
-def _teacher(session: Session, steps: Steps, given: dict[str, Path], classes: int) -> Architecture | None:
-    """The teacher that the command would train or read; a file that it would read must be there and be a ResNet."""
+def _networks(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str, Architecture]:
+    """Every network that the steps would make or read; a file that they would read is read, and must fit."""
     recipe = session.recipe
-    if "teacher" in given:
-        return _architecture_in(given["teacher"])
+    found: dict[str, Architecture] = {}
     if "teacher" in steps:
         checkpoint = recipe.teacher.checkpoint
-        return recipe.teacher.architecture(classes) if checkpoint is None else _architecture_in(checkpoint)
-    wanted = ("init" in steps and recipe.init.rule != "none" and recipe.init.source is None) or (
-        "distill" in steps and recipe.distill.alpha > 0
-    )
-    return _architecture_in(session.kept("teacher")) if wanted else None
+        if checkpoint is None:
+            found["teacher"] = recipe.teacher.architecture(session.num_classes)
+        else:
+            require(checkpoint, "the teacher checkpoint", "Correct teacher.checkpoint.")
+            found["teacher"] = _usable(session, checkpoint)
+    elif "distill" in steps and recipe.distill.alpha > 0:
+        path = given.get("teacher") or session.kept("teacher")
+        fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
+        require(path, "the teacher", fix)
+        found["teacher"] = _usable(session, path)
+    if "init" in steps or "distill" in steps:
+        found["student"] = recipe.student.architecture(session.num_classes)
+    if "distill" in steps and "init" not in steps:
+        start = given.get("student") or session.file("init")
+        require(start, "the student's first weights", "Run `idsnn init` first, or name them with --student FILE.")
+        read_start(start, found["student"])
+    if steps == ["eval"]:
+        alone = given.get("checkpoint")
+        measured = networks_of(session, given.get("student")) if alone is None else {alone.name: alone}
+        found |= {name: _usable(session, path, teaches=False) for name, path in measured.items()}
+    return found
 
 
-def _mapping(
-    session: Session, steps: Steps, given: dict[str, Path], teacher: Architecture | None, student: Architecture
-) -> dict[str, int] | None:
-    """How many of the student's values the initializer would copy, interpolate and leave random."""
-    recipe = session.recipe
-    if "init" not in steps or recipe.init.rule == "none":
-        return None
-    init = recipe.init
+def _usable(session: Session, path: Path, *, teaches: bool = True) -> Architecture:
+    architecture = load_network(path, session.recipe).architecture
+    check_classes(architecture, session, path, teaches=teaches)
+    return architecture
+
+
+def _mapping(session: Session, given: dict[str, Path], networks: dict[str, Architecture]) -> dict[str, int]:
+    """How many of the student's values the initializer would copy, interpolate and leave random; a source that is not
+    the teacher joins ``networks``.
+    """
+    init = session.recipe.init
     rules = Rules(blocks=init.blocks, shortcut=init.shortcut, head=init.head, rescale=init.rescale)
     origin = given.get("teacher") or init.source
-    if origin is not None:
-        require(origin, "the network to start from", "Correct init.source or --teacher.")
-        with ExitStack() as stack:
-            source = open_source(origin, stack)
-            return make_plan(source.architecture, student, source.names, rules).counts()
-    if teacher is None:
-        raise MappingError("there is no teacher to start from", "Name one with --teacher FILE or init.source=FILE.")
-    return make_plan(teacher, student, {name: name for name in teacher.tensors()}, rules).counts()
-
-
-def _architecture_in(path: Path) -> Architecture:
-    require(path, "the teacher", "Run `idsnn teacher` first, or name one with --teacher FILE.")
+    if origin is None and "teacher" in networks:
+        teacher = networks["teacher"]
+        return make_plan(teacher, networks["student"], {name: name for name in teacher.tensors()}, rules).counts()
+    origin = origin or session.kept("teacher")
+    fix = "Run `idsnn teacher` first, or name a checkpoint with --teacher FILE or init.source=FILE."
+    require(origin, "the network to start from", fix)
     with ExitStack() as stack:
-        return open_source(path, stack).architecture
+        source = open_source(origin, stack)
+        networks["source"] = source.architecture
+        return make_plan(source.architecture, networks["student"], source.names, rules).counts()
 
 
 def _writes(session: Session, step: Step, given: dict[str, Path]) -> list[str]:
-    if "output" in given:
-        return [str(given["output"])]
+    output = given.get("output")
     if step == "eval":
-        return [str(session.run_dir / "eval.json")]
+        written = [output] if session.standalone else [output or session.run_dir / "eval.json"]
+        return [str(path) for path in written if path is not None]
+    target = destination(session, step, output)
     if step == "init":
-        return [str(session.file("init")), str(session.run_dir / "mapping.json")]
-    return [str(session.file(step)), str(session.file(step, best=True))]
+        return [str(target)] + ([] if session.standalone else [str(mapping_file(target, output))])
+    converted = step == "teacher" and session.recipe.teacher.checkpoint is not None
+    return [str(target)] + ([] if converted else [str(best_of(target))])

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from idsnn_cli.checkpoint import file_sha256, write_json
 from idsnn_cli.errors import CheckpointError, RunConflictError
@@ -22,18 +22,24 @@ OPEN_ENDED = ("constant", "step")
 
 @dataclass
 class Record:
-    """``sections`` are the recipe's values that the step depends on; ``inputs`` and ``outputs`` are SHA-256 by name."""
+    """``sections`` are the recipe's values that the step depends on; ``inputs`` and ``outputs`` are SHA-256 by name.
 
-    status: Literal["started", "done"]
+    ``started`` is a training that can go on; ``replacing`` a shorter step, of which nothing can.
+    """
+
+    status: Literal["started", "replacing", "done"]
     sections: dict[str, Any]
     inputs: dict[str, str]
     outputs: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def own_sections(recipe: Recipe, step: Step, precision: str) -> dict[str, Any]:
+def own_sections(session: Session, step: Step) -> dict[str, Any]:
     """The values that decide what ``step`` computes; paths are left out, for files count by their content."""
+    recipe = session.recipe
     plain = recipe.model_dump(mode="json")
+    # How a foreign network that the step may read normalises its images.
+    foreign = {"teacher": {"normalise": plain["teacher"]["normalise"]}}
     for section, keys in {
         "data": ("root", "path", "download"),
         "teacher": ("checkpoint", "keep"),
@@ -42,21 +48,33 @@ def own_sections(recipe: Recipe, step: Step, precision: str) -> dict[str, Any]:
     }.items():
         for key in keys:
             del plain[section][key]
-    if step == "teacher" and recipe.teacher.checkpoint is not None:
-        names: tuple[str, ...] = ("data",)
-    elif step == "init":
-        names = (
-            ("data", "student", "init") if recipe.init.reestimate or recipe.init.rule == "none" else ("student", "init")
-        )
-    else:
-        names = {"teacher": ("data", "teacher"), "eval": ("data", "eval")}.get(step, ("data", "distill"))
-    chosen = {name: plain[name] for name in names} | {"seed": recipe.seed}
+
+    def chosen(*names: str) -> dict[str, Any]:
+        return {name: plain[name] for name in names} | {"seed": recipe.seed}
+
+    trained = {"runtime": {"precision": session.precision}}
+    if step == "eval":
+        return chosen("data", "eval")
+    if step == "teacher":
+        return chosen("data", "teacher") | trained if recipe.teacher.checkpoint is None else chosen("data") | foreign
+    if step == "init":
+        sections = chosen("student", "init") | {"num_classes": session.num_classes}
+        if recipe.init.rule != "none":
+            sections |= foreign
+        if recipe.init.rule == "none" or recipe.init.reestimate:
+            sections["data"] = plain["data"]
+        if recipe.init.reestimate:
+            sections["distill"] = {"batch_size": recipe.distill.batch_size}
+        return sections
+    sections = chosen("data", "distill") | trained
     if step == "baseline":
         # What separates the baseline from the student: no teacher in its start, and perhaps none in its loss.
-        chosen |= {"student": plain["student"], "baseline": recipe.distill.baseline}
-    if step in ("teacher", "distill", "baseline"):
-        chosen |= {"runtime": {"precision": precision}}
-    return chosen
+        sections |= {"student": plain["student"], "baseline": recipe.distill.baseline}
+        if recipe.distill.baseline == "plain":
+            for key in ("alpha", "temperature"):
+                del plain["distill"][key]
+            return sections
+    return sections | foreign if recipe.distill.alpha > 0 else sections
 
 
 def read_records(run_dir: Path) -> dict[str, Record]:
@@ -77,26 +95,27 @@ def write_record(run_dir: Path, step: Step, record: Record) -> None:
     write_json(run_dir / FILE, records | {step: asdict(record)})
 
 
-def hashes(paths: Mapping[str, Path]) -> dict[str, str]:
-    return {name: file_sha256(path) for name, path in paths.items()}
-
-
 def decide(
-    session: Session, step: Step, sections: dict[str, Any], inputs: dict[str, str], outputs: Mapping[str, Path]
+    session: Session,
+    step: Step,
+    sections: dict[str, Any],
+    inputs: dict[str, str],
+    outputs: Mapping[str, Path],
 ) -> Decision:
     """Whether ``step`` starts anew, goes on, or stands as it is.
 
     Raises :class:`RunConflictError`, naming the keys that differ and both ways out, where the run directory holds this
-    step made from other settings, or half made from other inputs.
+    step made from other settings, or half made from other inputs; and where one of ``outputs`` is a file that the step
+    did not write.
     """
     record = read_records(session.run_dir).get(step)
-    if record is None or session.force:
+    if session.force or (record is not None and record.status == "replacing"):
         return "fresh"
-    # Through JSON once, as the stored one went: tuples and numbers compare alike.
-    different = changes(record.sections, json.loads(json.dumps(sections)))
-    growing = [change for change in different if _may_grow(change, session.recipe, step)]
-    if len(growing) < len(different):
-        _refuse(session, step, [str(change) for change in different])
+    if record is None or record.status == "done":
+        _protect(session, step, {} if record is None else record.outputs, outputs)
+    if record is None:
+        return "fresh"
+    growing = refuse_other_settings(session, step, record, sections)
     changed_inputs = sorted(name for name in {*record.inputs, *inputs} if record.inputs.get(name) != inputs.get(name))
     if changed_inputs and record.status == "started":
         _refuse(session, step, [f"input {name}: its content changed" for name in changed_inputs])
@@ -105,11 +124,33 @@ def decide(
         return "fresh"
     if growing or record.status == "started":
         return "continue"
-    present = {name: file_sha256(path) if path.exists() else None for name, path in outputs.items()}
-    if present == record.outputs:
+    missing = [path for path in outputs.values() if not path.exists()]
+    if not missing:
         return "unchanged"
-    session.events.say(f"{step}: its output was removed or changed, so it is written again")
+    session.events.say(f"{step}: {missing[0]} is not there, so it is written again")
     return "continue"
+
+
+def refuse_other_settings(session: Session, step: Step, record: Record, sections: dict[str, Any]) -> bool:
+    """Raise :class:`RunConflictError` where ``sections`` are not the record's; True where they differ in more epochs,
+    which the schedule allows.
+    """
+    # Through JSON once, as the stored one went: tuples and numbers compare alike.
+    different = changes(record.sections, json.loads(json.dumps(sections)))
+    growing = [change for change in different if _may_grow(change, session.recipe, step)]
+    if len(growing) < len(different):
+        _refuse(session, step, [str(change) for change in different])
+    return bool(growing)
+
+
+def _protect(session: Session, step: Step, known: Mapping[str, str], outputs: Mapping[str, Path]) -> None:
+    """Refuse to write over a file that this step is not known to have written."""
+    for name, path in outputs.items():
+        if path.exists() and file_sha256(path) != known.get(name):
+            raise RunConflictError(
+                f"{path} is there, but it is not what the {step} step of {session.run_dir} wrote",
+                "Move it away, replace it with --force, or use another place (-o FILE or --run-dir DIR).",
+            )
 
 
 def _may_grow(change: Change, recipe: Recipe, step: Step) -> bool:
@@ -119,9 +160,13 @@ def _may_grow(change: Change, recipe: Recipe, step: Step) -> bool:
     return grows and section.schedule in OPEN_ENDED
 
 
-def _refuse(session: Session, step: Step, differences: list[str]) -> None:
+def _refuse(session: Session, step: Step, differences: list[str]) -> NoReturn:
     shown = differences[:12] + ([f"... and {len(differences) - 12} more"] if len(differences) > 12 else [])
+    if any(".epochs: " in each for each in differences):
+        shown.append("(epochs may grow where the schedule is step or constant, and may not shrink)")
+    # The baseline has no command of its own.
+    alone = "every step anew with `idsnn run" if step == "baseline" else f"this step anew with `idsnn {step}"
     raise RunConflictError(
         f"{session.run_dir} holds a {step} step made from other settings:\n  " + "\n  ".join(shown),
-        "Start this step anew with --force (its outputs are replaced), or keep both with another --run-dir.",
+        f"Start {alone} ... --force` (its outputs are replaced), or keep both with another --run-dir.",
     )

@@ -6,8 +6,8 @@ from typing import Any
 
 from idsnn_cli.pipeline.measuring import eval_step
 from idsnn_cli.pipeline.session import Session, StepResult
-from idsnn_cli.pipeline.steps import baseline_step, distill_step, init_step, teacher_step
-from idsnn_cli.training import barrier, is_main
+from idsnn_cli.pipeline.starting import init_step
+from idsnn_cli.pipeline.steps import baseline_step, distill_step, teacher_step
 
 
 def run_all(session: Session) -> list[StepResult]:
@@ -20,9 +20,7 @@ def run_all(session: Session) -> list[StepResult]:
     results.append(distill_step(session))
     if recipe.distill.baseline != "none":
         results.append(baseline_step(session))
-    if is_main():
-        results.append(eval_step(session))
-    barrier()
+    results.append(eval_step(session))
     return results
 
 

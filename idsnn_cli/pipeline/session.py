@@ -25,14 +25,16 @@ Step = Literal["teacher", "init", "distill", "baseline", "eval"]
 class Session:
     """``text`` is the recipe as given, None where it came out of a checkpoint or from options.
 
-    ``num_classes_given`` are the student's classes where no data says so; ``data_given`` is False where the recipe's
-    data section only fills its place (``idsnn init --from``).
+    ``standalone`` says that the command reads and writes files that it names, and ``run_dir`` means nothing (``idsnn
+    init --from``, ``idsnn eval --checkpoint``). ``num_classes_given`` are the student's classes where no data says so;
+    ``data_given`` is False where the recipe's data section only fills its place (``idsnn init --from``).
     """
 
     recipe: Recipe
     name: str
     run_dir: Path
     text: str | None = None
+    standalone: bool = False
     num_classes_given: int | None = None
     data_given: bool = True
     force: bool = False
@@ -94,8 +96,8 @@ class Session:
 
     def file(self, step: Step, *, best: bool = False) -> Path:
         """The checkpoint that a step writes: its last epoch's, or the best one's."""
-        stem = {"distill": "student"}.get(step, step)
-        return self.run_dir / f"{stem}{'.best' if best else ''}.safetensors"
+        last = self.run_dir / f"{'student' if step == 'distill' else step}.safetensors"
+        return best_of(last) if best else last
 
     def kept(self, step: Step) -> Path:
         """The checkpoint of ``step`` that the next step reads, by the recipe's ``keep``."""
@@ -144,6 +146,11 @@ class Session:
             yield
         finally:
             lock.release()
+
+
+def best_of(path: Path) -> Path:
+    """The file of the best epoch's weights, beside that of the last one's."""
+    return path.with_name(f"{path.stem}.best{path.suffix}")
 
 
 @dataclass(frozen=True, slots=True)

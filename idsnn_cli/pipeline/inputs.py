@@ -1,0 +1,88 @@
+"""What a step reads and where it writes, checked before it works for hours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.checkpoint import open_checkpoint
+from idsnn_cli.data.normalise import CONSTANTS, Triple
+from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
+from idsnn_cli.initializer import Plan
+from idsnn_cli.models import ResNet, load
+from idsnn_cli.pipeline.session import Session, Step, best_of
+from idsnn_cli.recipe import Recipe
+from idsnn_cli.recipe.schema import MeanStd
+
+
+def load_network(path: Path, recipe: Recipe, device: torch.device | str = "cpu") -> ResNet:
+    """The network in ``path``; a foreign one normalises as ``teacher.normalise`` says."""
+    with open_checkpoint(path) as file:
+        ours = file.metadata is not None and "architecture" in file.metadata
+    return load(path, device=device, normalise=None if ours else foreign_normalisation(recipe))
+
+
+def check_classes(architecture: Architecture, session: Session, path: Path, *, teaches: bool = True) -> None:
+    """Raise :class:`UsageError` where the network in ``path`` has not as many classes as the data."""
+    classes = session.num_classes
+    if architecture.num_classes != classes:
+        raise UsageError(
+            f"{path} tells {architecture.num_classes} classes apart, but {session.recipe.data.dataset} has {classes}",
+            "Use a teacher of the same classes. It can still be init.source, with distill.alpha=0."
+            if teaches
+            else "Measure it on images of its own classes.",
+        )
+
+
+def require(path: Path, what: str, fix: str) -> None:
+    if not path.exists():
+        raise MissingInputError(f"{what} is not there: {path}", fix)
+
+
+def destination(session: Session, step: Step, output: Path | None) -> Path:
+    """Where ``step`` writes its checkpoint. Raises :class:`WriteError` where ``output`` can be no file, before hours
+    of training find out.
+    """
+    if output is None:
+        return session.file(step)
+    if not output.parent.is_dir():
+        raise WriteError(f"{output} cannot be written: its folder does not exist", "Create the folder first.")
+    if output.is_dir():
+        raise WriteError(f"{output} cannot be written: it is a folder", "Name a file inside it.")
+    return output
+
+
+def distinct(target: Path, source: Path) -> None:
+    """A step must not read what it is about to replace: its own output, or the best epoch's beside it."""
+    if os.path.realpath(source) in (os.path.realpath(target), os.path.realpath(best_of(target))):
+        raise UsageError(f"{source} would be read and replaced by the same step", "Copy it to another name first.")
+
+
+def read_start(start: Path, architecture: Architecture) -> tuple[Plan | None, dict[str, Any]]:
+    """The mapping and provenance in the student's first weights, once they are known to fit the recipe."""
+    with open_checkpoint(start) as file:
+        metadata = file.metadata
+    if metadata is None or "architecture" not in metadata:
+        raise CheckpointError(
+            f"{start} is not a checkpoint of idsnn", "Make one with `idsnn init --from FILE --arch NAME -o FILE`."
+        )
+    stored = Architecture.from_dict(metadata["architecture"])
+    if stored != architecture:
+        raise UsageError(
+            f"{start} holds a {stored.describe()}\nbut the recipe's student is a {architecture.describe()}",
+            "Run `idsnn init --force` for the recipe's student, or change the student section.",
+        )
+    plan = Plan.from_dict(metadata["mapping"]) if "mapping" in metadata else None
+    return plan, dict(metadata.get("provenance", {}))
+
+
+def foreign_normalisation(recipe: Recipe) -> tuple[Triple, Triple] | None:
+    """``teacher.normalise`` as (mean, std), None where the recipe does not say."""
+    chosen = recipe.teacher.normalise
+    if chosen is None:
+        return None
+    return (chosen.mean, chosen.std) if isinstance(chosen, MeanStd) else CONSTANTS[chosen]

@@ -1,0 +1,140 @@
+"""``init``: the student's first weights, from a source network or from nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.checkpoint import file_sha256, write_checkpoint, write_json
+from idsnn_cli.data import calibration_batches
+from idsnn_cli.initializer import Initialization, Plan, Rules, initialize, random_plan, reestimate
+from idsnn_cli.models import build
+from idsnn_cli.pipeline.inputs import destination, distinct, foreign_normalisation, require
+from idsnn_cli.pipeline.making import described, main_step
+from idsnn_cli.pipeline.session import Session, StepResult
+from idsnn_cli.recipe import Recipe
+from idsnn_cli.recipe.schema import MeanStd
+from idsnn_cli.seeding import derive_seed
+
+MAPPING = "mapping.json"
+
+
+def init_step(session: Session, *, source: Path | None = None, output: Path | None = None) -> StepResult:
+    """Give the student its first weights: RUN/init.safetensors and RUN/mapping.json."""
+    recipe = session.recipe
+    target = destination(session, "init", output)
+    mapping = mapping_file(target, output)
+    origin = None if recipe.init.rule == "none" else source or recipe.init.source or session.kept("teacher")
+    if source is not None and origin is None:
+        session.events.say(f"{source} is not read: init.rule is none")
+    inputs = {}
+    if origin is not None:
+        fix = "Run `idsnn teacher` first, or name a checkpoint with --teacher FILE or init.source=FILE."
+        require(origin, "the network to start from", fix)
+        distinct(target, origin)
+        inputs["source"] = file_sha256(origin)
+    if _needs_data(recipe):
+        inputs["data"] = session.data.fingerprint
+
+    def work() -> dict[str, Any]:
+        return _write_start(session, origin, target, mapping)
+
+    return main_step(session, "init", inputs, {"init": target, "mapping": mapping}, work)
+
+
+def write_init(session: Session, source: Path, target: Path) -> StepResult:
+    """``init`` outside a run directory: the checkpoint alone, which carries the mapping too."""
+    distinct(destination(session, "init", target), source)
+    figures = _write_start(session, source, target, None)
+    return StepResult("init", "done", (target,), figures)
+
+
+def _write_start(session: Session, origin: Path | None, target: Path, mapping: Path | None) -> dict[str, Any]:
+    state, plan, provenance = _first_weights(session, origin)
+    metadata = described(session, "init", plan.target, provenance, {}, plan, of_data=_needs_data(session.recipe))
+    write_checkpoint(target, state, metadata)
+    if mapping is not None:
+        write_json(mapping, plan.to_dict() | {"provenance": provenance})
+    return {"values": plan.counts()}
+
+
+def _needs_data(recipe: Recipe) -> bool:
+    return recipe.init.rule == "none" or recipe.init.reestimate > 0
+
+
+def _first_weights(session: Session, origin: Path | None) -> tuple[dict[str, torch.Tensor], Plan, dict[str, Any]]:
+    recipe = session.recipe
+    architecture = recipe.student.architecture(session.num_classes)
+    seed = derive_seed(recipe.seed, "init", "weights")
+    provenance: dict[str, Any] = {"rule": recipe.init.rule}
+    if origin is None:
+        model = build(architecture, seed)
+        model.set_normalisation(session.data.mean, session.data.std)
+        plan = random_plan(architecture)
+        state = model.state_dict()
+    else:
+        found = _from_source(session, origin, architecture, seed)
+        plan, state = found.plan, found.state
+        provenance |= {
+            "source_scheme": found.scheme,
+            "source_tensors_sha256": found.source_sha256,
+            "dropped": dict(found.dropped),
+        }
+        if found.normalisation_given:
+            session.events.say(
+                f"{origin} does not carry its input normalisation; the student gets {_normalisation_words(recipe)}"
+            )
+    if recipe.init.reestimate:
+        state, plan = _reestimated(session, architecture, state, plan)
+        provenance["reestimated_batches"] = recipe.init.reestimate
+    return state, plan, provenance
+
+
+def _from_source(session: Session, origin: Path, architecture: Architecture, seed: int) -> Initialization:
+    init = session.recipe.init
+    return initialize(
+        origin,
+        architecture,
+        rules=Rules(blocks=init.blocks, shortcut=init.shortcut, head=init.head, rescale=init.rescale),
+        normalise=foreign_normalisation(session.recipe),
+        seed=seed,
+        device=session.device,
+    )
+
+
+def _reestimated(
+    session: Session, architecture: Architecture, state: dict[str, torch.Tensor], plan: Plan
+) -> tuple[dict[str, torch.Tensor], Plan]:
+    recipe = session.recipe
+    model = build(architecture, 0)
+    model.load_state_dict(state)
+    model.to(session.device)
+    seed = derive_seed(recipe.seed, "init", "calibration")
+    used = reestimate(
+        model,
+        calibration_batches(
+            session.data.train, recipe.distill.batch_size, recipe.init.reestimate, seed, session.device
+        ),
+    )
+    reason = f"re-estimated on {used} training batches"
+    entries = tuple(
+        replace(entry, reason=reason) if entry.target.endswith(("running_mean", "running_var")) else entry
+        for entry in plan.entries
+    )
+    return model.state_dict(), replace(plan, entries=entries)
+
+
+def mapping_file(target: Path, output: Path | None) -> Path:
+    """The mapping beside the student's first weights in ``target``, which ``output`` named if it is given."""
+    return target.with_name(MAPPING) if output is None else target.with_suffix(".mapping.json")
+
+
+def _normalisation_words(recipe: Recipe) -> str:
+    chosen = recipe.teacher.normalise
+    if chosen is None:
+        return "ImageNet's (name another with teacher.normalise)"
+    return "the recipe's teacher.normalise" if isinstance(chosen, MeanStd) else f"that of {chosen}"
