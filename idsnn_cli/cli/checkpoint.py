@@ -33,7 +33,13 @@ def checkpoint_session(
     from idsnn_cli.checkpoint import open_checkpoint
 
     with open_checkpoint(path) as file:
-        plain: dict[str, Any] = dict((file.metadata or {}).get("recipe", {}))
+        metadata = file.metadata or {}
+    if normalise is not None and "architecture" in metadata:
+        raise UsageError(f"{path} carries its own input normalisation", "Leave --normalise out.")
+    plain: dict[str, Any] = dict(metadata.get("recipe", {}))
+    # Of the training's precision only fp64 matters to measuring, and a CPU measures what a GPU trained in bf16.
+    if plain.get("runtime", {}).get("precision") != "fp64":
+        plain.pop("runtime", None)
     if data is not None:
         name, _, where = data.partition(":")
         plain["data"] = {"dataset": name} | ({"path": where} if where else {})
@@ -45,4 +51,4 @@ def checkpoint_session(
     if normalise is not None:
         plain["teacher"] = dict(plain.get("teacher", {})) | {"normalise": normalise}
     recipe = recipe_from_mapping(plain, [*overrides, *device_override(device)], origin=f"the recipe in {path.name}")
-    return session_for(console, recipe, name=path.name, run_dir=Path())
+    return session_for(console, recipe, name=path.name, run_dir=Path(), standalone=True)

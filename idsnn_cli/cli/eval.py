@@ -70,7 +70,8 @@ def evaluate(
             raise UsageError(f"{option} does not go with --checkpoint", "Leave it out.")
     session = checkpoint_session(console, words, checkpoint, data=data, normalise=normalise, device=device)
     if dry_run:
-        show_plan(console, "eval", preview(session, ["eval"], {"output": output} if output else {}))
+        given = {"checkpoint": checkpoint, "output": output}
+        show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in given.items() if v}))
         return
     document = evaluate_networks(session, {checkpoint.name: checkpoint})
     if output is not None:

@@ -62,6 +62,7 @@ def init(
             normalise=normalise,
             output=output,
             device=device,
+            force=force,
             conflicting={"--teacher": teacher, "--run-dir": run_dir},
         )
         teacher = source

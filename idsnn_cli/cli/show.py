@@ -9,9 +9,8 @@ from idsnn_cli.cli.console import Console
 
 def show_steps(console: Console, command: str, session: Any, results: list[Any]) -> None:
     """Each step's outcome, or the JSON document of the command."""
-    console.document(
-        {"command": command, "run_dir": str(session.run_dir), "steps": [result.to_dict() for result in results]}
-    )
+    run_dir = None if session.standalone else str(session.run_dir)
+    console.document({"command": command, "run_dir": run_dir, "steps": [result.to_dict() for result in results]})
     for result in results:
         figures = result.figures
         state = "already done: " if result.status == "unchanged" else ""
@@ -82,14 +81,17 @@ def show_summary(console: Console, session: Any, rows: list[dict[str, Any]]) -> 
     by_name = {row["name"]: row for row in rows}
     if "baseline" in by_name and "student" in by_name:
         gain = by_name["student"]["top1"] - by_name["baseline"]["top1"]
-        console.line(f"The initialised student is {gain:+.2f} points from the same student started at random.")
+        taught = session.recipe.distill.baseline == "distilled" and session.recipe.distill.alpha > 0
+        teacher = "with the same" if taught else "without a"
+        console.line(f"The student is {gain:+.2f} points from the same student of random weights {teacher} teacher.")
     console.line(f"Next: idsnn inspect {session.kept('distill')}")
 
 
 def show_plan(console: Console, command: str, plan: dict[str, Any]) -> None:
     """What ``--dry-run`` found."""
     console.document({"command": command, "dry_run": True, **plan})
-    console.line(f"{command} {plan['recipe']} on {plan['device']} ({plan['precision']}), in {plan['run_dir']}")
+    where = "" if plan["run_dir"] is None else f", in {plan['run_dir']}"
+    console.line(f"{command} {plan['recipe']} on {plan['device']} ({plan['precision']}){where}")
     data = plan["data"]
     if data is not None:
         images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
@@ -103,4 +105,5 @@ def show_plan(console: Console, command: str, plan: dict[str, Any]) -> None:
     if plan["mapping"] is not None:
         console.line("init: " + ", ".join(f"{count:,} values {action}" for action, count in plan["mapping"].items()))
     for step in plan["steps"]:
-        console.line(f"{step['step']} ({step['recorded']}): would write {', '.join(step['writes'])}")
+        would = "stands unless its inputs change:" if step["recorded"] == "done" else "would write"
+        console.line(f"{step['step']} ({step['recorded']}): {would} {', '.join(step['writes']) or 'nothing'}")

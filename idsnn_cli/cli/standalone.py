@@ -8,7 +8,7 @@ from typing import Any
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.session import device_override, session_for
-from idsnn_cli.errors import MissingInputError, UsageError
+from idsnn_cli.errors import MissingInputError, UsageError, WriteError
 from idsnn_cli.recipe import recipe_from_mapping, split_words
 
 # Fills the place of a data section that the overrides do not give; digits need no files.
@@ -25,12 +25,14 @@ def standalone_session(
     normalise: str | None,
     output: Path | None,
     device: str | None,
+    force: bool,
     conflicting: dict[str, object],
 ) -> tuple[Any, Path]:
     """The session of ``--from`` and the file to write.
 
     The student's stem, shortcuts and classes are the source's unless options or overrides say otherwise. Raises
-    :class:`UsageError` where something that is needed is missing, or belongs to a recipe.
+    :class:`UsageError` where something that is needed is missing, or belongs to a recipe; :class:`WriteError` where
+    ``output`` is there already and ``force`` does not say to replace it.
     """
     for name, value in conflicting.items():
         if value is not None:
@@ -38,17 +40,24 @@ def standalone_session(
     word, overrides = split_words(words or [])
     if word is not None:
         raise UsageError(f"both --from and the recipe '{word}' are given", "Use one of them.")
+    for override in overrides:
+        if override.startswith(("init.source=", "teacher.checkpoint=")):
+            raise UsageError(f"{override} does not go with --from", "Leave it out: --from names the source.")
     if arch is None:
         raise UsageError("--from needs --arch", "Name the student, for example --arch spiking-resnet18.")
     if output is None:
         raise UsageError("--from needs -o FILE", "Name the file to write, for example -o init.safetensors.")
     if not source.exists():
         raise MissingInputError(f"the network to start from is not there: {source}", "Correct --from.")
+    if output.exists() and not force:
+        raise WriteError(f"{output} exists already", "Replace it with --force, or give another -o FILE.")
     from idsnn_cli.initializer import classes_or_source, open_source
 
     with ExitStack() as stack:
         network = open_source(source, stack)
         found, classes = network.architecture, classes_or_source(num_classes, network)
+        if normalise is not None and "input.mean" in network.names:
+            raise UsageError(f"{source} carries its own input normalisation", "Leave --normalise out.")
     student = {"arch": arch, "stem": found.stem, "shortcut": found.shortcut}
     plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student}
     if normalise is not None:
@@ -59,6 +68,8 @@ def standalone_session(
         recipe,
         name=source.name,
         run_dir=Path(),
+        standalone=True,
+        force=force,
         num_classes_given=classes,
         data_given=any(word.startswith("data.dataset=") for word in overrides),
     )
