@@ -238,8 +238,7 @@ class Architecture:
         """Raises :class:`CheckpointError` where a key is missing, unknown or out of range."""
         try:
             values = dict(plain)
-            values["depths"] = tuple(int(d) for d in values["depths"])
-            values["widths"] = tuple(int(w) for w in values["widths"])
+            values["depths"], values["widths"] = tuple(values["depths"]), tuple(values["widths"])
             if "neuron" in values:
                 values["neuron"] = Neuron(**values["neuron"])
             architecture = Architecture(**values)
@@ -269,10 +268,6 @@ def validate(architecture: Architecture) -> None:
     for key, allowed in _CHOICES.items():
         if getattr(architecture, key) not in allowed:
             raise UsageError(f"{key} is {getattr(architecture, key)!r}", f"Give one of {', '.join(allowed)}.")
-    if architecture.neuron.surrogate not in SURROGATE_SCALES:
-        raise UsageError(
-            f"surrogate is {architecture.neuron.surrogate!r}", f"Give one of {', '.join(SURROGATE_SCALES)}."
-        )
     counts = {
         "num_classes": architecture.num_classes,
         "timesteps": architecture.timesteps,
@@ -281,8 +276,11 @@ def validate(architecture: Architecture) -> None:
         **{f"widths[{i}]": w for i, w in enumerate(architecture.widths)},
     }
     for key, value in counts.items():
-        if value < 1:
+        if type(value) is not int or value < 1:
             raise UsageError(f"{key} is {value}", "Give an integer of 1 or more.")
+    if type(architecture.stem_padding) is not int or architecture.stem_padding < 0:
+        raise UsageError(f"stem_padding is {architecture.stem_padding}", "Give an integer of 0 or more.")
+    _validate_neuron(architecture.neuron)
     if len(architecture.depths) != len(architecture.widths) or not architecture.depths:
         raise UsageError("depths and widths differ in length", "Give one of each for every stage.")
     if architecture.kind == "spiking" and architecture.block != "basic":
@@ -298,6 +296,17 @@ def validate(architecture: Architecture) -> None:
                 "option-A shortcuts need basic blocks whose widths grow by an even number of channels",
                 "Use shortcut: projection.",
             )
+
+
+def _validate_neuron(neuron: Neuron) -> None:
+    if neuron.surrogate not in SURROGATE_SCALES:
+        raise UsageError(f"surrogate is {neuron.surrogate!r}", f"Give one of {', '.join(SURROGATE_SCALES)}.")
+    for key in ("v_threshold", "surrogate_scale"):
+        value = getattr(neuron, key)
+        if not 0 < value < math.inf:
+            raise UsageError(f"{key} is {value}", "Give a finite number above 0.")
+    if not 0 <= neuron.decay <= 1:
+        raise UsageError(f"decay is {neuron.decay}", "Give a number from 0 to 1.")
 
 
 def build_description(
@@ -330,7 +339,7 @@ def build_description(
     else:
         block, depths = "basic", ((depth - 2) // 6,) * 3
         base, stages = 16, 3
-    base = width or base
+    base = base if width is None else width
     architecture = Architecture(
         kind="spiking" if match[1] else "ann",
         block=block,

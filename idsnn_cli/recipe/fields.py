@@ -94,6 +94,8 @@ def _words(option: Any, bounds: dict[str, Any]) -> str:
 
 
 def _range(bounds: dict[str, Any]) -> str:
+    # The bound of counts keeps them in 32 bits; nobody needs to hear of it.
+    bounds = {name: bound for name, bound in bounds.items() if (name, bound) != ("le", 2**31 - 1)}
     if "ge" in bounds and "le" in bounds:
         return f" from {bounds['ge']} to {bounds['le']}"
     forms = {"ge": "of {} or more", "gt": "above {}", "le": "of {} or less", "lt": "below {}"}

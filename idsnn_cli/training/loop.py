@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from idsnn_cli.data import Batch, TrainBatches
+from idsnn_cli.data import Batch, TrainBatches, shard
 from idsnn_cli.errors import CheckpointError, InterruptedRun
 from idsnn_cli.evaluation import Evaluation
 from idsnn_cli.models import ResNet, per_step
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.spiking import seed_encoders
-from idsnn_cli.training.distributed import any_process, is_main, sum_over_processes, world_size
+from idsnn_cli.training.distributed import any_process, is_main, rank, sum_over_processes, world_size
 from idsnn_cli.training.events import BatchDone, Events
 from idsnn_cli.training.guards import check_model, gradient_norm, non_finite_step
 from idsnn_cli.training.objective import Objective
@@ -166,7 +166,8 @@ class _Trainer:
         number = progress.epoch * work.batches.steps_per_epoch + batch.index
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(work.config, number, work.batches.steps_per_epoch)
-        seed_encoders(self.model, derive_seed(work.seed, work.draws, "poisson", progress.epoch, batch.index))
+        poisson = derive_seed(work.seed, work.draws, "poisson", progress.epoch, batch.index)
+        seed_encoders(self.model, poisson, shard(batch.global_size, rank(), world_size()).start)
         with self._autocast():
             teacher_NK = work.objective.teach(batch.images)
             logits_TNK = per_step(self.module(batch.images))
