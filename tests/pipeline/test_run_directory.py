@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from invoking import invoke
-from tiny_runs import STEPS, Heard, contents, history, lasting, open_run, weights_of, write_recipe
+from tiny_runs import STEPS, Heard, contents, falling, history, lasting, open_run, weights_of, write_recipe
 
 from idsnn_cli.errors import (
     CheckpointError,
@@ -23,7 +22,6 @@ from idsnn_cli.errors import (
     UsageError,
     WriteError,
 )
-from idsnn_cli.evaluation import Evaluation
 from idsnn_cli.pipeline import distill_step, init_step, run_all, steps_of_run, teacher_step
 
 Capture = pytest.CaptureFixture[str]
@@ -246,16 +244,6 @@ def test_a_removed_measurement_is_made_again(recipe: Path, copy: Path) -> None:
         for row in document["results"]:
             del row["images_per_second"], row["file"]
     assert before == after
-
-
-def falling(monkeypatch: pytest.MonkeyPatch, rising: bool = False) -> None:
-    """Let the first epoch measure best, or the last."""
-    values = itertools.count(50, 1 if rising else -1)
-
-    def measure(*given: object, **options: object) -> Evaluation:
-        return Evaluation(float(next(values)), 60.0, 2.0, [40.0], [40.0] * 10, 40, 1.0)
-
-    monkeypatch.setattr("idsnn_cli.pipeline.fitting.measure", measure)
 
 
 def test_a_removed_best_is_made_again_where_the_last_epoch_was_best(

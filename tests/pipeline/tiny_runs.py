@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from idsnn_cli.checkpoint import open_checkpoint
+from idsnn_cli.evaluation import Evaluation
 from idsnn_cli.pipeline import Session
 from idsnn_cli.recipe import load_recipe
 from idsnn_cli.training import Events
@@ -82,3 +86,13 @@ def weights_of(path: Path) -> dict[str, bytes]:
     """Every tensor's bytes by name: what two checkpoints share if only their metadata differ."""
     with open_checkpoint(path) as file:
         return {key: file.get(key).contiguous().numpy().tobytes() for key in file.keys()}  # noqa: SIM118  # no mapping
+
+
+def falling(monkeypatch: pytest.MonkeyPatch, rising: bool = False) -> None:
+    """Let the first epoch measure best, or the last."""
+    values = itertools.count(50, 1 if rising else -1)
+
+    def measure(*given: object, **options: object) -> Evaluation:
+        return Evaluation(float(next(values)), 60.0, 2.0, [40.0], [40.0] * 10, 40, 1.0)
+
+    monkeypatch.setattr("idsnn_cli.pipeline.fitting.measure", measure)
