@@ -72,7 +72,7 @@ def network(variant: str, architecture: Architecture, peer: Callable[..., nn.Mod
         for module in ours.modules():
             if isinstance(module, LIF):
                 module.__class__ = LoopedLIF
-    ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    ours.to(memory_format=torch.channels_last)
     return ours
 
 
@@ -88,7 +88,7 @@ def training_step(case: str, variant: str, tiny: bool, peer: Callable[..., nn.Mo
     if "teacher" in CASES[case]:
         teacher = build(build_description(CASES[case]["teacher"], 10, width=4 if tiny else None), seed=1)
         teacher.eval().requires_grad_(False)
-        teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
+        teacher.to(memory_format=torch.channels_last)
     objective = Objective(alpha=0.3, teacher=teacher)
 
     def work() -> None:
