@@ -9,6 +9,7 @@ from typing import Any
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.data import plan_data
 from idsnn_cli.initializer import Rules, make_plan, open_source
+from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.inputs import check_classes, destination, load_network, read_start, require
 from idsnn_cli.pipeline.measuring import networks_of
 from idsnn_cli.pipeline.records import own_sections, read_records, refuse_other_settings
@@ -70,6 +71,11 @@ def preview(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str,
             for step in steps
         ],
     }
+
+
+def check(session: Session, steps: Steps, given: dict[str, Path]) -> None:
+    """Let what would stop a later step stop the command now, not after hours of training; the main process tells."""
+    decided_by_main(lambda: preview(session, steps, given))
 
 
 def _networks(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str, Architecture]:
