@@ -67,10 +67,9 @@ def measure(session: Session, model: ResNet, split: str, *, alone: bool = False)
 def train(session: Session, job: Job) -> StepResult:
     """Do, continue or leave ``job``, as its record in the run directory says, and write its checkpoints."""
     sections = own_sections(session, job.step)
-    outputs = {"last": job.output}
-    if job.config.keep == "best":
-        outputs["best"] = job.best
-    decision = decided_by_main(lambda: decide(session, job.step, sections, job.inputs, outputs))
+    outputs = {"last": job.output, "best": job.best}
+    spare = () if job.config.keep == "best" else ("best",)
+    decision = decided_by_main(lambda: decide(session, job.step, sections, job.inputs, outputs, spare))
     if decision == "unchanged":
         figures = read_records(session.run_dir)[job.step].figures
         return StepResult(job.step, "unchanged", (job.output, job.best), figures)
@@ -129,10 +128,9 @@ def train(session: Session, job: Job) -> StepResult:
         save(job.output, history[-1])
         if not job.best.exists() and figures["best_epoch"] == figures["epochs"]:
             save(job.best, history[-1])
-        kept = {"last": job.output} | ({"best": job.best} if job.best.exists() else {})
-        written = {name: file_sha256(path) for name, path in kept.items()}
+        written = {name: file_sha256(path) for name, path in outputs.items() if path.exists()}
         write_record(session.run_dir, job.step, Record("done", sections, job.inputs, written, figures))
-        if "best" not in kept:
+        if "best" not in written:
             _best_is_gone(session, job, figures)
     barrier()
     return StepResult(job.step, "done", (job.output, job.best), figures)

@@ -12,7 +12,7 @@ from idsnn_cli.initializer import Rules, make_plan, open_source
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.inputs import check_classes, destination, load_network, read_start, require
 from idsnn_cli.pipeline.measuring import networks_of
-from idsnn_cli.pipeline.records import own_sections, read_records, refuse_other_settings
+from idsnn_cli.pipeline.records import own_sections, protect, read_records, refuse_other_settings
 from idsnn_cli.pipeline.session import Session, Step, best_of
 from idsnn_cli.pipeline.starting import mapping_file
 
@@ -36,8 +36,12 @@ def preview(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str,
     """
     data = plan_data(session.recipe.data) if session.data_given else None
     records = {} if session.standalone else read_records(session.run_dir)
+    writes = {step: _writes(session, step, given) for step in steps}
     for step in steps:
-        if step in records and step != "eval" and records[step].status != "replacing" and not session.force:
+        if step == "eval" or session.standalone:
+            continue
+        protect(session, step, records.get(step), writes[step])
+        if step in records and records[step].status != "replacing" and not session.force:
             refuse_other_settings(session, step, records[step], own_sections(session, step))
     networks = _networks(session, steps, given)
     mapping = _mapping(session, given, networks) if "init" in steps and session.recipe.init.rule != "none" else None
@@ -66,7 +70,7 @@ def preview(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str,
             {
                 "step": step,
                 "recorded": records[step].status if step in records else "not started",
-                "writes": _writes(session, step, given),
+                "writes": [str(path) for path in writes[step].values()],
             }
             for step in steps
         ],
@@ -133,13 +137,14 @@ def _mapping(session: Session, given: dict[str, Path], networks: dict[str, Archi
         return make_plan(source.architecture, networks["student"], source.names, rules).counts()
 
 
-def _writes(session: Session, step: Step, given: dict[str, Path]) -> list[str]:
+def _writes(session: Session, step: Step, given: dict[str, Path]) -> dict[str, Path]:
+    """The files that ``step`` would write, by the names that its record gives them."""
     output = given.get("output")
     if step == "eval":
-        written = [output] if session.standalone else [output or session.run_dir / "eval.json"]
-        return [str(path) for path in written if path is not None]
+        target = output if session.standalone else output or session.run_dir / "eval.json"
+        return {} if target is None else {"eval": target}
     target = destination(session, step, output)
     if step == "init":
-        return [str(target)] + ([] if session.standalone else [str(mapping_file(target, output))])
+        return {"init": target} | ({} if session.standalone else {"mapping": mapping_file(target, output)})
     converted = step == "teacher" and session.recipe.teacher.checkpoint is not None
-    return [str(target)] + ([] if converted else [str(best_of(target))])
+    return {"last": target} | ({} if converted else {"best": best_of(target)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -12,7 +12,7 @@ from idsnn_cli.checkpoint import file_sha256, write_json
 from idsnn_cli.errors import CheckpointError, RunConflictError
 from idsnn_cli.pipeline.session import Session, Step
 from idsnn_cli.recipe import Recipe
-from idsnn_cli.recipe.dump import Change, changes
+from idsnn_cli.recipe.dump import ABSENT, Change, changes
 
 FILE = "steps.json"
 Decision = Literal["fresh", "continue", "unchanged"]
@@ -38,6 +38,7 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
     """The values that decide what ``step`` computes; paths are left out, for files count by their content."""
     recipe = session.recipe
     plain = recipe.model_dump(mode="json")
+    given = recipe.teacher.checkpoint is not None
     # How a foreign network that the step may read normalises its images.
     foreign = {"teacher": {"normalise": plain["teacher"]["normalise"]}}
     for section, keys in {
@@ -56,7 +57,8 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
     if step == "eval":
         return chosen("data", "eval")
     if step == "teacher":
-        return chosen("data", "teacher") | trained if recipe.teacher.checkpoint is None else chosen("data") | foreign
+        sections = chosen("data") | foreign if given else chosen("data", "teacher") | trained
+        return sections | {"teacher": sections["teacher"] | {"checkpoint": "given" if given else None}}
     if step == "init":
         sections = chosen("student", "init") | {"num_classes": session.num_classes}
         if recipe.init.rule != "none":
@@ -101,8 +103,9 @@ def decide(
     sections: dict[str, Any],
     inputs: dict[str, str],
     outputs: Mapping[str, Path],
+    spare: Container[str] = (),
 ) -> Decision:
-    """Whether ``step`` starts anew, goes on, or stands as it is.
+    """Whether ``step`` starts anew, goes on, or stands as it is; it stands without those of ``outputs`` that are spare.
 
     Raises :class:`RunConflictError`, naming the keys that differ and both ways out, where the run directory holds this
     step made from other settings, or half made from other inputs; and where one of ``outputs`` is a file that the step
@@ -111,8 +114,7 @@ def decide(
     record = read_records(session.run_dir).get(step)
     if session.force or (record is not None and record.status == "replacing"):
         return "fresh"
-    if record is None or record.status == "done":
-        _protect(session, step, {} if record is None else record.outputs, outputs)
+    protect(session, step, record, outputs)
     if record is None:
         return "fresh"
     growing = refuse_other_settings(session, step, record, sections)
@@ -124,7 +126,7 @@ def decide(
         return "fresh"
     if growing or record.status == "started":
         return "continue"
-    missing = [path for path in outputs.values() if not path.exists()]
+    missing = [path for name, path in outputs.items() if name not in spare and not path.exists()]
     if not missing:
         return "unchanged"
     session.events.say(f"{step}: {missing[0]} is not there, so it is written again")
@@ -139,12 +141,17 @@ def refuse_other_settings(session: Session, step: Step, record: Record, sections
     different = changes(record.sections, json.loads(json.dumps(sections)))
     growing = [change for change in different if _may_grow(change, session.recipe, step)]
     if len(growing) < len(different):
-        _refuse(session, step, [str(change) for change in different])
+        # A section that only one side depends on says less than the key that made it so.
+        changed = [change for change in different if ABSENT not in (change.old, change.new)]
+        _refuse(session, step, [str(change) for change in changed or different])
     return bool(growing)
 
 
-def _protect(session: Session, step: Step, known: Mapping[str, str], outputs: Mapping[str, Path]) -> None:
-    """Refuse to write over a file that this step is not known to have written."""
+def protect(session: Session, step: Step, record: Record | None, outputs: Mapping[str, Path]) -> None:
+    """Raise :class:`RunConflictError` where one of ``outputs`` is a file that the step is not known to have written."""
+    if session.force or (record is not None and record.status != "done"):
+        return
+    known = {} if record is None else record.outputs
     for name, path in outputs.items():
         if path.exists() and file_sha256(path) != known.get(name):
             raise RunConflictError(
@@ -156,8 +163,9 @@ def _protect(session: Session, step: Step, known: Mapping[str, str], outputs: Ma
 def _may_grow(change: Change, recipe: Recipe, step: Step) -> bool:
     section = recipe.teacher if step == "teacher" else recipe.distill
     key = "teacher.epochs" if step == "teacher" else "distill.epochs"
-    grows = change.key == key and isinstance(change.old, int) and change.new > change.old
-    return grows and section.schedule in OPEN_ENDED
+    if change.key != key or not isinstance(change.old, int) or not isinstance(change.new, int):
+        return False
+    return change.new > change.old and section.schedule in OPEN_ENDED
 
 
 def _refuse(session: Session, step: Step, differences: list[str]) -> NoReturn:

@@ -10,10 +10,10 @@ import torch
 from idsnn_cli.checkpoint import file_sha256, write_checkpoint
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import ResNet, build, load
-from idsnn_cli.pipeline.fitting import Job, measure, train
+from idsnn_cli.pipeline.fitting import METRICS, STATE, Job, clear, measure, train
 from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, load_network, read_start, require
 from idsnn_cli.pipeline.making import described, main_step
-from idsnn_cli.pipeline.session import Session, Step, StepResult
+from idsnn_cli.pipeline.session import Session, Step, StepResult, best_of
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.training import Objective
 
@@ -53,6 +53,9 @@ def _converted_teacher(session: Session, source: Path, target: Path) -> StepResu
         provenance = {"trained": False, "checkpoint_sha256": inputs["checkpoint"]}
         metadata = described(session, "teacher", model.architecture, provenance, figures)
         write_checkpoint(target, model.state_dict(), metadata)
+        # What a training before it left says nothing about this teacher.
+        folder = session.folder("teacher")
+        clear(best_of(target), folder / METRICS, folder / STATE)
         return figures
 
     return main_step(session, "teacher", inputs, {"last": target}, work)

@@ -22,7 +22,7 @@ from idsnn_cli.errors import (
     UsageError,
     WriteError,
 )
-from idsnn_cli.pipeline import distill_step, init_step, run_all, steps_of_run, teacher_step
+from idsnn_cli.pipeline import distill_step, init_step, preview, run_all, steps_of_run, teacher_step
 
 Capture = pytest.CaptureFixture[str]
 FILES = {
@@ -279,9 +279,14 @@ def test_a_removed_best_that_is_needed_is_an_error_that_says_what_to_do(
     assert best.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["teacher.safetensors", "init.safetensors", "student.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    ["teacher.safetensors", "teacher.best.safetensors", "init.safetensors", "mapping.json", "student.safetensors"],
+)
 def test_a_file_that_the_run_did_not_write_is_not_replaced(recipe: Path, copy: Path, tmp_path: Path, name: str) -> None:
     (copy / name).write_bytes(b"somebody's own")
+    with pytest.raises(RunConflictError, match=name):
+        preview(open_run(recipe, copy), ["teacher", "init", "distill"], {})
     with pytest.raises(RunConflictError, match=name):
         run_all(open_run(recipe, copy))
     assert (copy / name).read_bytes() == b"somebody's own"

@@ -125,6 +125,19 @@ def test_a_foreign_teacher_is_read_and_teaches(recipe: Path, tmp_path: Path) -> 
     )
 
 
+def test_a_teacher_that_replaces_a_trained_one_leaves_nothing_of_it(recipe: Path, tmp_path: Path) -> None:
+    source = save_torchvision(tmp_path / "foreign.pth", build_description("resnet8", 10, width=4, stem="7x7"))
+    words = [f"teacher.checkpoint={source}", "teacher.normalise=imagenet"]
+    teacher_step(open_run(recipe, tmp_path / "run"))
+    with pytest.raises(RunConflictError, match=r"\n  teacher\.checkpoint: null -> given\n") as refused:
+        teacher_step(open_run(recipe, tmp_path / "run", *words))
+    assert "absent" not in str(refused.value)
+    teacher_step(open_run(recipe, tmp_path / "run", *words, force=True))
+    assert set(contents(tmp_path / "run")) == {"recipe.yaml", "resolved.yaml", "steps.json", "teacher.safetensors"}
+    with pytest.raises(RunConflictError, match=r"\n  teacher\.checkpoint: given -> null\n"):
+        teacher_step(open_run(recipe, tmp_path / "run"))
+
+
 def test_a_foreign_teacher_needs_its_normalisation(recipe: Path, tmp_path: Path) -> None:
     source = save_torchvision(tmp_path / "foreign.pth", build_description("resnet8", 10, width=4, stem="7x7"))
     session = open_run(recipe, tmp_path / "run", f"teacher.checkpoint={source}")
