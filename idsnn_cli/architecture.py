@@ -19,6 +19,7 @@ Kind = Literal["ann", "spiking"]
 Block = Literal["basic", "bottleneck"]
 Stem = Literal["3x3", "7x7"]
 Shortcut = Literal["projection", "pad"]
+BottleneckStride = Literal["3x3", "1x1"]
 SpikingBlock = Literal["spiking", "sew"]
 Join = Literal["add", "and", "iand"]
 Coding = Literal["direct", "poisson"]
@@ -64,7 +65,10 @@ class Neuron:
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """One convolution of a network and where it stands. ``kernel``, ``stride`` and ``padding`` are square."""
+    """One convolution of a network and where it stands. ``kernel``, ``stride`` and ``padding`` are square.
+
+    With ``groups`` above 1 each output channel reads ``in_channels / groups`` of the input's.
+    """
 
     name: str
     norm: str
@@ -75,15 +79,26 @@ class Convolution:
     padding: int
     stage: int | None = None
     block: int | None = None
+    groups: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The kernel's: (out, in / groups, height, width)."""
+        return (self.out_channels, self.in_channels // self.groups, self.kernel, self.kernel)
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """A ResNet, ANN or spiking.
 
-    ``depths`` counts the blocks of each stage, ``widths`` the channels of each stage (the inner ones of a
-    bottleneck, whose output is four times as wide). ``timesteps``, ``neuron``, ``spiking_block``, ``join`` and
-    ``coding`` mean nothing in an ANN and hold their defaults there.
+    ``depths`` counts the blocks of each stage, ``widths`` the channels of each stage (of a bottleneck a quarter of
+    its output's, and its inner ones too unless ``inner_widths`` gives those). ``timesteps``, ``neuron``,
+    ``spiking_block``, ``join`` and ``coding`` mean nothing in an ANN and hold their defaults there.
+
+    Traits that only ANNs have, each absent by default: ``groups`` of a bottleneck's 3x3 convolution (ResNeXt),
+    ``inner_widths`` by stage (ResNeXt, wide bottlenecks), ``bottleneck_stride``, the convolution in which a
+    bottleneck strides (3x3 is "v1.5", 1x1 the original), ``stem_widths``, the channels of the stem's convolution
+    where they are not the first of ``widths``.
     """
 
     kind: Kind
@@ -100,6 +115,10 @@ class Architecture:
     spiking_block: SpikingBlock = "spiking"
     join: Join = "add"
     coding: Coding = "direct"
+    groups: int = 1
+    inner_widths: tuple[int, ...] = ()
+    bottleneck_stride: BottleneckStride = "3x3"
+    stem_widths: tuple[int, ...] = ()
 
     @property
     def expansion(self) -> int:
@@ -113,7 +132,8 @@ class Architecture:
 
     @property
     def stem_width(self) -> int:
-        return self.widths[0]
+        """Channels that the first block reads."""
+        return self.stem_widths[-1] if self.stem_widths else self.widths[0]
 
     @property
     def depth(self) -> int:
@@ -132,19 +152,24 @@ class Architecture:
         )
 
     def block_convolutions(self, stage: int, block: int) -> tuple[Convolution, ...]:
-        """The convolutions on the main path of a block, in order (a bottleneck strides in its 3x3, v1.5)."""
-        inner, outer = self.widths[stage], self.widths[stage] * self.expansion
+        """The convolutions on the main path of a block, in order."""
+        inner, outer = self.inner_width(stage), self.widths[stage] * self.expansion
         entry = self.block_input(stage, block)
         stride = self.block_stride(stage, block)
         if self.block == "basic":
-            plan = [(entry, outer, 3, stride), (outer, outer, 3, 1)]
+            plan = [(entry, outer, 3, stride, 1), (outer, outer, 3, 1, 1)]
         else:
-            plan = [(entry, inner, 1, 1), (inner, inner, 3, stride), (inner, outer, 1, 1)]
+            first, second = (1, stride) if self.bottleneck_stride == "3x3" else (stride, 1)
+            plan = [(entry, inner, 1, first, 1), (inner, inner, 3, second, self.groups), (inner, outer, 1, 1, 1)]
         at = f"stages.{stage}.{block}"
         return tuple(
-            Convolution(f"{at}.conv{i}", f"{at}.norm{i}", c_in, c_out, kernel, step, kernel // 2, stage, block)
-            for i, (c_in, c_out, kernel, step) in enumerate(plan)
+            Convolution(f"{at}.conv{i}", f"{at}.norm{i}", c_in, c_out, kernel, step, kernel // 2, stage, block, groups)
+            for i, (c_in, c_out, kernel, step, groups) in enumerate(plan)
         )
+
+    def inner_width(self, stage: int) -> int:
+        """Channels between the convolutions of a block."""
+        return self.inner_widths[stage] if self.inner_widths else self.widths[stage]
 
     def shortcut_convolution(self, stage: int, block: int) -> Convolution | None:
         """The 1x1 projection of a block, or None where the shortcut has no weights."""
@@ -185,7 +210,7 @@ class Architecture:
             "input.std": (self.in_channels, 1, 1),
         }
         for conv in self.convolutions():
-            shapes[f"{conv.name}.weight"] = (conv.out_channels, conv.in_channels, conv.kernel, conv.kernel)
+            shapes[f"{conv.name}.weight"] = conv.shape
             for part in ("weight", "bias", "running_mean", "running_var"):
                 shapes[f"{conv.norm}.{part}"] = (conv.out_channels,)
             shapes[f"{conv.norm}.num_batches_tracked"] = ()
@@ -208,6 +233,7 @@ class Architecture:
             f"widths {'-'.join(map(str, self.widths))}",
             stem,
             shortcut,
+            *self._ann_traits(),
             f"{self.num_classes} classes",
         ]
         if self.kind == "spiking":
@@ -221,13 +247,30 @@ class Architecture:
             ]
         return ", ".join(words)
 
+    def _ann_traits(self) -> list[str]:
+        """In words, the traits that a plain ResNet does not have."""
+        words = []
+        if self.inner_widths:
+            words.append(f"inner widths {'-'.join(map(str, self.inner_widths))}")
+        if self.groups > 1:
+            words.append(f"{self.groups} groups")
+        if self.bottleneck_stride == "1x1":
+            words.append("strides in the first 1x1")
+        if self.stem_widths:
+            words.append(f"{'-'.join(map(str, self.stem_widths))} channels from the stem")
+        return words
+
     def _odd_padding(self) -> bool:
         return self.stem_padding != (1 if self.stem == "3x3" else 3)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal description."""
         plain = asdict(self)
-        plain["depths"], plain["widths"] = list(self.depths), list(self.widths)
+        for key, default in _ANN_TRAITS.items():
+            # A plain network's dictionary, and so its checkpoint's bytes, are those of versions without these traits.
+            if plain[key] == default:
+                del plain[key]
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
         if self.kind == "ann":
             for key in _SPIKING_FIELDS:
                 del plain[key]
@@ -238,7 +281,9 @@ class Architecture:
         """Raises :class:`CheckpointError` where a key is missing, unknown or out of range."""
         try:
             values = dict(plain)
-            values["depths"], values["widths"] = tuple(values["depths"]), tuple(values["widths"])
+            for key in _TUPLES:
+                if key in values or key not in _ANN_TRAITS:
+                    values[key] = tuple(values[key])
             if "neuron" in values:
                 values["neuron"] = Neuron(**values["neuron"])
             architecture = Architecture(**values)
@@ -252,11 +297,20 @@ class Architecture:
 
 
 _SPIKING_FIELDS = ("timesteps", "neuron", "spiking_block", "join", "coding")
+# Traits that a spiking network cannot have, with their defaults.
+_ANN_TRAITS: dict[str, Any] = {
+    "groups": 1,
+    "inner_widths": (),
+    "bottleneck_stride": "3x3",
+    "stem_widths": (),
+}
+_TUPLES = ("depths", "widths", "inner_widths", "stem_widths")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
     "block": get_args(Block),
     "stem": get_args(Stem),
     "shortcut": get_args(Shortcut),
+    "bottleneck_stride": get_args(BottleneckStride),
     "spiking_block": get_args(SpikingBlock),
     "join": get_args(Join),
     "coding": get_args(Coding),
@@ -272,8 +326,8 @@ def validate(architecture: Architecture) -> None:
         "num_classes": architecture.num_classes,
         "timesteps": architecture.timesteps,
         "in_channels": architecture.in_channels,
-        **{f"depths[{i}]": d for i, d in enumerate(architecture.depths)},
-        **{f"widths[{i}]": w for i, w in enumerate(architecture.widths)},
+        "groups": architecture.groups,
+        **{f"{key}[{i}]": n for key in _TUPLES for i, n in enumerate(getattr(architecture, key))},
     }
     for key, value in counts.items():
         if type(value) is not int or value < 1:
@@ -288,6 +342,7 @@ def validate(architecture: Architecture) -> None:
             f"a Spiking ResNet-{architecture.depth} would need bottleneck blocks",
             f"Choose a basic-block depth: {', '.join(SPIKING_NAMES)}.",
         )
+    _validate_ann_traits(architecture)
     if architecture.shortcut == "pad":
         outer = [w * architecture.expansion for w in architecture.widths]
         steps = zip([architecture.stem_width, *outer[:-1]], outer, strict=True)
@@ -296,6 +351,28 @@ def validate(architecture: Architecture) -> None:
                 "option-A shortcuts need basic blocks whose widths grow by an even number of channels",
                 "Use shortcut: projection.",
             )
+
+
+def _validate_ann_traits(architecture: Architecture) -> None:
+    if architecture.kind == "spiking":
+        for key, default in _ANN_TRAITS.items():
+            if getattr(architecture, key) != default:
+                raise UsageError(
+                    f"{key} is {getattr(architecture, key)}, which a Spiking ResNet cannot have", "Omit it."
+                )
+    inner = architecture.inner_widths
+    if len(inner) not in (0, len(architecture.depths)):
+        raise UsageError("depths and inner_widths differ in length", "Give one of each for every stage.")
+    if architecture.block == "basic" and (architecture.groups, inner, architecture.bottleneck_stride) != (1, (), "3x3"):
+        raise UsageError(
+            "groups, inner_widths and bottleneck_stride are traits of bottlenecks", "Leave them out of basic blocks."
+        )
+    if any(width % architecture.groups for width in inner or architecture.widths):
+        raise UsageError(
+            f"{architecture.groups} groups do not divide the inner widths", "Give widths that the groups divide."
+        )
+    if len(architecture.stem_widths) > 1:
+        raise UsageError(f"stem_widths has {len(architecture.stem_widths)} entries", "Give one.")
 
 
 def _validate_neuron(neuron: Neuron) -> None:

@@ -12,9 +12,7 @@ from idsnn_cli.families.words import dims, listed
 Shape = tuple[int, ...]
 Naming = Callable[[str], str]
 
-_SUPPORTED = (
-    "Give a ResNet of basic or bottleneck blocks, post-activation, with a 3x3 or 7x7 stem and dense convolutions."
-)
+_SUPPORTED = "Give a ResNet of basic or bottleneck blocks, post-activation, with a 3x3 or 7x7 stem."
 _ORDER = "Store it as (out, in, height, width)."
 _WHOLE = "Give the whole state dict of one network."
 _BLOCK = re.compile(r"stages\.(\d+)\.(\d+)\.(.+)")
@@ -29,8 +27,10 @@ def infer(shapes: Mapping[str, Shape], naming: Naming) -> tuple[Architecture, bo
     depths = _depths(shapes, naming)
     _check_kernels(shapes, naming)
     block: Block = "bottleneck" if any(re.search(r"\.conv2\.weight$", name) for name in shapes) else "basic"
-    widths = tuple(_length(shapes, f"stages.{stage}.0.norm0.weight", naming) for stage in range(len(depths)))
-    _check_traits(shapes, depths, widths, block, naming)
+    inner = tuple(_length(shapes, f"stages.{stage}.0.norm0.weight", naming) for stage in range(len(depths)))
+    widths = inner if block == "basic" else _quarters(shapes, len(depths), naming)
+    groups = _groups(shapes, depths, block, naming)
+    stem_width = _stem_width(shapes, widths, naming)
     has_head = any(name.startswith("head.") for name in shapes)
     stem_shape = _get(shapes, "stem.conv.weight", naming)
     stem: Stem = "3x3" if stem_shape[2] == 3 else "7x7"
@@ -46,6 +46,9 @@ def infer(shapes: Mapping[str, Shape], naming: Naming) -> tuple[Architecture, bo
             stem_padding=1 if stem == "3x3" else 3,
             shortcut=shortcut,
             in_channels=stem_shape[1],
+            groups=groups,
+            inner_widths=() if inner == widths else inner,
+            stem_widths=() if stem_width == widths[0] else (stem_width,),
         )
 
     if has_head:
@@ -105,11 +108,22 @@ def _check_kernels(shapes: Mapping[str, Shape], naming: Naming) -> None:
         )
 
 
-def _check_traits(
-    shapes: Mapping[str, Shape], depths: tuple[int, ...], widths: tuple[int, ...], block: Block, naming: Naming
-) -> None:
-    """Refuse, by their own names, networks that are known but that no description can hold."""
-    groups = set()
+def _quarters(shapes: Mapping[str, Shape], stages: int, naming: Naming) -> tuple[int, ...]:
+    """A quarter of the output of each stage's bottlenecks."""
+    names = [f"stages.{stage}.0.norm2.weight" for stage in range(stages)]
+    outer = [_length(shapes, name, naming) for name in names]
+    for name, width in zip(names, outer, strict=True):
+        if width % 4:
+            raise _unsupported(f"bottlenecks of {width} channels, no multiple of 4", name, shapes, naming)
+    return tuple(width // 4 for width in outer)
+
+
+def _groups(shapes: Mapping[str, Shape], depths: tuple[int, ...], block: Block, naming: Naming) -> int:
+    """The groups of the second convolutions: what goes in over what one of their kernels reads.
+
+    Refuses, by their own names, networks that are known but that no description can hold.
+    """
+    groups: set[float] = set()
     for stage, depth in enumerate(depths):
         for at in (f"stages.{stage}.{number}" for number in range(depth)):
             first, second = (shapes.get(f"{at}.conv{i}.weight", (0, 0)) for i in (0, 1))
@@ -117,19 +131,21 @@ def _check_traits(
             if first[0] != first[1] and norms == [(first[1],), (first[0],)]:
                 raise _unsupported("pre-activation blocks", f"{at}.norm0.weight", shapes, naming)
             groups.add(first[0] / second[1] if second[1] else 0)
-    if min(groups) > 1:  # in one block it would be a wrong shape
+    if min(groups) <= 1:  # more in some blocks alone would be a wrong shape
+        return 1
+    if block == "basic" or len(groups) > 1 or min(groups) % 1:
         counts = "-".join(f"{count:g}" for count in sorted(groups))
         raise _unsupported(f"{counts} groups", "stages.0.0.conv1.weight", shapes, naming)
-    outer = shapes.get("stages.0.0.norm2.weight", ())
-    if block == "bottleneck" and len(outer) == 1 and outer[0] != 4 * widths[0]:
-        ratio = f"{outer[0] / widths[0]:g}"
-        raise _unsupported(f"bottlenecks that widen by {ratio}, not 4", "stages.0.0.norm2.weight", shapes, naming)
+    return int(min(groups))
+
+
+def _stem_width(shapes: Mapping[str, Shape], widths: tuple[int, ...], naming: Naming) -> int:
     stem, conv = _length(shapes, "stem.norm.weight", naming), _get(shapes, "stem.conv.weight", naming)
     if conv[1] == stem != conv[0]:
         raise FamilyError(f"{naming('stem.conv.weight')} has shape {dims(conv)}: its axes look transposed.", _ORDER)
-    if stem != widths[0]:
-        words = f"a stem of {stem} channels before a first stage of {widths[0]}"
-        raise _unsupported(words, "stem.norm.weight", shapes, naming)
+    # Where norm, convolution and first block disagree one of them is wrong, and the comparison says so.
+    reads = shapes.get("stages.0.0.conv0.weight", (0, 0))[1]
+    return stem if stem == conv[0] == reads else widths[0]
 
 
 def _check_head(shapes: Mapping[str, Shape], features: int, naming: Naming) -> None:

@@ -137,6 +137,13 @@ class _Planner:
                 f"a {taken.kernel}x{taken.kernel} kernel does not fit a {conv.kernel}x{conv.kernel} one",
                 f"Choose a target whose kernels are those of the source ({self.source.describe()}).",
             )
+        if (conv.groups, taken.groups) != (1, 1) and conv.shape != taken.shape:
+            weight, other = f"{conv.name}.weight", f"{taken.name}.weight"
+            raise MappingError(
+                f"{weight} {list(conv.shape)} of {conv.groups} groups cannot be made from "
+                f"{self.names.get(other, other)} {list(taken.shape)} of {taken.groups}",
+                f"Use a source without groups, or a target that has the source's ({self.source.describe()}).",
+            )
         scale = 1.0
         if self.rules.rescale == "variance":
             scale = math.sqrt(taken.out_channels * taken.kernel**2 / (conv.out_channels * conv.kernel**2))

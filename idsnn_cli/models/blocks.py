@@ -26,12 +26,14 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         rows, columns = self.stride
-        return F.conv2d(input[:, :, ::rows, ::columns], self.weight)
+        return F.conv2d(input[:, :, ::rows, ::columns], self.weight, groups=self.groups)
 
 
 def convolution(plan: Convolution) -> nn.Conv2d:
     kind = Pointwise if plan.kernel == 1 else nn.Conv2d
-    return kind(plan.in_channels, plan.out_channels, plan.kernel, plan.stride, plan.padding, bias=False)
+    return kind(
+        plan.in_channels, plan.out_channels, plan.kernel, plan.stride, plan.padding, groups=plan.groups, bias=False
+    )
 
 
 class ConvNorm(nn.Module):

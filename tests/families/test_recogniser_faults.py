@@ -120,8 +120,6 @@ def torchvision_shapes(name: str, **options: int) -> Shapes:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("wide_resnet50_2", "bottlenecks that widen by 2, not 4"),
-        ("resnext50_32x4d", "32 groups"),
         ("vgg11_bn", "not a ResNet that is known"),
         ("alexnet", "not a ResNet that is known"),
         ("mobilenet_v2", "not a ResNet that is known"),
@@ -164,6 +162,10 @@ def pre_activation(shapes: Shapes) -> Shapes:
     return turned
 
 
+def halved(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0], shape[1] // 2, *shape[2:])
+
+
 def resnetv2(shapes: Shapes) -> Shapes:
     found: Shapes = {"stem.conv.weight": (4, 3, 7, 7), "norm.weight": (32,), "head.fc.weight": (7, 32, 1, 1)}
     for key, shape in shapes.items():
@@ -192,7 +194,7 @@ TRAITS: list[tuple[str, Callable[[Shapes], Shapes], str]] = [
         },
         "projections where the shortcut should be an identity",
     ),
-    ("narrow stem", lambda s: {**s, **{k: (2, *v[1:]) for k, v in s.items() if k[:3] in ("con", "bn1")}}, "a stem of"),
+    ("grouped basic blocks", lambda s: {**s, **{k: halved(v) for k, v in s.items() if ".conv2." in k}}, "2 groups"),
 ]
 
 
@@ -201,6 +203,24 @@ def test_what_is_known_but_not_supported_is_called_that(make: Callable[[Shapes],
     message = refusal(make(shapes_of()))
     assert words in message
     assert "not supported yet" in message
+
+
+def test_groups_that_differ_between_blocks() -> None:
+    shapes = shapes_of(DEEP)
+    for at, groups in (("layer1.0", 2), ("layer1.1", 2), ("layer2.0", 4), ("layer2.1", 4)):
+        shape = shapes[f"{at}.conv2.weight"]
+        shapes[f"{at}.conv2.weight"] = (shape[0], shape[1] // groups, 3, 3)
+    assert "is 4x2x3x3 where 4x4x3x3 fits" in refusal(shapes)  # stages 2 and 3 have none
+    for at in ("layer3.0", "layer3.1", "layer4.0", "layer4.1"):
+        shapes[f"{at}.conv2.weight"] = halved(shapes[f"{at}.conv2.weight"])
+    assert "2-4 groups" in refusal(shapes)
+
+
+def test_a_stem_narrower_than_the_block_that_reads_it() -> None:
+    narrow = {
+        key: (2, *shape[1:]) if key[:3] in ("con", "bn1") and shape else shape for key, shape in shapes_of().items()
+    }
+    assert "'conv1.weight' (stem.conv.weight) is 2x3x7x7 where 4x3x7x7 fits" in refusal(narrow)
 
 
 def test_unexplained_keys_are_grouped_and_the_nearest_scheme_is_named() -> None:

@@ -1,0 +1,60 @@
+"""Sources with traits that a student cannot have: both tensors are named, or what is left out is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from sources import ann, plan_of, spiking, values
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.errors import MappingError
+from idsnn_cli.initializer import Rules, initialize, make_plan
+
+GROUPED = replace(ann(50, 8), groups=4)
+
+
+def theirs(architecture: Architecture) -> dict[str, str]:
+    return {name: f"theirs.{name}" for name in architecture.tensors()}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "named"),
+    [
+        (GROUPED, ann(50, 8), ("stages.0.0.conv1.weight [8, 8, 3, 3]", "theirs.stages.0.0.conv1.weight [8, 2, 3, 3]")),
+        (ann(50, 8), GROUPED, ("stages.0.0.conv1.weight [8, 2, 3, 3]", "theirs.stages.0.0.conv1.weight [8, 8, 3, 3]")),
+        (GROUPED, replace(GROUPED, groups=2), ("[8, 4, 3, 3] of 2 groups", "[8, 2, 3, 3] of 4")),
+        (GROUPED, replace(GROUPED, widths=(16, 32, 64, 128)), ("[16, 4, 3, 3] of 4 groups", "[8, 2, 3, 3] of 4")),
+        (GROUPED, spiking(18, 8), ("stages.0.0.conv0.weight [8, 8, 3, 3]", "theirs.stages.0.0.conv0.weight")),
+    ],
+)
+def test_what_cannot_be_mapped_names_both_tensors(
+    source: Architecture, target: Architecture, named: tuple[str, str]
+) -> None:
+    with pytest.raises(MappingError) as caught:
+        make_plan(source, target, theirs(source), Rules())
+    for words in named:
+        assert words in caught.value.message
+    assert caught.value.fix
+
+
+def assert_same_network(source: Architecture, **rules: Any) -> None:
+    """An ANN of the source's own description starts as the source itself."""
+    state = values(source)
+    made = initialize(state, source, rules=Rules(head="copy", **rules))
+    for name, value in made.state.items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(value, state[name]), name
+
+
+def test_a_grouped_network_becomes_itself() -> None:
+    assert_same_network(GROUPED)
+
+
+def test_wide_bottlenecks_are_looped_over_like_other_widths() -> None:
+    wide = replace(ann(50, 4), inner_widths=(8, 16, 32, 64))
+    found = {entry.target: entry for entry in plan_of(ann(50, 4), wide).entries}
+    entry = found["stages.1.0.conv1.weight"]
+    assert (entry.shape, entry.source_shape, entry.action) == ((16, 16, 3, 3), (8, 8, 3, 3), "interpolated")
