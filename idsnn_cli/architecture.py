@@ -19,6 +19,9 @@ Kind = Literal["ann", "spiking"]
 Block = Literal["basic", "bottleneck"]
 Stem = Literal["3x3", "7x7"]
 Shortcut = Literal["projection", "pad"]
+# What a foreign ANN may have too, but no network that is asked for by name.
+ForeignStem = Literal["deep"]
+ForeignShortcut = Literal["average"]
 BottleneckStride = Literal["3x3", "1x1"]
 SpikingBlock = Literal["spiking", "sew"]
 Join = Literal["add", "and", "iand"]
@@ -97,8 +100,10 @@ class Architecture:
 
     Traits that only ANNs have, each absent by default: ``groups`` of a bottleneck's 3x3 convolution (ResNeXt),
     ``inner_widths`` by stage (ResNeXt, wide bottlenecks), ``bottleneck_stride``, the convolution in which a
-    bottleneck strides (3x3 is "v1.5", 1x1 the original), ``stem_widths``, the channels of the stem's convolution
-    where they are not the first of ``widths``.
+    bottleneck strides (3x3 is "v1.5", 1x1 the original), the stem ``deep``, several 3x3 convolutions of which the
+    first strides, the shortcut ``average``, a 2x2 mean before the projection where a block strides (ResNet-D), and
+    ``stem_widths``, the channels of each convolution of a deep stem, or of a plain one's where they are not the first
+    of ``widths``.
     """
 
     kind: Kind
@@ -106,9 +111,9 @@ class Architecture:
     depths: tuple[int, ...]
     widths: tuple[int, ...]
     num_classes: int
-    stem: Stem = "3x3"
+    stem: Stem | ForeignStem = "3x3"
     stem_padding: int = 1
-    shortcut: Shortcut = "projection"
+    shortcut: Shortcut | ForeignShortcut = "projection"
     in_channels: int = 3
     timesteps: int = 1
     neuron: Neuron = field(default_factory=Neuron)
@@ -145,10 +150,30 @@ class Architecture:
         """The name that ``--arch`` takes, without the options that may differ from its defaults."""
         return f"{'spiking-' if self.kind == 'spiking' else ''}resnet{self.depth}"
 
+    @property
+    def named_stem(self) -> Stem:
+        """The stem that comes nearest among those of networks that are asked for by name: it shrinks maps as much."""
+        return "7x7" if self.stem == "deep" else self.stem
+
+    @property
+    def named_shortcut(self) -> Shortcut:
+        """The shortcut of the same weights among those of networks that are asked for by name."""
+        return "projection" if self.shortcut == "average" else self.shortcut
+
     def stem_convolution(self) -> Convolution:
-        kernel, stride = (3, 1) if self.stem == "3x3" else (7, 2)
-        return Convolution(
-            "stem.conv", "stem.norm", self.in_channels, self.stem_width, kernel, stride, self.stem_padding
+        """The convolution that reads the image."""
+        return self.stem_convolutions()[0]
+
+    def stem_convolutions(self) -> tuple[Convolution, ...]:
+        """The stem's convolutions in order: one, ``stem.conv``, or those of a deep stem, ``stem.{i}.conv``."""
+        if self.stem != "deep":
+            kernel, stride = (3, 1) if self.stem == "3x3" else (7, 2)
+            sizes = (self.in_channels, self.stem_width, kernel, stride, self.stem_padding)
+            return (Convolution("stem.conv", "stem.norm", *sizes),)
+        entries = (self.in_channels, *self.stem_widths)
+        return tuple(
+            Convolution(f"stem.{i}.conv", f"stem.{i}.norm", entries[i], width, 3, 2 if i == 0 else 1, self.stem_padding)
+            for i, width in enumerate(self.stem_widths)
         )
 
     def block_convolutions(self, stage: int, block: int) -> tuple[Convolution, ...]:
@@ -172,13 +197,17 @@ class Architecture:
         return self.inner_widths[stage] if self.inner_widths else self.widths[stage]
 
     def shortcut_convolution(self, stage: int, block: int) -> Convolution | None:
-        """The 1x1 projection of a block, or None where the shortcut has no weights."""
+        """The 1x1 projection of a block, or None where the shortcut has no weights.
+
+        One behind an average does not stride: the average does, by :meth:`block_stride`.
+        """
         entry, outer = self.block_input(stage, block), self.widths[stage] * self.expansion
         stride = self.block_stride(stage, block)
         if self.shortcut == "pad" or (entry == outer and stride == 1):
             return None
         at = f"stages.{stage}.{block}.shortcut"
-        return Convolution(f"{at}.conv", f"{at}.norm", entry, outer, 1, stride, 0, stage, block)
+        step = 1 if self.shortcut == "average" else stride
+        return Convolution(f"{at}.conv", f"{at}.norm", entry, outer, 1, step, 0, stage, block)
 
     def block_input(self, stage: int, block: int) -> int:
         if block > 0:
@@ -196,7 +225,7 @@ class Architecture:
 
     def convolutions(self) -> Iterator[Convolution]:
         """Every convolution in the order of the canonical state dict."""
-        yield self.stem_convolution()
+        yield from self.stem_convolutions()
         for stage, block in self.blocks():
             yield from self.block_convolutions(stage, block)
             projection = self.shortcut_convolution(stage, block)
@@ -226,13 +255,13 @@ class Architecture:
     def describe(self) -> str:
         """The network in one line of words."""
         stem = f"{self.stem} stem" + (f" padded by {self.stem_padding}" if self._odd_padding() else "")
-        shortcut = {"projection": "projection shortcuts", "pad": "option-A shortcuts"}[self.shortcut]
+        shortcut = {"projection": "projection", "pad": "option-A", "average": "averaged projection"}[self.shortcut]
         words = [
             f"{'Spiking ' if self.kind == 'spiking' else ''}ResNet-{self.depth}",
             f"{self.block} blocks {'-'.join(map(str, self.depths))}",
             f"widths {'-'.join(map(str, self.widths))}",
             stem,
-            shortcut,
+            f"{shortcut} shortcuts",
             *self._ann_traits(),
             f"{self.num_classes} classes",
         ]
@@ -257,11 +286,11 @@ class Architecture:
         if self.bottleneck_stride == "1x1":
             words.append("strides in the first 1x1")
         if self.stem_widths:
-            words.append(f"{'-'.join(map(str, self.stem_widths))} channels from the stem")
+            words.append(f"{'-'.join(map(str, self.stem_widths))} channels in the stem")
         return words
 
     def _odd_padding(self) -> bool:
-        return self.stem_padding != (1 if self.stem == "3x3" else 3)
+        return self.stem_padding != (3 if self.stem == "7x7" else 1)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal description."""
@@ -308,8 +337,8 @@ _TUPLES = ("depths", "widths", "inner_widths", "stem_widths")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
     "block": get_args(Block),
-    "stem": get_args(Stem),
-    "shortcut": get_args(Shortcut),
+    "stem": (*get_args(Stem), *get_args(ForeignStem)),
+    "shortcut": (*get_args(Shortcut), *get_args(ForeignShortcut)),
     "bottleneck_stride": get_args(BottleneckStride),
     "spiking_block": get_args(SpikingBlock),
     "join": get_args(Join),
@@ -355,10 +384,11 @@ def validate(architecture: Architecture) -> None:
 
 def _validate_ann_traits(architecture: Architecture) -> None:
     if architecture.kind == "spiking":
-        for key, default in _ANN_TRAITS.items():
-            if getattr(architecture, key) != default:
+        usual = {**_ANN_TRAITS, "stem": architecture.named_stem, "shortcut": architecture.named_shortcut}
+        for key, value in usual.items():
+            if getattr(architecture, key) != value:
                 raise UsageError(
-                    f"{key} is {getattr(architecture, key)}, which a Spiking ResNet cannot have", "Omit it."
+                    f"{key} is {getattr(architecture, key)}, which a Spiking ResNet cannot have", f"Use {key}: {value}."
                 )
     inner = architecture.inner_widths
     if len(inner) not in (0, len(architecture.depths)):
@@ -371,8 +401,11 @@ def _validate_ann_traits(architecture: Architecture) -> None:
         raise UsageError(
             f"{architecture.groups} groups do not divide the inner widths", "Give widths that the groups divide."
         )
-    if len(architecture.stem_widths) > 1:
-        raise UsageError(f"stem_widths has {len(architecture.stem_widths)} entries", "Give one.")
+    if (len(architecture.stem_widths) > 1) is not (architecture.stem == "deep"):
+        raise UsageError(
+            f"a {architecture.stem} stem does not have {len(architecture.stem_widths)} stem_widths",
+            "Give one for each convolution: two or more for a deep stem, one or none for a plain one.",
+        )
 
 
 def _validate_neuron(neuron: Neuron) -> None:

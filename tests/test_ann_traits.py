@@ -13,11 +13,17 @@ from idsnn_cli.errors import CheckpointError, UsageError
 
 RESNET50 = build_description("resnet50", 1000, stem="7x7")
 RESNET18 = build_description("resnet18", 1000, stem="7x7")
+SPIKING18 = build_description("spiking-resnet18", 10)
 RESNEXT = replace(RESNET50, groups=32, inner_widths=(128, 256, 512, 1024))
 TRAITS: dict[str, tuple[Architecture, int, str]] = {
     # The parameters that torchvision's and timm's tables give for these networks.
     "ResNeXt-50 32x4d": (RESNEXT, 25_028_904, "inner widths 128-256-512-1024, 32 groups"),
     "Wide ResNet-50-2": (replace(RESNEXT, groups=1), 68_883_240, "inner widths 128-256-512-1024"),
+    "ResNet-50-D": (
+        replace(RESNET50, stem="deep", stem_padding=1, stem_widths=(32, 32, 64), shortcut="average"),
+        25_576_264,
+        "deep stem, averaged projection shortcuts, 32-32-64 channels in the stem",
+    ),
     "ResNet-50, original": (replace(RESNET50, bottleneck_stride="1x1"), 25_557_032, "strides in the first 1x1"),
 }
 
@@ -54,11 +60,14 @@ def test_a_bottleneck_strides_where_it_says() -> None:
         (RESNET50, {"inner_widths": (64, 64)}, "inner_widths differ in length"),
         (RESNET50, {"inner_widths": (64, 64, 0, 64)}, r"inner_widths\[2\] is 0"),
         (RESNET50, {"bottleneck_stride": "5x5"}, "bottleneck_stride is '5x5'"),
-        (RESNET50, {"stem_widths": (32, 32)}, "stem_widths"),
+        (RESNET50, {"stem_widths": (32, 32)}, "a 7x7 stem does not have 2 stem_widths"),
+        (RESNET50, {"stem": "deep"}, "a deep stem does not have 0 stem_widths"),
+        (SPIKING18, {"stem": "deep", "stem_widths": (32, 64)}, "a Spiking ResNet cannot have"),
+        (SPIKING18, {"shortcut": "average"}, "a Spiking ResNet cannot have"),
         (RESNET18, {"groups": 2}, "traits of bottlenecks"),
         (RESNET18, {"inner_widths": (64, 64, 64, 64)}, "traits of bottlenecks"),
         (RESNET18, {"bottleneck_stride": "1x1"}, "traits of bottlenecks"),
-        (build_description("spiking-resnet18", 10), {"stem_widths": (32,)}, "a Spiking ResNet cannot have"),
+        (SPIKING18, {"stem_widths": (32,)}, "a Spiking ResNet cannot have"),
     ],
 )
 def test_what_cannot_be_built_is_refused(base: Architecture, change: dict[str, Any], words: str) -> None:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from idsnn_cli.architecture import Architecture, Block, Shortcut, Stem, validate
+from idsnn_cli.architecture import Architecture, Block, ForeignShortcut, ForeignStem, Shortcut, Stem, validate
 from idsnn_cli.errors import FamilyError, UsageError
 from idsnn_cli.families.words import dims, listed
 
 Shape = tuple[int, ...]
 Naming = Callable[[str], str]
 
-_SUPPORTED = "Give a ResNet of basic or bottleneck blocks, post-activation, with a 3x3 or 7x7 stem."
+_SUPPORTED = "Give a ResNet of basic or bottleneck blocks, post-activation, with a 3x3, 7x7 or deep stem."
 _ORDER = "Store it as (out, in, height, width)."
 _WHOLE = "Give the whole state dict of one network."
 _BLOCK = re.compile(r"stages\.(\d+)\.(\d+)\.(.+)")
 
 
-def infer(shapes: Mapping[str, Shape], naming: Naming) -> tuple[Architecture, bool]:
+def infer(
+    shapes: Mapping[str, Shape], naming: Naming, projection: Shortcut | ForeignShortcut = "projection"
+) -> tuple[Architecture, bool]:
     """The ANN description with these tensors, and whether they include a head.
 
-    ``shapes`` is canonical tensor name -> shape; ``naming`` gives the words for a canonical name. Without a head,
+    ``shapes`` is canonical tensor name -> shape; ``naming`` gives the words for a canonical name; ``projection`` is
+    what a shortcut with weights is in the scheme. Without a head,
     ``num_classes`` is 1, a stand-in. Raises :class:`FamilyError` where no description has exactly these tensors.
     """
     depths = _depths(shapes, naming)
@@ -30,12 +33,11 @@ def infer(shapes: Mapping[str, Shape], naming: Naming) -> tuple[Architecture, bo
     inner = tuple(_length(shapes, f"stages.{stage}.0.norm0.weight", naming) for stage in range(len(depths)))
     widths = inner if block == "basic" else _quarters(shapes, len(depths), naming)
     groups = _groups(shapes, depths, block, naming)
-    stem_width = _stem_width(shapes, widths, naming)
+    stem, stem_widths = _stem(shapes, widths, naming)
     has_head = any(name.startswith("head.") for name in shapes)
-    stem_shape = _get(shapes, "stem.conv.weight", naming)
-    stem: Stem = "3x3" if stem_shape[2] == 3 else "7x7"
+    first = "stem.0.conv.weight" if stem == "deep" else "stem.conv.weight"
 
-    def describe(shortcut: Shortcut) -> Architecture:
+    def describe(shortcut: Shortcut | ForeignShortcut) -> Architecture:
         return Architecture(
             kind="ann",
             block=block,
@@ -43,17 +45,17 @@ def infer(shapes: Mapping[str, Shape], naming: Naming) -> tuple[Architecture, bo
             widths=widths,
             num_classes=_get(shapes, "head.weight", naming)[0] if has_head else 1,
             stem=stem,
-            stem_padding=1 if stem == "3x3" else 3,
+            stem_padding=3 if stem == "7x7" else 1,
             shortcut=shortcut,
-            in_channels=stem_shape[1],
+            in_channels=_get(shapes, first, naming)[1],
             groups=groups,
             inner_widths=() if inner == widths else inner,
-            stem_widths=() if stem_width == widths[0] else (stem_width,),
+            stem_widths=stem_widths,
         )
 
+    projected = describe(projection)
     if has_head:
-        _check_head(shapes, describe("projection").features, naming)
-    projected = describe("projection")
+        _check_head(shapes, projected.features, naming)
     wanted = [name for name in projected.tensors() if ".shortcut." in name]
     bare = bool(wanted) and not any(".shortcut." in name for name in shapes)
     architecture = describe("pad") if bare and block == "basic" else projected
@@ -137,6 +139,20 @@ def _groups(shapes: Mapping[str, Shape], depths: tuple[int, ...], block: Block, 
         counts = "-".join(f"{count:g}" for count in sorted(groups))
         raise _unsupported(f"{counts} groups", "stages.0.0.conv1.weight", shapes, naming)
     return int(min(groups))
+
+
+def _stem(
+    shapes: Mapping[str, Shape], widths: tuple[int, ...], naming: Naming
+) -> tuple[Stem | ForeignStem, tuple[int, ...]]:
+    """The stem's kind and its ``stem_widths``."""
+    numbers = [int(found[1]) for found in map(re.compile(r"stem\.(\d+)\.").match, shapes) if found]
+    if numbers:
+        # A deep stem of less than two convolutions lacks some.
+        count = max(2, min(max(numbers) + 1, 8))
+        return "deep", tuple(_length(shapes, f"stem.{i}.norm.weight", naming) for i in range(count))
+    width = _stem_width(shapes, widths, naming)
+    kernel = _get(shapes, "stem.conv.weight", naming)[2]
+    return "3x3" if kernel == 3 else "7x7", () if width == widths[0] else (width,)
 
 
 def _stem_width(shapes: Mapping[str, Shape], widths: tuple[int, ...], naming: Naming) -> int:

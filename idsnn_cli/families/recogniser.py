@@ -16,6 +16,7 @@ from idsnn_cli.families.words import grouped, shown
 # What names and shapes cannot tell.
 STEM_STRIDE = "the stem's stride, padding and pooling"
 BOTTLENECK_STRIDE = "which convolution of a bottleneck strides"
+AVERAGED_SHORTCUTS = "whether a projection reads the mean of 2x2 pixels"
 OPTION_A_CHANNELS = "where option-A shortcuts put their zeros"
 INPUT_NORMALISATION = "the input normalisation"
 NEURONS = "whether the network spikes, and its neurons' constants"
@@ -75,7 +76,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
         return shown(key) if key == name else f"{shown(key)} ({name})"
 
     found = {name: tuple(shapes[key]) for name, key in sources.items()}
-    architecture, has_head = infer(found, naming)
+    architecture, has_head = infer(found, naming, best.scheme.projection)
     return Recognised(
         scheme=best.scheme.name,
         architecture=architecture,
@@ -125,7 +126,9 @@ def _unknown(best: Match, architecture: Architecture) -> tuple[str, ...]:
     told = {
         STEM_STRIDE: False,
         BOTTLENECK_STRIDE: architecture.block == "basic",
-        OPTION_A_CHANNELS: architecture.shortcut == "projection",
+        # Only the canonical names are the same for both.
+        AVERAGED_SHORTCUTS: best.scheme.name != "idsnn" or architecture.shortcut != "projection",
+        OPTION_A_CHANNELS: architecture.shortcut != "pad",
         INPUT_NORMALISATION: "input.mean" in best.used,
         NEURONS: not best.scheme.spiking,
     }

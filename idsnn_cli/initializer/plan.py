@@ -151,6 +151,21 @@ class _Planner:
         for part in NORM_PARTS:
             self.take(f"{conv.norm}.{part}", f"{taken.norm}.{part}")
 
+    def stem(self) -> None:
+        """Raises :class:`MappingError` where the stems have not as many convolutions."""
+        ours, theirs = self.target.stem_convolutions(), self.source.stem_convolutions()
+        if len(ours) != len(theirs):
+            weight, other = f"{ours[0].name}.weight", f"{theirs[0].name}.weight"
+            raise MappingError(
+                f"{weight} {list(ours[0].shape)} cannot be made from {self.names.get(other, other)} "
+                f"{list(theirs[0].shape)}: a stem of {len(theirs)} convolutions does not become one of {len(ours)}",
+                "Use a source whose stem is a single convolution, as the target's is."
+                if len(ours) == 1
+                else "Use a source with a deep stem, as the target's is.",
+            )
+        for conv, taken in zip(ours, theirs, strict=True):
+            self.convolution(conv, taken)
+
     def random(self, conv: Convolution, reason: str) -> None:
         """A convolution and its BatchNorm keep the target's own start."""
         self.keep(f"{conv.name}.weight", "random", reason)
@@ -222,7 +237,7 @@ def make_plan(source: Architecture, target: Architecture, names: Mapping[str, st
     """
     planner = _Planner(source, target, names, rules)
     planner.input()
-    planner.convolution(target.stem_convolution(), source.stem_convolution())
+    planner.stem()
     pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
     planner.head()
     for name in planner.target_shapes:

@@ -49,6 +49,18 @@ class ConvNorm(nn.Module):
         return y
 
 
+class AverageProjection(ConvNorm):
+    """ResNet-D's shortcut: the mean of every 2x2 pixels, then the 1x1 convolution and its BatchNorm."""
+
+    def __init__(self, plan: Convolution) -> None:
+        super().__init__(plan)
+        # The last row or column of an odd map is a mean of the pixels that there are.
+        self.pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+
+    def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
+        return super().forward(self.pool(x), repeat)
+
+
 class PadShortcut(nn.Module):
     """Option A: every ``stride``-th pixel, and zero channels, half before and half after."""
 
@@ -63,11 +75,12 @@ class PadShortcut(nn.Module):
 
 
 def shortcut(architecture: Architecture, stage: int, block: int) -> nn.Module:
-    """The way around a block: a projection, option A, or the identity."""
+    """The way around a block: a projection, an averaged one, option A, or the identity."""
     projection = architecture.shortcut_convolution(stage, block)
-    if projection is not None:
-        return ConvNorm(projection)
     stride = architecture.block_stride(stage, block)
+    if projection is not None:
+        averages = architecture.shortcut == "average" and stride > 1
+        return AverageProjection(projection) if averages else ConvNorm(projection)
     extra = architecture.widths[stage] * architecture.expansion - architecture.block_input(stage, block)
     return nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, extra)
 
@@ -129,6 +142,25 @@ class Stem(ConvNorm):
         """``x`` is (T * N, ...), or (N, ...) with ``repeat`` = T where the input is the same at every step."""
         y = super().forward(x, repeat)
         pooled: Tensor = self.pool(self.act(y, repeat) if repeat > 1 else self.act(y))
+        return pooled
+
+
+class DeepStem(nn.Module):
+    """Several 3x3 convolutions, each with its BatchNorm and activation, and the pool; of ANNs only."""
+
+    def __init__(self, architecture: Architecture, activation: Activation) -> None:
+        super().__init__()
+        plans = architecture.stem_convolutions()
+        self.length = len(plans)
+        for i, plan in enumerate(plans):
+            self.add_module(str(i), ConvNorm(plan))
+        self.act = activation()
+        self.pool = nn.MaxPool2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(self.length):
+            x = self.act(self.get_submodule(str(i))(x))
+        pooled: Tensor = self.pool(x)
         return pooled
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture
-from idsnn_cli.models.blocks import Activation, InputNormalisation, ResidualBlock, SEWBlock, Stem
+from idsnn_cli.models.blocks import Activation, DeepStem, InputNormalisation, ResidualBlock, SEWBlock, Stem
 from idsnn_cli.spiking import LIF, PoissonEncoder
 
 
@@ -20,7 +20,7 @@ class ResNet(nn.Module):
         self.architecture = architecture
         self.input = InputNormalisation(architecture.in_channels)
         activation = self._activation()
-        self.stem = Stem(architecture, activation)
+        self.stem: Stem | DeepStem = (DeepStem if architecture.stem == "deep" else Stem)(architecture, activation)
         sew = architecture.kind == "spiking" and architecture.spiking_block == "sew"
         block = SEWBlock if sew else ResidualBlock
         self.stages = nn.Sequential(

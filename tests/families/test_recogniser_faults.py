@@ -137,15 +137,14 @@ def with_se(shapes: Shapes) -> Shapes:
     return {**shapes, **{f"layer1.{b}.se.fc{i}.weight": (4, 4, 1, 1) for b in (0, 1) for i in (1, 2)}}
 
 
-def deep_stem(shapes: Shapes) -> Shapes:
-    del shapes["conv1.weight"]
-    stem = {f"conv1.{i}.weight": (4, 4, 3, 3) for i in (0, 3, 6)}
-    return {**shapes, **stem, "conv1.1.weight": (4,), "conv1.4.weight": (4,)}
+def clips_stem(shapes: Shapes) -> Shapes:
+    return {**shapes, "conv2.weight": (4, 4, 3, 3), "bn2.weight": (4,), "conv3.weight": (4, 4, 3, 3)}
 
 
 def averaged(shapes: Shapes) -> Shapes:
     def moved(key: str) -> str:
-        return key.replace("downsample.1", "downsample.2").replace("downsample.0", "downsample.1")
+        key = key.replace("fc.", "linear.").replace("downsample", "shortcut")
+        return key.replace("shortcut.1", "shortcut.2").replace("shortcut.0", "shortcut.1")
 
     return {moved(key): shape for key, shape in shapes.items()}
 
@@ -178,7 +177,7 @@ def resnetv2(shapes: Shapes) -> Shapes:
 TRAITS: list[tuple[str, Callable[[Shapes], Shapes], str]] = [
     ("se", with_se, "squeeze-and-excitation"),
     ("eca", lambda s: {**s, "layer1.0.se.conv.weight": (1, 1, 3)}, "efficient channel attention"),
-    ("deep stem", deep_stem, "a deep stem"),
+    ("deep stem", clips_stem, "a deep stem"),
     ("average pool", averaged, "average-pooled shortcuts"),
     ("pre-activation", pre_activation, "pre-activation"),
     ("resnetv2", resnetv2, "pre-activation"),

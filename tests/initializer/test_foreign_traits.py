@@ -12,7 +12,9 @@ from sources import ann, plan_of, spiking, values
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer import Rules, initialize, make_plan
+from idsnn_cli.models import build
 
+DEEP = replace(ann(18, 8), stem="deep", stem_widths=(4, 4, 8), shortcut="average")
 GROUPED = replace(ann(50, 8), groups=4)
 
 
@@ -28,6 +30,9 @@ def theirs(architecture: Architecture) -> dict[str, str]:
         (GROUPED, replace(GROUPED, groups=2), ("[8, 4, 3, 3] of 2 groups", "[8, 2, 3, 3] of 4")),
         (GROUPED, replace(GROUPED, widths=(16, 32, 64, 128)), ("[16, 4, 3, 3] of 4 groups", "[8, 2, 3, 3] of 4")),
         (GROUPED, spiking(18, 8), ("stages.0.0.conv0.weight [8, 8, 3, 3]", "theirs.stages.0.0.conv0.weight")),
+        (DEEP, spiking(18, 8), ("stem.conv.weight [8, 3, 3, 3]", "theirs.stem.0.conv.weight [4, 3, 3, 3]")),
+        (ann(18, 8), DEEP, ("stem.0.conv.weight [4, 3, 3, 3]", "theirs.stem.conv.weight [8, 3, 3, 3]")),
+        (DEEP, replace(DEEP, stem_widths=(4, 8)), ("stem.0.conv.weight", "a stem of 3 convolutions")),
     ],
 )
 def test_what_cannot_be_mapped_names_both_tensors(
@@ -51,6 +56,30 @@ def assert_same_network(source: Architecture, **rules: Any) -> None:
 
 def test_a_grouped_network_becomes_itself() -> None:
     assert_same_network(GROUPED)
+
+
+def test_a_deep_stem_and_averaged_shortcuts_become_themselves() -> None:
+    state = values(DEEP)
+    made = initialize(state, DEEP, rules=Rules(head="copy"))
+    assert all(torch.equal(made.state[name], state[name]) for name in state if not name.endswith("_tracked"))
+
+
+def test_a_projection_behind_an_average_starts_a_plain_one() -> None:
+    """A student that is asked for by name gets the plain shortcut of the same weights."""
+    source = replace(DEEP, stem="3x3", stem_widths=())
+    state = values(source)
+    own = build(source, seed=0)
+    own.load_state_dict(state)
+    made = initialize(own, replace(spiking(18, 8), num_classes=5))
+    name = "stages.1.0.shortcut.conv.weight"
+    assert made.architecture.shortcut == "projection"
+    assert torch.equal(made.state[name], state[name])
+    assert initialize(own, "resnet18").architecture.shortcut == "projection"
+
+
+def test_a_named_student_of_a_deep_stem_is_refused_by_both_stems() -> None:
+    with pytest.raises(MappingError, match=r"stem.conv.weight .*7, 7.* cannot be made from stem.0.conv.weight"):
+        initialize(values(DEEP), "spiking-resnet18")
 
 
 def test_wide_bottlenecks_are_looped_over_like_other_widths() -> None:

@@ -57,7 +57,7 @@ def test_a_stem_of_another_width_than_the_first_stage(tmp_path: Path) -> None:
     network.layer1[0].downsample = nn.Sequential(nn.Conv2d(16, 64, 1, bias=False), nn.BatchNorm2d(64))
     found = assert_same_logits(network, tmp_path).architecture
     assert found.stem_widths == (16,)
-    assert "16 channels from the stem" in found.describe()
+    assert "16 channels in the stem" in found.describe()
 
 
 def strides_in_its_1x1(network: ResNet) -> ResNet:
