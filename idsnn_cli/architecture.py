@@ -22,6 +22,7 @@ Shortcut = Literal["projection", "pad"]
 # What a foreign ANN may have too, but no network that is asked for by name.
 ForeignStem = Literal["deep"]
 ForeignShortcut = Literal["average"]
+Attention = Literal["none", "se", "eca"]
 BottleneckStride = Literal["3x3", "1x1"]
 SpikingBlock = Literal["spiking", "sew"]
 Join = Literal["add", "and", "iand"]
@@ -103,7 +104,8 @@ class Architecture:
     bottleneck strides (3x3 is "v1.5", 1x1 the original), the stem ``deep``, several 3x3 convolutions of which the
     first strides, the shortcut ``average``, a 2x2 mean before the projection where a block strides (ResNet-D), and
     ``stem_widths``, the channels of each convolution of a deep stem, or of a plain one's where they are not the first
-    of ``widths``.
+    of ``widths``, ``attention`` behind every block's last BatchNorm, squeeze-and-excitation or ECA, with its
+    ``attention_sizes`` by stage: the channels between the two convolutions of ``se``, the kernel of ``eca``.
     """
 
     kind: Kind
@@ -124,6 +126,8 @@ class Architecture:
     inner_widths: tuple[int, ...] = ()
     bottleneck_stride: BottleneckStride = "3x3"
     stem_widths: tuple[int, ...] = ()
+    attention: Attention = "none"
+    attention_sizes: tuple[int, ...] = ()
 
     @property
     def expansion(self) -> int:
@@ -209,6 +213,21 @@ class Architecture:
         step = 1 if self.shortcut == "average" else stride
         return Convolution(f"{at}.conv", f"{at}.norm", entry, outer, 1, step, 0, stage, block)
 
+    def attention_tensors(self, stage: int, block: int) -> dict[str, tuple[int, ...]]:
+        """Canonical name -> shape of a block's attention: ``reduce`` and ``expand``, or ``mix``."""
+        if self.attention == "none":
+            return {}
+        at, channels = f"stages.{stage}.{block}.attention", self.widths[stage] * self.expansion
+        size = self.attention_sizes[stage]
+        if self.attention == "eca":
+            return {f"{at}.mix.weight": (1, 1, size)}
+        return {
+            f"{at}.reduce.weight": (size, channels, 1, 1),
+            f"{at}.reduce.bias": (size,),
+            f"{at}.expand.weight": (channels, size, 1, 1),
+            f"{at}.expand.bias": (channels,),
+        }
+
     def block_input(self, stage: int, block: int) -> int:
         if block > 0:
             return self.widths[stage] * self.expansion
@@ -238,11 +257,15 @@ class Architecture:
             "input.mean": (self.in_channels, 1, 1),
             "input.std": (self.in_channels, 1, 1),
         }
-        for conv in self.convolutions():
-            shapes[f"{conv.name}.weight"] = conv.shape
-            for part in ("weight", "bias", "running_mean", "running_var"):
-                shapes[f"{conv.norm}.{part}"] = (conv.out_channels,)
-            shapes[f"{conv.norm}.num_batches_tracked"] = ()
+        for conv in self.stem_convolutions():
+            shapes |= _normed(conv)
+        for stage, block in self.blocks():
+            for conv in self.block_convolutions(stage, block):
+                shapes |= _normed(conv)
+            shapes |= self.attention_tensors(stage, block)
+            projection = self.shortcut_convolution(stage, block)
+            if projection is not None:
+                shapes |= _normed(projection)
         shapes["head.weight"] = (self.num_classes, self.features)
         shapes["head.bias"] = (self.num_classes,)
         return shapes
@@ -287,6 +310,10 @@ class Architecture:
             words.append("strides in the first 1x1")
         if self.stem_widths:
             words.append(f"{'-'.join(map(str, self.stem_widths))} channels in the stem")
+        if self.attention != "none":
+            sizes = "-".join(map(str, self.attention_sizes))
+            kind = {"se": f"squeeze-and-excitation {sizes}", "eca": f"ECA of kernels {sizes}"}[self.attention]
+            words.append(kind)
         return words
 
     def _odd_padding(self) -> bool:
@@ -326,20 +353,33 @@ class Architecture:
 
 
 _SPIKING_FIELDS = ("timesteps", "neuron", "spiking_block", "join", "coding")
+
+
+def _normed(conv: Convolution) -> dict[str, tuple[int, ...]]:
+    """The tensors of a convolution and its BatchNorm."""
+    norm: dict[str, tuple[int, ...]] = {
+        f"{conv.norm}.{part}": (conv.out_channels,) for part in ("weight", "bias", "running_mean", "running_var")
+    }
+    return {f"{conv.name}.weight": conv.shape, **norm, f"{conv.norm}.num_batches_tracked": ()}
+
+
 # Traits that a spiking network cannot have, with their defaults.
 _ANN_TRAITS: dict[str, Any] = {
     "groups": 1,
     "inner_widths": (),
     "bottleneck_stride": "3x3",
     "stem_widths": (),
+    "attention": "none",
+    "attention_sizes": (),
 }
-_TUPLES = ("depths", "widths", "inner_widths", "stem_widths")
+_TUPLES = ("depths", "widths", "inner_widths", "stem_widths", "attention_sizes")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
     "block": get_args(Block),
     "stem": (*get_args(Stem), *get_args(ForeignStem)),
     "shortcut": (*get_args(Shortcut), *get_args(ForeignShortcut)),
     "bottleneck_stride": get_args(BottleneckStride),
+    "attention": get_args(Attention),
     "spiking_block": get_args(SpikingBlock),
     "join": get_args(Join),
     "coding": get_args(Coding),
@@ -372,6 +412,7 @@ def validate(architecture: Architecture) -> None:
             f"Choose a basic-block depth: {', '.join(SPIKING_NAMES)}.",
         )
     _validate_ann_traits(architecture)
+    _validate_attention(architecture)
     if architecture.shortcut == "pad":
         outer = [w * architecture.expansion for w in architecture.widths]
         steps = zip([architecture.stem_width, *outer[:-1]], outer, strict=True)
@@ -406,6 +447,17 @@ def _validate_ann_traits(architecture: Architecture) -> None:
             f"a {architecture.stem} stem does not have {len(architecture.stem_widths)} stem_widths",
             "Give one for each convolution: two or more for a deep stem, one or none for a plain one.",
         )
+
+
+def _validate_attention(architecture: Architecture) -> None:
+    sizes = architecture.attention_sizes
+    if len(sizes) != (0 if architecture.attention == "none" else len(architecture.depths)):
+        raise UsageError(
+            f"attention is {architecture.attention!r} with {len(sizes)} attention_sizes",
+            "Give one size for every stage, and none without attention.",
+        )
+    if architecture.attention == "eca" and any(size % 2 == 0 for size in sizes):
+        raise UsageError(f"attention_sizes are {sizes}", "Give odd kernels.")
 
 
 def _validate_neuron(neuron: Neuron) -> None:

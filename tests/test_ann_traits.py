@@ -24,6 +24,16 @@ TRAITS: dict[str, tuple[Architecture, int, str]] = {
         25_576_264,
         "deep stem, averaged projection shortcuts, 32-32-64 channels in the stem",
     ),
+    "SE-ResNet-50": (
+        replace(RESNET50, attention="se", attention_sizes=(16, 32, 64, 128)),
+        28_088_024,
+        "squeeze-and-excitation 16-32-64-128",
+    ),
+    "ECA-ResNet-18": (
+        replace(RESNET18, attention="eca", attention_sizes=(3, 5, 5, 5)),
+        11_689_512 + 2 * (3 + 5 + 5 + 5),
+        "ECA of kernels 3-5-5-5",
+    ),
     "ResNet-50, original": (replace(RESNET50, bottleneck_stride="1x1"), 25_557_032, "strides in the first 1x1"),
 }
 
@@ -64,6 +74,11 @@ def test_a_bottleneck_strides_where_it_says() -> None:
         (RESNET50, {"stem": "deep"}, "a deep stem does not have 0 stem_widths"),
         (SPIKING18, {"stem": "deep", "stem_widths": (32, 64)}, "a Spiking ResNet cannot have"),
         (SPIKING18, {"shortcut": "average"}, "a Spiking ResNet cannot have"),
+        (RESNET18, {"attention": "se"}, "attention is 'se' with 0 attention_sizes"),
+        (RESNET18, {"attention_sizes": (4, 4, 4, 4)}, "attention is 'none' with 4"),
+        (RESNET18, {"attention": "eca", "attention_sizes": (3, 4, 3, 3)}, "odd kernels"),
+        (RESNET18, {"attention": "cbam"}, "attention is 'cbam'"),
+        (SPIKING18, {"attention": "se", "attention_sizes": (4, 4, 4, 4)}, "a Spiking ResNet cannot have"),
         (RESNET18, {"groups": 2}, "traits of bottlenecks"),
         (RESNET18, {"inner_widths": (64, 64, 64, 64)}, "traits of bottlenecks"),
         (RESNET18, {"bottleneck_stride": "1x1"}, "traits of bottlenecks"),

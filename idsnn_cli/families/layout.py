@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from idsnn_cli.architecture import Architecture, Block, ForeignShortcut, ForeignStem, Shortcut, Stem, validate
+from idsnn_cli.architecture import (
+    Architecture,
+    Attention,
+    Block,
+    ForeignShortcut,
+    ForeignStem,
+    Shortcut,
+    Stem,
+    validate,
+)
 from idsnn_cli.errors import FamilyError, UsageError
 from idsnn_cli.families.words import dims, listed
 
@@ -34,6 +43,7 @@ def infer(
     widths = inner if block == "basic" else _quarters(shapes, len(depths), naming)
     groups = _groups(shapes, depths, block, naming)
     stem, stem_widths = _stem(shapes, widths, naming)
+    attention, attention_sizes = _attention(shapes, len(depths), naming)
     has_head = any(name.startswith("head.") for name in shapes)
     first = "stem.0.conv.weight" if stem == "deep" else "stem.conv.weight"
 
@@ -51,6 +61,8 @@ def infer(
             groups=groups,
             inner_widths=() if inner == widths else inner,
             stem_widths=stem_widths,
+            attention=attention,
+            attention_sizes=attention_sizes,
         )
 
     projected = describe(projection)
@@ -162,6 +174,22 @@ def _stem_width(shapes: Mapping[str, Shape], widths: tuple[int, ...], naming: Na
     # Where norm, convolution and first block disagree one of them is wrong, and the comparison says so.
     reads = shapes.get("stages.0.0.conv0.weight", (0, 0))[1]
     return stem if stem == conv[0] == reads else widths[0]
+
+
+def _attention(shapes: Mapping[str, Shape], stages: int, naming: Naming) -> tuple[Attention, tuple[int, ...]]:
+    """The kind of attention and its ``attention_sizes``."""
+    parts = {name.split(".")[4] for name in shapes if ".attention." in name}
+    if not parts:
+        return "none", ()
+    kind: Attention = "eca" if parts == {"mix"} else "se"
+    names = [f"stages.{stage}.0.attention.{'mix' if kind == 'eca' else 'reduce'}.weight" for stage in range(stages)]
+    found = [_get(shapes, name, naming) for name in names]
+    for name, shape in zip(names, found, strict=True):
+        if kind == "eca" and (len(shape) != 3 or shape[:2] != (1, 1) or shape[2] % 2 == 0):
+            raise _unsupported("an ECA that is no convolution over neighbours", name, shapes, naming)
+        if kind == "se" and len(shape) != 4:
+            raise _unsupported("squeeze-and-excitation that is not of 1x1 convolutions", name, shapes, naming)
+    return kind, tuple(shape[2] if kind == "eca" else shape[0] for shape in found)
 
 
 def _check_head(shapes: Mapping[str, Shape], features: int, naming: Naming) -> None:

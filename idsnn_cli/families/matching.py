@@ -15,6 +15,9 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "norm": ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
     "head": ("weight", "bias"),
     "input": ("mean", "std"),
+    "reduce": ("weight", "bias"),
+    "expand": ("weight", "bias"),
+    "mix": ("weight",),
 }
 _PLACEHOLDER = re.compile(r"\{([sbi])(?:\+(\d))?\}")
 _Table = tuple[re.Pattern[str], list[tuple[str, dict[str, int]]]]
@@ -76,7 +79,7 @@ def match(scheme: Scheme, root: str, keys: Iterable[str]) -> Match:
 
 
 def kind_of(canonical: str) -> str:
-    """``conv``, ``norm``, ``head`` or ``input``, from a canonical module name."""
+    """``conv``, ``norm``, ``head``, ``input`` or a part of attention, from a canonical module name."""
     return canonical.rpartition(".")[2].rstrip("0123456789")
 
 

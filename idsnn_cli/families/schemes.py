@@ -46,6 +46,9 @@ def _under(prefix: str, rows: tuple[Row, ...]) -> tuple[Row, ...]:
 _CONV, _NORM = "stages.{s}.{b}.conv{i}", "stages.{s}.{b}.norm{i}"
 _SHORTCUT_CONV, _SHORTCUT_NORM = "stages.{s}.{b}.shortcut.conv", "stages.{s}.{b}.shortcut.norm"
 
+_REDUCE, _EXPAND = "stages.{s}.{b}.attention.reduce", "stages.{s}.{b}.attention.expand"
+_MIX = "stages.{s}.{b}.attention.mix"
+
 _CANONICAL = _rows(
     ("input", "input"),
     ("stem.conv", "stem.conv"),
@@ -54,13 +57,22 @@ _CANONICAL = _rows(
     ("stem.{i}.norm", "stem.{i}.norm"),
     (_CONV, _CONV),
     (_NORM, _NORM),
+    (_REDUCE, _REDUCE),
+    (_EXPAND, _EXPAND),
+    (_MIX, _MIX),
     (_SHORTCUT_CONV, _SHORTCUT_CONV),
     (_SHORTCUT_NORM, _SHORTCUT_NORM),
     ("head", "head"),
 )
 
 _PLAIN_STEM = _rows(("conv1", "stem.conv"), ("bn1", "stem.norm"))
-_PLAIN_LAYERS = _rows(("layer{s+1}.{b}.conv{i+1}", _CONV), ("layer{s+1}.{b}.bn{i+1}", _NORM))
+_PLAIN_LAYERS = _rows(
+    ("layer{s+1}.{b}.conv{i+1}", _CONV),
+    ("layer{s+1}.{b}.bn{i+1}", _NORM),
+    ("layer{s+1}.{b}.se.fc1", _REDUCE),
+    ("layer{s+1}.{b}.se.fc2", _EXPAND),
+    ("layer{s+1}.{b}.se.conv", _MIX),
+)
 _PLAIN_BODY = _PLAIN_STEM + _PLAIN_LAYERS
 _DOWNSAMPLE_01 = _rows(
     ("layer{s+1}.{b}.downsample.0", _SHORTCUT_CONV),

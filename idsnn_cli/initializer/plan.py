@@ -179,6 +179,8 @@ class _Planner:
             reason = f"the source has no stage {stage}"
             for conv in (*ours, *((projection,) if projection else ())):
                 self.random(conv, reason)
+            for name in self.target.attention_tensors(stage, block):
+                self.keep(name, "random", reason)
             return BlockPair(stage, block, None)
         chosen = source_block(self.rules.blocks, block, self.target.depths[stage], self.source.depths[stage])
         theirs = self.source.block_convolutions(stage, chosen)
@@ -193,7 +195,7 @@ class _Planner:
         for conv, taken in zip(ours, theirs, strict=True):
             self.convolution(conv, taken)
         their_projection = self.source.shortcut_convolution(stage, chosen)
-        note = None
+        notes = self.attention(stage, block, chosen)
         if projection is not None:
             if self.rules.shortcut == "random":
                 self.random(projection, "the rule shortcut: random")
@@ -203,8 +205,25 @@ class _Planner:
                 self.convolution(projection, their_projection)
         elif their_projection is not None:
             key = self.names.get(f"{their_projection.name}.weight", f"{their_projection.name}.weight")
-            note = f"{key} and its BatchNorm are left out: the target's shortcut here has no weights"
-        return BlockPair(stage, block, chosen, note)
+            notes.append(f"{key} and its BatchNorm are left out: the target's shortcut here has no weights")
+        return BlockPair(stage, block, chosen, "; ".join(notes) or None)
+
+    def attention(self, stage: int, block: int, chosen: int) -> list[str]:
+        """A block's attention, and what of the source's has no place in the target."""
+        ours, theirs = self.target.attention_tensors(stage, block), self.source.attention_tensors(stage, chosen)
+        if not ours:
+            keys = [self.names.get(name, name) for name in theirs]
+            return [f"{', '.join(keys)} left out: the target has no attention"] if keys else []
+        # A kernel over neighbouring channels cannot be looped over, as weights of channels can.
+        fits = self.source.attention == self.target.attention and not (
+            self.target.attention == "eca" and list(ours.values()) != list(theirs.values())
+        )
+        for name, other in zip(ours, theirs if fits else ours, strict=True):
+            if fits:
+                self.take(name, other)
+            else:
+                self.keep(name, "random", f"the source's block {stage}.{chosen} has no such attention")
+        return []
 
     def head(self) -> None:
         names = ("head.weight", "head.bias")

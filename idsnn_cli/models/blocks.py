@@ -85,6 +85,41 @@ def shortcut(architecture: Architecture, stage: int, block: int) -> nn.Module:
     return nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, extra)
 
 
+class SqueezeExcitation(nn.Module):
+    """Each channel times a gate in 0 to 1, which two 1x1 convolutions make of all channels' means."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, inner, 1)
+        self.expand = nn.Conv2d(inner, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = x.mean((2, 3), keepdim=True)
+        return x * torch.sigmoid(self.expand(F.relu(self.reduce(means))))
+
+
+class EfficientChannelAttention(nn.Module):
+    """Each channel times a gate in 0 to 1, made of the means of the channels beside it."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates = torch.sigmoid(self.mix(x.mean((2, 3)).unsqueeze(1)))
+        return x * gates.view(*x.shape[:2], 1, 1)
+
+
+def attention(architecture: Architecture, stage: int) -> nn.Module:
+    """What stands behind a block's last BatchNorm: attention, or the identity."""
+    if architecture.attention == "none":
+        return nn.Identity()
+    size = architecture.attention_sizes[stage]
+    if architecture.attention == "eca":
+        return EfficientChannelAttention(size)
+    return SqueezeExcitation(architecture.widths[stage] * architecture.expansion, size)
+
+
 class ResidualBlock(nn.Module):
     """conv-BN-act ... conv-BN, add the shortcut, act: basic or bottleneck, ANN or "spiking" (Figure 1b)."""
 
@@ -96,15 +131,17 @@ class ResidualBlock(nn.Module):
             self.add_module(f"conv{i}", convolution(plan))
             self.add_module(f"norm{i}", BatchNorm(plan.out_channels))
             self.add_module(f"act{i}", activation())
+        self.attention = attention(architecture, stage)
         self.shortcut = shortcut(architecture, stage, block)
 
     def branch(self, x: Tensor) -> Tensor:
-        """The main path up to its last BatchNorm."""
+        """The main path up to its last BatchNorm, and the attention behind it."""
         for i in range(self.length):
             x = self.get_submodule(f"norm{i}")(self.get_submodule(f"conv{i}")(x))
             if i < self.length - 1:
                 x = self.get_submodule(f"act{i}")(x)
-        return x
+        attended: Tensor = self.attention(x)
+        return attended
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.get_submodule(f"act{self.length - 1}")(self.branch(x) + self.shortcut(x))

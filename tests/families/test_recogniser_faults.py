@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision
-from resnet_families import BUILDERS, Size, Torchvision, answer
+from resnet_families import BUILDERS, EhanW, Size, Torchvision, answer
 from torch import nn
 
 from idsnn_cli.errors import FamilyError
@@ -134,7 +134,12 @@ def test_real_networks_of_other_kinds(name: str, words: str) -> None:
 
 
 def with_se(shapes: Shapes) -> Shapes:
-    return {**shapes, **{f"layer1.{b}.se.fc{i}.weight": (4, 4, 1, 1) for b in (0, 1) for i in (1, 2)}}
+    return {**shapes, **{f"layer1.{b}.se_module.fc{i}.weight": (4, 4, 1, 1) for b in (0, 1) for i in (1, 2)}}
+
+
+def attention(shapes: Shapes, part: str, shape: tuple[int, ...]) -> Shapes:
+    blocks = {key.partition(".conv1.")[0] for key in shapes if key.startswith("layer") and ".conv1." in key}
+    return {f"{block}.se.{part}.weight": shape for block in blocks}
 
 
 def clips_stem(shapes: Shapes) -> Shapes:
@@ -176,7 +181,9 @@ def resnetv2(shapes: Shapes) -> Shapes:
 
 TRAITS: list[tuple[str, Callable[[Shapes], Shapes], str]] = [
     ("se", with_se, "squeeze-and-excitation"),
-    ("eca", lambda s: {**s, "layer1.0.se.conv.weight": (1, 1, 3)}, "efficient channel attention"),
+    ("eca", lambda _: {**answer(EhanW(FULL))[0], "stage_1.0.se.conv.weight": (1, 1, 3)}, "efficient channel attention"),
+    ("linear se", lambda s: {**s, **attention(s, "fc1", (4, 4))}, "not of 1x1 convolutions"),
+    ("even eca", lambda s: {**s, **attention(s, "conv", (1, 1, 4))}, "no convolution over neighbours"),
     ("deep stem", clips_stem, "a deep stem"),
     ("average pool", averaged, "average-pooled shortcuts"),
     ("pre-activation", pre_activation, "pre-activation"),
@@ -213,6 +220,15 @@ def test_groups_that_differ_between_blocks() -> None:
     for at in ("layer3.0", "layer3.1", "layer4.0", "layer4.1"):
         shapes[f"{at}.conv2.weight"] = halved(shapes[f"{at}.conv2.weight"])
     assert "2-4 groups" in refusal(shapes)
+
+
+def test_attention_in_some_blocks_only() -> None:
+    shapes = shapes_of()
+    eca = attention(shapes, "conv", (1, 1, 3))
+    del eca["layer2.1.se.conv.weight"]
+    assert "missing: 'layer2.1.se.conv.weight'" in refusal(shapes | eca)
+    del eca["layer3.0.se.conv.weight"]
+    assert "missing: 'layer3.0.se.conv.weight'" in refusal(shapes | eca)
 
 
 def test_a_stem_narrower_than_the_block_that_reads_it() -> None:

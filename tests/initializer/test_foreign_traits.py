@@ -15,6 +15,8 @@ from idsnn_cli.initializer import Rules, initialize, make_plan
 from idsnn_cli.models import build
 
 DEEP = replace(ann(18, 8), stem="deep", stem_widths=(4, 4, 8), shortcut="average")
+SE = replace(ann(18, 8), attention="se", attention_sizes=(2, 3, 4, 5))
+ECA = replace(ann(18, 8), attention="eca", attention_sizes=(3, 3, 5, 5))
 GROUPED = replace(ann(50, 8), groups=4)
 
 
@@ -68,8 +70,7 @@ def test_a_projection_behind_an_average_starts_a_plain_one() -> None:
     """A student that is asked for by name gets the plain shortcut of the same weights."""
     source = replace(DEEP, stem="3x3", stem_widths=())
     state = values(source)
-    own = build(source, seed=0)
-    own.load_state_dict(state)
+    own = build_with(source, state)
     made = initialize(own, replace(spiking(18, 8), num_classes=5))
     name = "stages.1.0.shortcut.conv.weight"
     assert made.architecture.shortcut == "projection"
@@ -80,6 +81,48 @@ def test_a_projection_behind_an_average_starts_a_plain_one() -> None:
 def test_a_named_student_of_a_deep_stem_is_refused_by_both_stems() -> None:
     with pytest.raises(MappingError, match=r"stem.conv.weight .*7, 7.* cannot be made from stem.0.conv.weight"):
         initialize(values(DEEP), "spiking-resnet18")
+
+
+@pytest.mark.parametrize("source", [SE, ECA], ids=["se", "eca"])
+def test_a_student_leaves_attention_out_and_says_so(source: Architecture) -> None:
+    student = spiking(18, 8)
+    plan = make_plan(source, student, theirs(source), Rules())
+    assert not any(".attention." in name for name in plan.reads())
+    for pair in plan.blocks:
+        for name in source.attention_tensors(pair.stage, pair.source_block or 0):
+            assert f"theirs.{name}" in str(pair.note)
+        assert "left out" in str(pair.note)
+    plain = make_plan(ann(18, 8), student, theirs(ann(18, 8)), Rules())
+    assert plan.entries == plain.entries
+
+
+def test_attention_becomes_itself_and_widens() -> None:
+    for source in (SE, ECA):
+        state = values(source)
+        made = initialize(build_with(source, state), source, rules=Rules(head="copy"))
+        assert all(torch.equal(made.state[name], state[name]) for name in state if not name.endswith("_tracked"))
+    wide = replace(SE, widths=tuple(2 * width for width in SE.widths), attention_sizes=(4, 6, 8, 10))
+    found = {entry.target: entry for entry in plan_of(SE, wide).entries}
+    entry = found["stages.1.1.attention.reduce.weight"]
+    assert (entry.shape, entry.source_shape, entry.action) == ((6, 32, 1, 1), (3, 16, 1, 1), "interpolated")
+
+
+def test_attention_that_the_source_does_not_have_is_random() -> None:
+    other = replace(ECA, attention_sizes=(3, 3, 5, 7))
+    for source in (ann(18, 8), SE, other):
+        found = {entry.target: entry for entry in plan_of(source, ECA).entries}
+        entry = found["stages.3.0.attention.mix.weight"]
+        assert (entry.action, entry.reason) == ("random", "the source's block 3.0 has no such attention")
+        same = found["stages.0.0.attention.mix.weight"]
+        assert same.action == ("copied" if source is other else "random")
+    missing = {entry.target: entry for entry in plan_of(ann(20, 8), SE).entries}
+    assert missing["stages.3.0.attention.expand.bias"].reason == "the source has no stage 3"
+
+
+def build_with(architecture: Architecture, state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    network = build(architecture, seed=0)
+    network.load_state_dict(state)
+    return network
 
 
 def test_wide_bottlenecks_are_looped_over_like_other_widths() -> None:

@@ -1,4 +1,4 @@
-"""Networks as timm builds them give timm's logits: deep stems, averaged shortcuts, groups."""
+"""Networks as timm builds them give timm's logits: deep stems, averaged shortcuts, groups, attention."""
 
 from __future__ import annotations
 
@@ -46,11 +46,44 @@ def test_deep_stems_and_averaged_shortcuts(
     assert ("averaged" in found.describe()) is (shortcut == "average")
 
 
+@pytest.mark.parametrize("basic", [True, False], ids=["basic", "bottleneck"])
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        # A sixteenth of a block's channels in eights, and kernels by the logarithm of those channels, as timm has them.
+        ("se", {True: (8, 8, 8, 8), False: (16, 16, 16, 24)}),
+        ("eca", {True: (3, 3, 3, 3), False: (5, 5, 5, 5)}),
+    ],
+)
+def test_attention(tmp_path: Path, kind: str, sizes: dict[bool, tuple[int, ...]], basic: bool) -> None:
+    network = narrow(basic, block_args={"attn_layer": kind}, channels=(64, 48, 64, 96))
+    found = assert_same_logits(network, tmp_path).architecture
+    assert (found.attention, found.attention_sizes) == (kind, sizes[basic])
+
+
+def test_every_trait_at_once(tmp_path: Path) -> None:
+    """As seresnext26d_32x4d and its like: groups, wide inside, deep stem, averages and gates."""
+    network = narrow(
+        cardinality=4,
+        base_width=24,
+        stem_width=16,
+        stem_type="deep",
+        avg_down=True,
+        block_args={"attn_layer": "se"},
+        channels=(32, 64, 96, 128),
+    )
+    found = assert_same_logits(network, tmp_path).architecture
+    assert (found.groups, found.inner_widths) == (4, (48, 96, 144, 192))
+    assert found.to_dict() == type(found).from_dict(found.to_dict()).to_dict()
+
+
 @pytest.mark.parametrize(
     "name",
     [
         *("resnet18", "resnet26", "resnet10t", "resnet14t", "resnet18d", "resnet26t", "resnet50d", "resnet50s"),
         *("resnet101d", "wide_resnet50_2", "resnext50_32x4d", "resnext50d_32x4d", "resnext101_64x4d"),
+        *("seresnet50", "seresnext26d_32x4d", "seresnext26t_32x4d", "seresnext101d_32x8d", "seresnet152d"),
+        *("ecaresnet26t", "ecaresnet50d", "ecaresnet50t", "ecaresnetlight", "ecaresnext26t_32x4d"),
     ],
 )
 def test_the_public_configurations_are_recognised(name: str) -> None:
