@@ -1,8 +1,9 @@
 """What a ResNet is, as data: one description from which models, plans, counts and checkpoints are made.
 
 Nothing here imports torch. Canonical tensor names (counted from 0): ``input.mean``, ``input.std``, ``stem.conv``,
-``stem.norm``, ``stages.{s}.{b}.conv{i}``, ``stages.{s}.{b}.norm{i}``, ``stages.{s}.{b}.shortcut.conv`` and
-``.shortcut.norm``, ``head``.
+``stem.norm`` (of a deep stem ``stem.{i}.conv`` and ``.norm``), ``stages.{s}.{b}.conv{i}``, ``stages.{s}.{b}.norm{i}``,
+``stages.{s}.{b}.attention.reduce`` and ``.expand``, or ``.mix``, ``stages.{s}.{b}.shortcut.conv`` and
+``.shortcut.norm``, ``final_norm``, ``head``.
 """
 
 from __future__ import annotations
@@ -71,11 +72,12 @@ class Neuron:
 class Convolution:
     """One convolution of a network and where it stands. ``kernel``, ``stride`` and ``padding`` are square.
 
-    With ``groups`` above 1 each output channel reads ``in_channels / groups`` of the input's.
+    With ``groups`` above 1 each output channel reads ``in_channels / groups`` of the input's. ``norm`` is the BatchNorm
+    behind it, or before it where ``norm_first`` says so; None where there is none.
     """
 
     name: str
-    norm: str
+    norm: str | None
     in_channels: int
     out_channels: int
     kernel: int
@@ -84,6 +86,11 @@ class Convolution:
     stage: int | None = None
     block: int | None = None
     groups: int = 1
+    norm_first: bool = False
+
+    @property
+    def norm_channels(self) -> int:
+        return self.in_channels if self.norm_first else self.out_channels
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -105,7 +112,10 @@ class Architecture:
     first strides, the shortcut ``average``, a 2x2 mean before the projection where a block strides (ResNet-D), and
     ``stem_widths``, the channels of each convolution of a deep stem, or of a plain one's where they are not the first
     of ``widths``, ``attention`` behind every block's last BatchNorm, squeeze-and-excitation or ECA, with its
-    ``attention_sizes`` by stage: the channels between the two convolutions of ``se``, the kernel of ``eca``.
+    ``attention_sizes`` by stage: the channels between the two convolutions of ``se``, the kernel of ``eca``,
+    and ``preactivation`` (v2): BatchNorm and activation stand before each convolution of a block, the projection reads
+    what the first of them gives and has no BatchNorm, nor has the stem's last convolution; ``final_norm`` stands before
+    the pooling.
     """
 
     kind: Kind
@@ -128,6 +138,7 @@ class Architecture:
     stem_widths: tuple[int, ...] = ()
     attention: Attention = "none"
     attention_sizes: tuple[int, ...] = ()
+    preactivation: bool = False
 
     @property
     def expansion(self) -> int:
@@ -173,10 +184,11 @@ class Architecture:
         if self.stem != "deep":
             kernel, stride = (3, 1) if self.stem == "3x3" else (7, 2)
             sizes = (self.in_channels, self.stem_width, kernel, stride, self.stem_padding)
-            return (Convolution("stem.conv", "stem.norm", *sizes),)
-        entries = (self.in_channels, *self.stem_widths)
+            return (Convolution("stem.conv", None if self.preactivation else "stem.norm", *sizes),)
+        entries, last = (self.in_channels, *self.stem_widths), len(self.stem_widths) - 1
+        norms = [None if self.preactivation and i == last else f"stem.{i}.norm" for i in range(last + 1)]
         return tuple(
-            Convolution(f"stem.{i}.conv", f"stem.{i}.norm", entries[i], width, 3, 2 if i == 0 else 1, self.stem_padding)
+            Convolution(f"stem.{i}.conv", norms[i], entries[i], width, 3, 2 if i == 0 else 1, self.stem_padding)
             for i, width in enumerate(self.stem_widths)
         )
 
@@ -191,8 +203,9 @@ class Architecture:
             first, second = (1, stride) if self.bottleneck_stride == "3x3" else (stride, 1)
             plan = [(entry, inner, 1, first, 1), (inner, inner, 3, second, self.groups), (inner, outer, 1, 1, 1)]
         at = f"stages.{stage}.{block}"
+        where, first = (stage, block), self.preactivation
         return tuple(
-            Convolution(f"{at}.conv{i}", f"{at}.norm{i}", c_in, c_out, kernel, step, kernel // 2, stage, block, groups)
+            Convolution(f"{at}.conv{i}", f"{at}.norm{i}", c_in, c_out, kernel, step, kernel // 2, *where, groups, first)
             for i, (c_in, c_out, kernel, step, groups) in enumerate(plan)
         )
 
@@ -211,7 +224,8 @@ class Architecture:
             return None
         at = f"stages.{stage}.{block}.shortcut"
         step = 1 if self.shortcut == "average" else stride
-        return Convolution(f"{at}.conv", f"{at}.norm", entry, outer, 1, step, 0, stage, block)
+        norm = None if self.preactivation else f"{at}.norm"
+        return Convolution(f"{at}.conv", norm, entry, outer, 1, step, 0, stage, block)
 
     def attention_tensors(self, stage: int, block: int) -> dict[str, tuple[int, ...]]:
         """Canonical name -> shape of a block's attention: ``reduce`` and ``expand``, or ``mix``."""
@@ -266,6 +280,8 @@ class Architecture:
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:
                 shapes |= _normed(projection)
+        if self.preactivation:
+            shapes |= _norm("final_norm", self.features)
         shapes["head.weight"] = (self.num_classes, self.features)
         shapes["head.bias"] = (self.num_classes,)
         return shapes
@@ -314,6 +330,8 @@ class Architecture:
             sizes = "-".join(map(str, self.attention_sizes))
             kind = {"se": f"squeeze-and-excitation {sizes}", "eca": f"ECA of kernels {sizes}"}[self.attention]
             words.append(kind)
+        if self.preactivation:
+            words.append("pre-activation")
         return words
 
     def _odd_padding(self) -> bool:
@@ -356,11 +374,15 @@ _SPIKING_FIELDS = ("timesteps", "neuron", "spiking_block", "join", "coding")
 
 
 def _normed(conv: Convolution) -> dict[str, tuple[int, ...]]:
-    """The tensors of a convolution and its BatchNorm."""
-    norm: dict[str, tuple[int, ...]] = {
-        f"{conv.norm}.{part}": (conv.out_channels,) for part in ("weight", "bias", "running_mean", "running_var")
-    }
-    return {f"{conv.name}.weight": conv.shape, **norm, f"{conv.norm}.num_batches_tracked": ()}
+    """The tensors of a convolution and its BatchNorm, in the order in which they run."""
+    norm = {} if conv.norm is None else _norm(conv.norm, conv.norm_channels)
+    weight: dict[str, tuple[int, ...]] = {f"{conv.name}.weight": conv.shape}
+    return norm | weight if conv.norm_first else weight | norm
+
+
+def _norm(name: str, channels: int) -> dict[str, tuple[int, ...]]:
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return {**{f"{name}.{part}": (channels,) for part in parts}, f"{name}.num_batches_tracked": ()}
 
 
 # Traits that a spiking network cannot have, with their defaults.
@@ -371,6 +393,7 @@ _ANN_TRAITS: dict[str, Any] = {
     "stem_widths": (),
     "attention": "none",
     "attention_sizes": (),
+    "preactivation": False,
 }
 _TUPLES = ("depths", "widths", "inner_widths", "stem_widths", "attention_sizes")
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -413,6 +436,8 @@ def validate(architecture: Architecture) -> None:
         )
     _validate_ann_traits(architecture)
     _validate_attention(architecture)
+    if type(architecture.preactivation) is not bool:
+        raise UsageError(f"preactivation is {architecture.preactivation!r}", "Give true or false.")
     if architecture.shortcut == "pad":
         outer = [w * architecture.expansion for w in architecture.widths]
         steps = zip([architecture.stem_width, *outer[:-1]], outer, strict=True)
@@ -455,6 +480,10 @@ def _validate_attention(architecture: Architecture) -> None:
         raise UsageError(
             f"attention is {architecture.attention!r} with {len(sizes)} attention_sizes",
             "Give one size for every stage, and none without attention.",
+        )
+    if architecture.preactivation and (architecture.attention != "none" or architecture.shortcut == "pad"):
+        raise UsageError(
+            "pre-activation blocks with attention or option-A shortcuts", "Use projections, and no attention."
         )
     if architecture.attention == "eca" and any(size % 2 == 0 for size in sizes):
         raise UsageError(f"attention_sizes are {sizes}", "Give odd kernels.")

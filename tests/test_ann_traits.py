@@ -34,6 +34,7 @@ TRAITS: dict[str, tuple[Architecture, int, str]] = {
         11_689_512 + 2 * (3 + 5 + 5 + 5),
         "ECA of kernels 3-5-5-5",
     ),
+    "ResNet-50 v2": (replace(RESNET50, preactivation=True), 25_549_352, "pre-activation"),
     "ResNet-50, original": (replace(RESNET50, bottleneck_stride="1x1"), 25_557_032, "strides in the first 1x1"),
 }
 
@@ -79,6 +80,9 @@ def test_a_bottleneck_strides_where_it_says() -> None:
         (RESNET18, {"attention": "eca", "attention_sizes": (3, 4, 3, 3)}, "odd kernels"),
         (RESNET18, {"attention": "cbam"}, "attention is 'cbam'"),
         (SPIKING18, {"attention": "se", "attention_sizes": (4, 4, 4, 4)}, "a Spiking ResNet cannot have"),
+        (replace(RESNET18, preactivation=True), {"shortcut": "pad"}, "pre-activation blocks with"),
+        (RESNET18, {"preactivation": 1}, "preactivation is 1"),
+        (SPIKING18, {"preactivation": True}, "a Spiking ResNet cannot have"),
         (RESNET18, {"groups": 2}, "traits of bottlenecks"),
         (RESNET18, {"inner_widths": (64, 64, 64, 64)}, "traits of bottlenecks"),
         (RESNET18, {"bottleneck_stride": "1x1"}, "traits of bottlenecks"),

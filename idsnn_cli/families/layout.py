@@ -21,7 +21,7 @@ from idsnn_cli.families.words import dims, listed
 Shape = tuple[int, ...]
 Naming = Callable[[str], str]
 
-_SUPPORTED = "Give a ResNet of basic or bottleneck blocks, post-activation, with a 3x3, 7x7 or deep stem."
+_SUPPORTED = "Give a ResNet of basic or bottleneck blocks and BatchNorm, with a 3x3, 7x7 or deep stem."
 _ORDER = "Store it as (out, in, height, width)."
 _WHOLE = "Give the whole state dict of one network."
 _BLOCK = re.compile(r"stages\.(\d+)\.(\d+)\.(.+)")
@@ -33,15 +33,19 @@ def infer(
     """The ANN description with these tensors, and whether they include a head.
 
     ``shapes`` is canonical tensor name -> shape; ``naming`` gives the words for a canonical name; ``projection`` is
-    what a shortcut with weights is in the scheme. Without a head,
-    ``num_classes`` is 1, a stand-in. Raises :class:`FamilyError` where no description has exactly these tensors.
+    what a shortcut with weights is in the scheme. Without a head, ``num_classes`` is 1, a stand-in. Raises :class:`FamilyError` where no description has exactly these tensors.
     """
     depths = _depths(shapes, naming)
     _check_kernels(shapes, naming)
     block: Block = "bottleneck" if any(re.search(r"\.conv2\.weight$", name) for name in shapes) else "basic"
-    inner = tuple(_length(shapes, f"stages.{stage}.0.norm0.weight", naming) for stage in range(len(depths)))
-    widths = inner if block == "basic" else _quarters(shapes, len(depths), naming)
-    groups = _groups(shapes, depths, block, naming)
+    preactivation = _preactivation(shapes, naming)
+    firsts = [f"stages.{stage}.0" for stage in range(len(depths))]
+    if preactivation:  # whose norms are as wide as what comes in
+        inner = tuple(_get(shapes, f"{at}.conv0.weight", naming)[0] for at in firsts)
+    else:
+        inner = tuple(_length(shapes, f"{at}.norm0.weight", naming) for at in firsts)
+    widths = inner if block == "basic" else _quarters(shapes, firsts, preactivation, naming)
+    groups = _groups(shapes, depths, block, preactivation, naming)
     stem, stem_widths = _stem(shapes, widths, naming)
     attention, attention_sizes = _attention(shapes, len(depths), naming)
     has_head = any(name.startswith("head.") for name in shapes)
@@ -63,6 +67,7 @@ def infer(
             stem_widths=stem_widths,
             attention=attention,
             attention_sizes=attention_sizes,
+            preactivation=preactivation,
         )
 
     projected = describe(projection)
@@ -122,17 +127,28 @@ def _check_kernels(shapes: Mapping[str, Shape], naming: Naming) -> None:
         )
 
 
-def _quarters(shapes: Mapping[str, Shape], stages: int, naming: Naming) -> tuple[int, ...]:
-    """A quarter of the output of each stage's bottlenecks."""
-    names = [f"stages.{stage}.0.norm2.weight" for stage in range(stages)]
-    outer = [_length(shapes, name, naming) for name in names]
+def _preactivation(shapes: Mapping[str, Shape], naming: Naming) -> bool:
+    found = any(name.startswith("final_norm.") for name in shapes)
+    if found and not any(name.endswith(".running_mean") for name in shapes):
+        name = "final_norm.weight"
+        _get(shapes, name, naming)
+        raise _unsupported("norms without running statistics (GroupNorm, as BiT has)", name, shapes, naming)
+    return found
+
+
+def _quarters(shapes: Mapping[str, Shape], blocks: list[str], preactivation: bool, naming: Naming) -> tuple[int, ...]:
+    """A quarter of the output of these bottlenecks."""
+    names = [f"{at}.{'conv2' if preactivation else 'norm2'}.weight" for at in blocks]
+    outer = [_get(shapes, name, naming)[0] if preactivation else _length(shapes, name, naming) for name in names]
     for name, width in zip(names, outer, strict=True):
         if width % 4:
             raise _unsupported(f"bottlenecks of {width} channels, no multiple of 4", name, shapes, naming)
     return tuple(width // 4 for width in outer)
 
 
-def _groups(shapes: Mapping[str, Shape], depths: tuple[int, ...], block: Block, naming: Naming) -> int:
+def _groups(
+    shapes: Mapping[str, Shape], depths: tuple[int, ...], block: Block, preactivation: bool, naming: Naming
+) -> int:
     """The groups of the second convolutions: what goes in over what one of their kernels reads.
 
     Refuses, by their own names, networks that are known but that no description can hold.
@@ -142,8 +158,8 @@ def _groups(shapes: Mapping[str, Shape], depths: tuple[int, ...], block: Block, 
         for at in (f"stages.{stage}.{number}" for number in range(depth)):
             first, second = (shapes.get(f"{at}.conv{i}.weight", (0, 0)) for i in (0, 1))
             norms = [shapes.get(f"{at}.norm{i}.weight", ()) for i in (0, 1)]
-            if first[0] != first[1] and norms == [(first[1],), (first[0],)]:
-                raise _unsupported("pre-activation blocks", f"{at}.norm0.weight", shapes, naming)
+            if not preactivation and first[0] != first[1] and norms == [(first[1],), (first[0],)]:
+                raise _unsupported("pre-activation blocks and no last norm", f"{at}.norm0.weight", shapes, naming)
             groups.add(first[0] / second[1] if second[1] else 0)
     if min(groups) <= 1:  # more in some blocks alone would be a wrong shape
         return 1
@@ -161,14 +177,16 @@ def _stem(
     if numbers:
         # A deep stem of less than two convolutions lacks some.
         count = max(2, min(max(numbers) + 1, 8))
-        return "deep", tuple(_length(shapes, f"stem.{i}.norm.weight", naming) for i in range(count))
+        return "deep", tuple(_get(shapes, f"stem.{i}.conv.weight", naming)[0] for i in range(count))
     width = _stem_width(shapes, widths, naming)
     kernel = _get(shapes, "stem.conv.weight", naming)[2]
     return "3x3" if kernel == 3 else "7x7", () if width == widths[0] else (width,)
 
 
 def _stem_width(shapes: Mapping[str, Shape], widths: tuple[int, ...], naming: Naming) -> int:
-    stem, conv = _length(shapes, "stem.norm.weight", naming), _get(shapes, "stem.conv.weight", naming)
+    conv = _get(shapes, "stem.conv.weight", naming)
+    bare = any(name.startswith("final_norm.") for name in shapes)
+    stem = conv[0] if bare else _length(shapes, "stem.norm.weight", naming)
     if conv[1] == stem != conv[0]:
         raise FamilyError(f"{naming('stem.conv.weight')} has shape {dims(conv)}: its axes look transposed.", _ORDER)
     # Where norm, convolution and first block disagree one of them is wrong, and the comparison says so.

@@ -15,6 +15,7 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "norm": ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
     "head": ("weight", "bias"),
     "input": ("mean", "std"),
+    "final_norm": ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
     "reduce": ("weight", "bias"),
     "expand": ("weight", "bias"),
     "mix": ("weight",),
@@ -79,7 +80,7 @@ def match(scheme: Scheme, root: str, keys: Iterable[str]) -> Match:
 
 
 def kind_of(canonical: str) -> str:
-    """``conv``, ``norm``, ``head``, ``input`` or a part of attention, from a canonical module name."""
+    """``conv``, ``norm``, ``head``, ``input``, ``final_norm`` or a part of attention, from a canonical module name."""
     return canonical.rpartition(".")[2].rstrip("0123456789")
 
 

@@ -33,7 +33,7 @@ class Recognised:
     in it. ``dropped`` maps every other key to the reason. ``root`` is what stood before the network's own names
     (``state_dict.module.``). ``unknown`` lists what keys cannot tell; ``architecture`` has the usual choice there:
     kind ``ann``, stride 1 for a 3x3 stem, stride 2 and a max-pool for a 7x7 one, bottlenecks that stride in their
-    3x3. Without a head ``has_head`` is False and ``architecture.num_classes`` is 1, which only stands in.
+    3x3, and averages before the projections of pre-activation networks with deep stems. Without a head ``has_head`` is False and ``architecture.num_classes`` is 1, which only stands in.
     """
 
     scheme: str
@@ -75,7 +75,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
         key = sources.get(name) or best.root + (source_name(best.scheme, name) or name)
         return shown(key) if key == name else f"{shown(key)} ({name})"
 
-    found = {name: tuple(shapes[key]) for name, key in sources.items()}
+    found = {name: _without_kernel(name, tuple(shapes[key])) for name, key in sources.items()}
     architecture, has_head = infer(found, naming, best.scheme.projection)
     return Recognised(
         scheme=best.scheme.name,
@@ -86,6 +86,11 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
         has_head=has_head,
         root=best.root,
     )
+
+
+def _without_kernel(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A linear layer's shape where it is stored as a 1x1 convolution's."""
+    return shape[:2] if name == "head.weight" and shape[2:] == (1, 1) else shape
 
 
 def _original_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
@@ -126,8 +131,8 @@ def _unknown(best: Match, architecture: Architecture) -> tuple[str, ...]:
     told = {
         STEM_STRIDE: False,
         BOTTLENECK_STRIDE: architecture.block == "basic",
-        # Only the canonical names are the same for both.
-        AVERAGED_SHORTCUTS: best.scheme.name != "idsnn" or architecture.shortcut != "projection",
+        # In these names alone both are the same.
+        AVERAGED_SHORTCUTS: best.scheme.name not in ("idsnn", "timm-resnetv2") or architecture.shortcut == "pad",
         OPTION_A_CHANNELS: architecture.shortcut != "pad",
         INPUT_NORMALISATION: "input.mean" in best.used,
         NEURONS: not best.scheme.spiking,

@@ -62,6 +62,7 @@ _CANONICAL = _rows(
     (_MIX, _MIX),
     (_SHORTCUT_CONV, _SHORTCUT_CONV),
     (_SHORTCUT_NORM, _SHORTCUT_NORM),
+    ("final_norm", "final_norm"),
     ("head", "head"),
 )
 
@@ -102,6 +103,13 @@ _AVERAGED_FROM_THE_SECOND = _rows(
     ("layer{s+2}.{b}.downsample.2", "stages.{s+1}.{b}.shortcut.norm"),
 )
 _NUMBERED_STEM = _rows(("stem.{i}.conv", "stem.{i}.conv"), ("stem.{i}.bn", "stem.{i}.norm"))
+_RESNETV2_BODY = _rows(
+    ("stages.{s}.blocks.{b}.norm{i+1}", _NORM),
+    ("stages.{s}.blocks.{b}.conv{i+1}", _CONV),
+    ("stages.{s}.blocks.{b}.downsample.conv", _SHORTCUT_CONV),
+    ("norm", "final_norm"),
+    ("head.fc", "head"),
+)
 _FC = _rows(("fc", "head"))
 
 _HUGGING_FACE_BODY = _rows(
@@ -202,6 +210,14 @@ SCHEMES: tuple[Scheme, ...] = (
         _DEEP_STEM + _PLAIN_LAYERS + _DOWNSAMPLE_12 + _FC,
         projection="average",
     ),
+    Scheme("timm-resnetv2", "timm's resnetv2", _rows(("stem.conv", "stem.conv")) + _RESNETV2_BODY),
+    Scheme(
+        "timm-resnetv2",
+        "timm's resnetv2, deep stem",
+        _rows(("stem.conv{i+1}", "stem.{i}.conv"), ("stem.norm{i+1}", "stem.{i}.norm")) + _RESNETV2_BODY,
+        # No key tells, but those of its networks that have a deep stem average.
+        projection="average",
+    ),
     Scheme("moco", "MoCo over torchvision", _under("encoder_q.", _TORCHVISION_BODY) + _MOCO_REST),
     Scheme(
         "huggingface",
@@ -286,7 +302,6 @@ BESIDE: dict[str, str] = {
 # Traits of ResNets that are known but that no description can hold yet: a pattern of keys, the words for it, and
 # whether it says so alone or only beside the blocks of a ResNet.
 TRAITS: tuple[tuple[str, str, bool], ...] = (
-    (r"(^|\.)stages\.\d+\.blocks\.\d+\.(norm\d|downsample\.conv)\.", "pre-activation blocks (resnetv2)", True),
     (r"^block\d+\.layer\.\d+\.", "pre-activation blocks (wide residual network)", True),
     (r"(^|\.)attnpool\.", "attention pooling (CLIP)", False),
     (r"\.se\.conv\.", "efficient channel attention (ECA)", False),

@@ -148,8 +148,24 @@ class _Planner:
         if self.rules.rescale == "variance":
             scale = math.sqrt(taken.out_channels * taken.kernel**2 / (conv.out_channels * conv.kernel**2))
         self.take(f"{conv.name}.weight", f"{taken.name}.weight", scale)
+        if conv.norm is not None and taken.norm is not None:
+            self.norm(conv.norm, taken.norm)
+
+    def norm(self, name: str, other: str) -> None:
         for part in NORM_PARTS:
-            self.take(f"{conv.norm}.{part}", f"{taken.norm}.{part}")
+            self.take(f"{name}.{part}", f"{other}.{part}")
+
+    def order(self) -> None:
+        """Raises :class:`MappingError` where BatchNorm stands before the convolutions of one network alone."""
+        ours, theirs = (net.block_convolutions(0, 0)[0] for net in (self.target, self.source))
+        if ours.norm_first is not theirs.norm_first:
+            norm, other = f"{ours.norm}.weight", f"{theirs.norm}.weight"
+            before, after = ("before", "behind") if theirs.norm_first else ("behind", "before")
+            raise MappingError(
+                f"{norm} {list(self.target_shapes[norm])} cannot be made from {self.names.get(other, other)} "
+                f"{list(self.source_shapes[other])}: a BatchNorm {before} a convolution does not become one {after} it",
+                f"Use a source {'with' if ours.norm_first else 'without'} pre-activation, as the target is.",
+            )
 
     def stem(self) -> None:
         """Raises :class:`MappingError` where the stems have not as many convolutions."""
@@ -169,7 +185,7 @@ class _Planner:
     def random(self, conv: Convolution, reason: str) -> None:
         """A convolution and its BatchNorm keep the target's own start."""
         self.keep(f"{conv.name}.weight", "random", reason)
-        for part in NORM_PARTS:
+        for part in NORM_PARTS if conv.norm is not None else ():
             self.keep(f"{conv.norm}.{part}", "random", reason)
 
     def block(self, stage: int, block: int) -> BlockPair:
@@ -256,8 +272,11 @@ def make_plan(source: Architecture, target: Architecture, names: Mapping[str, st
     """
     planner = _Planner(source, target, names, rules)
     planner.input()
+    planner.order()
     planner.stem()
     pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
+    if target.preactivation:
+        planner.norm("final_norm", "final_norm")
     planner.head()
     for name in planner.target_shapes:
         if name.endswith("num_batches_tracked"):

@@ -37,16 +37,18 @@ def convolution(plan: Convolution) -> nn.Conv2d:
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its BatchNorm, as ``.conv`` and ``.norm``."""
+    """A convolution and its BatchNorm, where it has one, as ``.conv`` and ``.norm``."""
 
     def __init__(self, plan: Convolution) -> None:
         super().__init__()
         self.conv = convolution(plan)
-        self.norm = BatchNorm(plan.out_channels)
+        self.normed = plan.norm is not None
+        if self.normed:
+            self.norm = BatchNorm(plan.out_channels)
 
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
-        y: Tensor = self.norm(self.conv(x), repeat)
-        return y
+        y: Tensor = self.conv(x)
+        return self.norm(y, repeat) if self.normed else y
 
 
 class AverageProjection(ConvNorm):
@@ -148,6 +150,30 @@ class ResidualBlock(nn.Module):
         return y
 
 
+class PreactivationBlock(nn.Module):
+    """BN-act-conv two or three times, and the shortcut added: the blocks of "identity mappings" (v2), of ANNs only."""
+
+    def __init__(self, architecture: Architecture, stage: int, block: int, activation: Activation) -> None:
+        super().__init__()
+        plans = architecture.block_convolutions(stage, block)
+        self.length = len(plans)
+        for i, plan in enumerate(plans):
+            self.add_module(f"norm{i}", BatchNorm(plan.norm_channels))
+            self.add_module(f"act{i}", activation())
+            self.add_module(f"conv{i}", convolution(plan))
+        self.shortcut = shortcut(architecture, stage, block)
+        self.projects = architecture.shortcut_convolution(stage, block) is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = around = x
+        for i in range(self.length):
+            branch = self.get_submodule(f"act{i}")(self.get_submodule(f"norm{i}")(branch))
+            if i == 0 and self.projects:
+                around = self.shortcut(branch)
+            branch = self.get_submodule(f"conv{i}")(branch)
+        return branch + around
+
+
 class SEWBlock(ResidualBlock):
     """Spike-element-wise block (Figure 1c): LIF before the join, then ADD, AND or IAND.
 
@@ -168,7 +194,10 @@ class SEWBlock(ResidualBlock):
 
 
 class Stem(ConvNorm):
-    """The first convolution, its BatchNorm and activation; a 7x7 stem pools after the activation."""
+    """The first convolution, its BatchNorm and activation; a 7x7 stem pools after the activation.
+
+    Before pre-activation blocks there are neither BatchNorm nor activation.
+    """
 
     def __init__(self, architecture: Architecture, activation: Activation) -> None:
         super().__init__(architecture.stem_convolution())
@@ -178,7 +207,9 @@ class Stem(ConvNorm):
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
         """``x`` is (T * N, ...), or (N, ...) with ``repeat`` = T where the input is the same at every step."""
         y = super().forward(x, repeat)
-        pooled: Tensor = self.pool(self.act(y, repeat) if repeat > 1 else self.act(y))
+        if self.normed:
+            y = self.act(y, repeat) if repeat > 1 else self.act(y)
+        pooled: Tensor = self.pool(y)
         return pooled
 
 
@@ -188,7 +219,7 @@ class DeepStem(nn.Module):
     def __init__(self, architecture: Architecture, activation: Activation) -> None:
         super().__init__()
         plans = architecture.stem_convolutions()
-        self.length = len(plans)
+        self.length, self.normed = len(plans), plans[-1].norm is not None
         for i, plan in enumerate(plans):
             self.add_module(str(i), ConvNorm(plan))
         self.act = activation()
@@ -196,7 +227,9 @@ class DeepStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for i in range(self.length):
-            x = self.act(self.get_submodule(str(i))(x))
+            x = self.get_submodule(str(i))(x)
+            if self.normed or i < self.length - 1:
+                x = self.act(x)
         pooled: Tensor = self.pool(x)
         return pooled
 

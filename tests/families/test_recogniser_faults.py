@@ -87,7 +87,7 @@ def changed(key: str, shape: tuple[int, ...], size: Size = FULL) -> Shapes:
         ("conv1.weight", (4, 3, 5, 5), "a 5x5 kernel: not supported yet"),
         ("fc.weight", (32, 7), "transposed"),
         ("fc.weight", (7, 30), "reads 30 channels, but the last stage gives 32."),
-        ("fc.weight", (7, 32, 1, 1), "no linear layer"),
+        ("fc.weight", (7, 32, 2, 2), "no linear layer"),
         ("fc.weight", (0, 32), "reads 32 channels"),
         ("layer1.0.bn1.weight", (4, 4), "a BatchNorm's has one axis"),
         ("layer3.0.downsample.0.weight", (16, 8, 3, 3), "is 16x8x3x3 where 16x8x1x1 fits"),
@@ -170,12 +170,16 @@ def halved(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], shape[1] // 2, *shape[2:])
 
 
-def resnetv2(shapes: Shapes) -> Shapes:
-    found: Shapes = {"stem.conv.weight": (4, 3, 7, 7), "norm.weight": (32,), "head.fc.weight": (7, 32, 1, 1)}
+def bit(shapes: Shapes) -> Shapes:
+    """timm's names for BiT: norms first, and GroupNorm, which has no running statistics."""
+    found: Shapes = {"stem.conv.weight": (4, 3, 7, 7), "head.fc.weight": (7, 32, 1, 1), "head.fc.bias": (7,)}
+    found |= {"norm.weight": (32,), "norm.bias": (32,)}
     for key, shape in shapes.items():
-        if key.startswith("layer"):
+        if key.startswith("layer") and key.endswith(("conv1.weight", "conv2.weight")):
             stage, block, rest = key[5:].split(".", 2)
-            found[f"stages.{int(stage) - 1}.blocks.{block}.{rest.replace('bn', 'norm')}"] = shape
+            at = f"stages.{int(stage) - 1}.blocks.{block}"
+            found[f"{at}.{rest}"] = shape
+            found |= {f"{at}.{rest.replace('conv', 'norm')[:5]}.{leaf}": shape[1:2] for leaf in ("weight", "bias")}
     return found
 
 
@@ -187,7 +191,7 @@ TRAITS: list[tuple[str, Callable[[Shapes], Shapes], str]] = [
     ("deep stem", clips_stem, "a deep stem"),
     ("average pool", averaged, "average-pooled shortcuts"),
     ("pre-activation", pre_activation, "pre-activation"),
-    ("resnetv2", resnetv2, "pre-activation"),
+    ("bit", bit, "GroupNorm"),
     ("attention pool", lambda s: {**s, "attnpool.c_proj.weight": (4, 4)}, "attention pooling"),
     ("bias", lambda s: {**s, "layer1.0.conv1.bias": (4,)}, "convolutions with a bias"),
     ("weight norm", lambda s: {**s, "conv1.weight_g": (4, 1, 1, 1)}, "weight normalisation"),

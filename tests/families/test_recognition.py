@@ -245,6 +245,13 @@ def test_what_stands_beside_a_backbone_is_dropped_by_name() -> None:
     assert found.dropped == dict.fromkeys(other, "outside 'model.backbone.bottom_up.', which holds the network")
 
 
+def test_a_linear_layer_may_be_stored_as_a_1x1_convolution() -> None:
+    shapes, names = answer(Torchvision(THIN))
+    found = recognise({**shapes, "fc.weight": (*shapes["fc.weight"], 1, 1)})
+    assert dict(found.names) == names
+    assert found.architecture == described(THIN)
+
+
 def test_counters_of_a_profiler_are_dropped() -> None:
     shapes, names = answer(Torchvision(THIN))
     counters: dict[str, Shape] = {f"{at}.total_ops": (1,) for at in ("conv1", "layer1.0", "layer2.0.bn1")}

@@ -17,6 +17,7 @@ from idsnn_cli.models import build
 DEEP = replace(ann(18, 8), stem="deep", stem_widths=(4, 4, 8), shortcut="average")
 SE = replace(ann(18, 8), attention="se", attention_sizes=(2, 3, 4, 5))
 ECA = replace(ann(18, 8), attention="eca", attention_sizes=(3, 3, 5, 5))
+PREACTIVATION = replace(ann(18, 8), preactivation=True)
 GROUPED = replace(ann(50, 8), groups=4)
 
 
@@ -32,6 +33,12 @@ def theirs(architecture: Architecture) -> dict[str, str]:
         (GROUPED, replace(GROUPED, groups=2), ("[8, 4, 3, 3] of 2 groups", "[8, 2, 3, 3] of 4")),
         (GROUPED, replace(GROUPED, widths=(16, 32, 64, 128)), ("[16, 4, 3, 3] of 4 groups", "[8, 2, 3, 3] of 4")),
         (GROUPED, spiking(18, 8), ("stages.0.0.conv0.weight [8, 8, 3, 3]", "theirs.stages.0.0.conv0.weight")),
+        (
+            PREACTIVATION,
+            spiking(18, 8),
+            ("stages.0.0.norm0.weight [8]", "theirs.stages.0.0.norm0.weight [8]: a BatchNorm before a convolution"),
+        ),
+        (ann(18, 8), PREACTIVATION, ("stages.0.0.norm0.weight [8]", "a BatchNorm behind a convolution")),
         (DEEP, spiking(18, 8), ("stem.conv.weight [8, 3, 3, 3]", "theirs.stem.0.conv.weight [4, 3, 3, 3]")),
         (ann(18, 8), DEEP, ("stem.0.conv.weight [4, 3, 3, 3]", "theirs.stem.conv.weight [8, 3, 3, 3]")),
         (DEEP, replace(DEEP, stem_widths=(4, 8)), ("stem.0.conv.weight", "a stem of 3 convolutions")),
@@ -64,6 +71,17 @@ def test_a_deep_stem_and_averaged_shortcuts_become_themselves() -> None:
     state = values(DEEP)
     made = initialize(state, DEEP, rules=Rules(head="copy"))
     assert all(torch.equal(made.state[name], state[name]) for name in state if not name.endswith("_tracked"))
+
+
+def test_preactivation_becomes_itself_and_widens() -> None:
+    for source in (PREACTIVATION, replace(DEEP, preactivation=True)):
+        state = values(source)
+        made = initialize(build_with(source, state), source, rules=Rules(head="copy"))
+        assert all(torch.equal(made.state[name], state[name]) for name in state if not name.endswith("_tracked"))
+    wide = replace(PREACTIVATION, widths=(16, 32, 64, 128))
+    found = {entry.target: entry for entry in plan_of(PREACTIVATION, wide).entries}
+    assert list(found) == list(wide.tensors())
+    assert found["final_norm.weight"].source_shape == (64,)
 
 
 def test_a_projection_behind_an_average_starts_a_plain_one() -> None:

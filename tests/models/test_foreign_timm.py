@@ -9,7 +9,7 @@ import pytest
 import torch
 from foreign import assert_same_logits
 
-from idsnn_cli.families import recognise
+from idsnn_cli.families import AVERAGED_SHORTCUTS, recognise
 
 timm = pytest.importorskip("timm", reason="timm is a test extra")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -61,6 +61,42 @@ def test_attention(tmp_path: Path, kind: str, sizes: dict[bool, tuple[int, ...]]
     assert (found.attention, found.attention_sizes) == (kind, sizes[basic])
 
 
+@pytest.mark.parametrize("size", [64, 52], ids=["even", "odd"])
+@pytest.mark.parametrize("basic", [True, False], ids=["basic", "bottleneck"])
+@pytest.mark.parametrize(
+    ("options", "stem_widths"),
+    [
+        ({}, ()),
+        ({"stem_type": "deep", "avg_down": True}, (16, 16, 32)),
+        ({"stem_type": "tiered", "avg_down": True}, (12, 16, 32)),
+    ],
+    ids=["plain", "d", "t"],
+)
+def test_preactivation(
+    tmp_path: Path, options: dict[str, Any], stem_widths: tuple[int, ...], basic: bool, size: int
+) -> None:
+    from timm import layers
+    from timm.models import resnetv2
+
+    make: Any = resnetv2.ResNetV2
+    parts: Any = layers
+    network = make(
+        layers=[1, 2, 1, 1],
+        channels=(32, 48, 64, 80) if basic else (128, 192, 256, 320),
+        num_classes=7,
+        stem_chs=32,
+        basic=basic,
+        bottle_ratio=1.0 if basic else 0.25,
+        conv_layer=parts.create_conv2d,
+        norm_layer=parts.BatchNormAct2d,
+        **options,
+    )
+    found = assert_same_logits(network, tmp_path, size).architecture
+    assert (found.preactivation, found.stem_widths) == (True, stem_widths)
+    assert found.widths == (32, 48, 64, 80)
+    assert "pre-activation" in found.describe()
+
+
 def test_every_trait_at_once(tmp_path: Path) -> None:
     """As seresnext26d_32x4d and its like: groups, wide inside, deep stem, averages and gates."""
     network = narrow(
@@ -83,6 +119,7 @@ def test_every_trait_at_once(tmp_path: Path) -> None:
         *("resnet18", "resnet26", "resnet10t", "resnet14t", "resnet18d", "resnet26t", "resnet50d", "resnet50s"),
         *("resnet101d", "wide_resnet50_2", "resnext50_32x4d", "resnext50d_32x4d", "resnext101_64x4d"),
         *("seresnet50", "seresnext26d_32x4d", "seresnext26t_32x4d", "seresnext101d_32x8d", "seresnet152d"),
+        *("resnetv2_18", "resnetv2_34d", "resnetv2_50", "resnetv2_50d", "resnetv2_50t", "resnetv2_101d"),
         *("ecaresnet26t", "ecaresnet50d", "ecaresnet50t", "ecaresnetlight", "ecaresnext26t_32x4d"),
     ],
 )
@@ -92,6 +129,9 @@ def test_the_public_configurations_are_recognised(name: str) -> None:
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     found = recognise(shapes)
     assert found.dropped == {}
+    assert (AVERAGED_SHORTCUTS in found.unknown) is name.startswith("resnetv2")
     assert sorted(found.names.values()) == sorted(shapes)
-    assert all(found.architecture.tensors()[ours] == shapes[key] for ours, key in found.names.items())
+    for ours, key in found.names.items():
+        stored = shapes[key][:2] if key == "head.fc.weight" else shapes[key]
+        assert found.architecture.tensors()[ours] == stored
     assert found.architecture.parameters() == sum(value.numel() for value in network.parameters())
