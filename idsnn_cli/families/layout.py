@@ -33,7 +33,8 @@ def infer(
     """The ANN description with these tensors, and whether they include a head.
 
     ``shapes`` is canonical tensor name -> shape; ``naming`` gives the words for a canonical name; ``projection`` is
-    what a shortcut with weights is in the scheme. Without a head, ``num_classes`` is 1, a stand-in. Raises :class:`FamilyError` where no description has exactly these tensors.
+    what a shortcut with weights is in the scheme. Without a head, ``num_classes`` is 1, a stand-in. Raises
+    :class:`FamilyError` where no description has exactly these tensors.
     """
     depths = _depths(shapes, naming)
     _check_kernels(shapes, naming)

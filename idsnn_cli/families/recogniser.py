@@ -33,7 +33,8 @@ class Recognised:
     in it. ``dropped`` maps every other key to the reason. ``root`` is what stood before the network's own names
     (``state_dict.module.``). ``unknown`` lists what keys cannot tell; ``architecture`` has the usual choice there:
     kind ``ann``, stride 1 for a 3x3 stem, stride 2 and a max-pool for a 7x7 one, bottlenecks that stride in their
-    3x3, and averages before the projections of pre-activation networks with deep stems. Without a head ``has_head`` is False and ``architecture.num_classes`` is 1, which only stands in.
+    3x3, averages before the projections of pre-activation networks that have a deep stem. Without a head ``has_head``
+    is False and ``architecture.num_classes`` is 1, which only stands in.
     """
 
     scheme: str
