@@ -21,13 +21,14 @@ def distill(
     """Train the spiking student from its first weights, against the teacher, into RUN/student.safetensors."""
     from idsnn_cli.cli.session import make_session, working
     from idsnn_cli.cli.show import show_plan, show_steps
-    from idsnn_cli.pipeline import distill_step, preview
+    from idsnn_cli.pipeline import check, distill_step, preview
 
     console = Console(as_json=as_json, quiet=quiet)
     session = make_session(console, words, run_dir=run_dir, device=device, force=force)
-    given = {"teacher": teacher, "student": student, "output": output}
+    given = {k: v for k, v in {"teacher": teacher, "student": student, "output": output}.items() if v}
     if dry_run:
-        show_plan(console, "distill", preview(session, ["distill"], {k: v for k, v in given.items() if v}))
+        show_plan(console, "distill", preview(session, ["distill"], given))
         return
     with working(console, session):
+        check(session, ["distill"], given)
         show_steps(console, "distill", session, [distill_step(session, **given)])

@@ -47,7 +47,7 @@ def evaluate(
     from idsnn_cli.cli.session import make_session, working
     from idsnn_cli.cli.show import show_evaluation, show_plan, show_steps
     from idsnn_cli.errors import UsageError
-    from idsnn_cli.pipeline import eval_step, evaluate_networks, preview
+    from idsnn_cli.pipeline import check, eval_step, evaluate_networks, preview
 
     console = Console(as_json=as_json, quiet=quiet)
     if checkpoint is None:
@@ -55,11 +55,12 @@ def evaluate(
             if value is not None:
                 raise UsageError(f"{name} goes with --checkpoint FILE", "With a recipe, set it there.")
         session = make_session(console, words, run_dir=run_dir, device=device)
-        given = {"student": student, "output": output}
+        given = {k: v for k, v in {"student": student, "output": output}.items() if v}
         if dry_run:
-            show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in given.items() if v}))
+            show_plan(console, "eval", preview(session, ["eval"], given))
             return
         with working(console, session):
+            check(session, ["eval"], given)
             show_steps(console, "eval", session, [eval_step(session, student=student, output=output)])
         return
     from idsnn_cli.cli.checkpoint import checkpoint_session
@@ -70,8 +71,8 @@ def evaluate(
             raise UsageError(f"{option} does not go with --checkpoint", "Leave it out.")
     session = checkpoint_session(console, words, checkpoint, data=data, normalise=normalise, device=device)
     if dry_run:
-        given = {"checkpoint": checkpoint, "output": output}
-        show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in given.items() if v}))
+        given = {"checkpoint": checkpoint} | ({"output": output} if output else {})
+        show_plan(console, "eval", preview(session, ["eval"], given))
         return
     document = evaluate_networks(session, {checkpoint.name: checkpoint})
     if output is not None:

@@ -49,7 +49,7 @@ def init(
     from idsnn_cli.cli.session import make_session, working
     from idsnn_cli.cli.show import show_plan, show_steps
     from idsnn_cli.cli.standalone import standalone_session
-    from idsnn_cli.pipeline import init_step, preview, write_init
+    from idsnn_cli.pipeline import check, init_step, preview, write_init
 
     console = Console(as_json=as_json, quiet=quiet)
     if source is not None:
@@ -69,14 +69,15 @@ def init(
     else:
         _only_with_from({"--arch": arch, "--num-classes": num_classes, "--normalise": normalise})
         session = make_session(console, words, run_dir=run_dir, device=device, force=force)
-    given = {"teacher": teacher, "output": output}
+    given = {k: v for k, v in {"teacher": teacher, "output": output}.items() if v}
     if dry_run:
-        show_plan(console, "init", preview(session, ["init"], {k: v for k, v in given.items() if v}))
+        show_plan(console, "init", preview(session, ["init"], given))
         return
     if source is not None and output is not None:
         show_steps(console, "init", session, [write_init(session, source, output)])
         return
     with working(console, session):
+        check(session, ["init"], given)
         show_steps(console, "init", session, [init_step(session, source=teacher, output=output)])
 
 

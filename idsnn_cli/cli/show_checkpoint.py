@@ -89,6 +89,8 @@ def show_mapping(console: Console, mapping: Mapping[str, Any]) -> None:
     _field(console, "values", ", ".join(f"{count:,} {action}" for action, count in mapping["values"].items()))
     for note in mapping["notes"]:
         _field(console, "note", f"{note['tensors']} running statistics {note['words']}")
+    for note in mapping["left_out"]:
+        _field(console, "left out", f"for {note['block']}: {note['words']}")
     if mapping["source"] is None:
         return
     console.line()

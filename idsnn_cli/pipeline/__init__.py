@@ -1,7 +1,7 @@
 """The order of the steps, and what each reads and writes in a run directory."""
 
 from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_of, write_document
-from idsnn_cli.pipeline.preview import preview, steps_of_run
+from idsnn_cli.pipeline.preview import check, preview, steps_of_run
 from idsnn_cli.pipeline.run import run_all, summary
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.pipeline.starting import init_step, write_init
@@ -11,6 +11,7 @@ __all__ = [
     "Session",
     "StepResult",
     "baseline_step",
+    "check",
     "distill_step",
     "eval_step",
     "evaluate_networks",

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from idsnn_cli.checkpoint import file_sha256, write_checkpoint, write_text
-from idsnn_cli.data import TrainBatches, eval_batches
+from idsnn_cli.data import TrainBatches, eval_batches, shard
 from idsnn_cli.errors import MissingInputError, WriteError
 from idsnn_cli.evaluation import Evaluation, evaluate
 from idsnn_cli.models import ResNet
@@ -52,14 +52,16 @@ class Job:
 def measure(session: Session, model: ResNet, split: str, *, alone: bool = False) -> Evaluation:
     """``model`` on ``split``, shared over the processes or by this one ``alone``."""
     device, seed = session.device, derive_seed(session.recipe.seed, "eval", "poisson")
+    images, batch_size = session.split(split), session.recipe.eval.batch_size
     if alone or world_size() == 1:
-        return evaluate(model, eval_batches(session.split(split), session.recipe.eval.batch_size, device), seed=seed)
-    batches = eval_batches(session.split(split), session.recipe.eval.batch_size, device, rank(), world_size())
+        return evaluate(model, eval_batches(images, batch_size, device), seed=seed)
+    batches = eval_batches(images, batch_size, device, rank(), world_size())
+    first = shard(len(images), rank(), world_size()).start
 
     def reduce(values: Tensor) -> Tensor:
         return sum_over_processes(values.to(device)).cpu()
 
-    return evaluate(model, batches, seed=seed, reduce=reduce)
+    return evaluate(model, batches, seed=seed, first_image=first, reduce=reduce)
 
 
 def train(session: Session, job: Job) -> StepResult:

@@ -40,7 +40,7 @@ def check_classes(architecture: Architecture, session: Session, path: Path, *, t
 
 def require(path: Path, what: str, fix: str) -> None:
     if not path.exists():
-        raise MissingInputError(f"{what} is not there: {path}", fix)
+        raise MissingInputError(f"{path}, {what}, is not there", fix)
 
 
 def destination(session: Session, step: Step, output: Path | None) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.data import plan_data
 from idsnn_cli.initializer import Rules, make_plan, open_source
+from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.inputs import check_classes, destination, load_network, read_start, require
 from idsnn_cli.pipeline.measuring import networks_of
 from idsnn_cli.pipeline.records import own_sections, read_records, refuse_other_settings
@@ -72,10 +73,20 @@ def preview(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str,
     }
 
 
+def check(session: Session, steps: Steps, given: dict[str, Path]) -> None:
+    """Let what would stop a later step stop the command now, not after hours of training; the main process tells."""
+    decided_by_main(lambda: preview(session, steps, given))
+
+
 def _networks(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str, Architecture]:
     """Every network that the steps would make or read; a file that they would read is read, and must fit."""
     recipe = session.recipe
     found: dict[str, Architecture] = {}
+    student = recipe.student.architecture(session.num_classes) if {"init", "distill"} & set(steps) else None
+    if student is not None and "init" not in steps:
+        start = given.get("student") or session.file("init")
+        require(start, "the student's first weights", "Run `idsnn init` first, or name them with --student FILE.")
+        read_start(start, student)
     if "teacher" in steps:
         checkpoint = recipe.teacher.checkpoint
         if checkpoint is None:
@@ -88,12 +99,8 @@ def _networks(session: Session, steps: Steps, given: dict[str, Path]) -> dict[st
         fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
         require(path, "the teacher", fix)
         found["teacher"] = _usable(session, path)
-    if "init" in steps or "distill" in steps:
-        found["student"] = recipe.student.architecture(session.num_classes)
-    if "distill" in steps and "init" not in steps:
-        start = given.get("student") or session.file("init")
-        require(start, "the student's first weights", "Run `idsnn init` first, or name them with --student FILE.")
-        read_start(start, found["student"])
+    if student is not None:
+        found["student"] = student
     if steps == ["eval"]:
         alone = given.get("checkpoint")
         measured = networks_of(session, given.get("student")) if alone is None else {alone.name: alone}

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from idsnn_cli.checkpoint import write_text
 from idsnn_cli.data import DataBundle, Split, load_data, plan_data
 from idsnn_cli.errors import DataError, RunLockedError, UsageError, WriteError
+from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.recipe import Recipe, dump_resolved
 from idsnn_cli.training import Events, is_main, resolve_device
 
@@ -121,14 +122,20 @@ class Session:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run directory, which is made where it is missing.
+        """Hold the run directory, which is made where it is missing; of several processes the main one holds it.
 
         The lock is the operating system's and ends with the process, however it ends. Raises
         :class:`RunLockedError` where another process holds it.
         """
-        if not is_main():
+        held: list[FileLock] = []
+        decided_by_main(lambda: held.append(self._lock()))
+        try:
             yield
-            return
+        finally:
+            for lock in held:
+                lock.release()
+
+    def _lock(self) -> FileLock:
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.run_dir / ".lock")
@@ -142,10 +149,7 @@ class Session:
                 f"the run directory {self.run_dir} cannot be made or locked: {error.strerror}",
                 "Choose another with --run-dir.",
             ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+        return lock
 
 
 def best_of(path: Path) -> Path:

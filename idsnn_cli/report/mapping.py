@@ -64,14 +64,16 @@ def describe_mapping(plan: Plan) -> dict[str, Any]:
     block that it ``takes`` (None where it stays random) and ``parts``: the ``modules`` that were treated alike, their
     ``tensors``, the ``action`` (taken, random or constant), the channels ``output`` and ``input`` (``rule`` whole,
     first or looped, ``of`` and ``to`` unless whole), the kernels' ``scale``, the ``reason`` and the same in ``words``;
-    ``notes``, what else was done, with the number of tensors.
+    ``notes``, what else was done, with the number of tensors; ``left_out``, the source tensors that have no place in a
+    target ``block``, in words.
     """
     groups: dict[str, list[Entry]] = {}
     for entry in plan.entries:
         groups.setdefault(_block_of(entry.target), []).append(entry)
     tensors = dict.fromkeys(plan.counts(), 0) | Counter(entry.action for entry in plan.entries)
     notes = Counter(str(entry.reason) for entries in groups.values() for entry in _noted(entries))
-    taken_from = {f"stages.{pair.stage}.{pair.block}": _source_name(pair) for pair in plan.blocks}
+    left_out = [(_target_name(pair), pair.note) for pair in plan.blocks if pair.note is not None]
+    taken_from = {_target_name(pair): _source_name(pair) for pair in plan.blocks}
     return {
         "source": None if plan.source is None else plan.source.describe(),
         "target": plan.target.describe(),
@@ -80,12 +82,17 @@ def describe_mapping(plan: Plan) -> dict[str, Any]:
         "tensors": tensors,
         "blocks": [_block(name, entries, taken_from) for name, entries in groups.items()],
         "notes": [{"tensors": count, "words": reason} for reason, count in sorted(notes.items())],
+        "left_out": [{"block": name, "words": note} for name, note in left_out],
     }
 
 
 def _block_of(name: str) -> str:
     parts = name.split(".")
     return ".".join(parts[:3]) if parts[0] == "stages" else parts[0]
+
+
+def _target_name(pair: BlockPair) -> str:
+    return f"stages.{pair.stage}.{pair.block}"
 
 
 def _source_name(pair: BlockPair) -> str | None:

@@ -31,10 +31,10 @@ def call(*command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("step", ["distill", "run"])
-def test_two_processes_equal_one(tmp_path: Path, step: str) -> None:
+@pytest.mark.parametrize(("step", "coding"), [("distill", "direct"), ("run", "poisson")])
+def test_two_processes_equal_one(tmp_path: Path, step: str, coding: str) -> None:
     recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(RECIPE)
+    recipe.write_text(RECIPE.replace("timesteps: 3", f"timesteps: 3, coding: {coding}"))
     one, two = tmp_path / "one", tmp_path / "two"
     call(sys.executable, "-m", "idsnn_cli", "run", str(recipe), "--run-dir", str(one))
     words = [step, str(recipe), "--run-dir", str(two)]

@@ -164,3 +164,11 @@ def test_the_random_plan_takes_nothing() -> None:
     # Beside each batch counter, the two tensors of the input normalisation are constants.
     assert report["tensors"]["constant"] == norms + 2
     assert report["tensors"]["random"] == len(spiking().tensors()) - norms - 2
+
+
+def test_a_projection_without_a_place_in_an_option_a_target_is_reported() -> None:
+    source = build_description("resnet8", 10, width=4)
+    target = build_description("spiking-resnet8", 10, width=4, shortcut="pad", timesteps=2)
+    report = describe_mapping(plan_between(source, target))
+    assert [entry["block"] for entry in report["left_out"]] == ["stages.1.0", "stages.2.0"]
+    assert all("shortcut" in entry["words"] for entry in report["left_out"])

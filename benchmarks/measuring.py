@@ -1,0 +1,89 @@
+"""Interleaved timing, peak memory and the roofline of convolutions."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from idsnn_cli.architecture import Architecture, Convolution
+
+Work = Callable[[], Any]
+
+
+def interleaved(works: Mapping[str, Work], rounds: int) -> dict[str, float]:
+    """Median seconds of each of ``works``, taken in turns so that a change of the machine's speed meets all alike."""
+    for work in works.values():
+        work()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def maps_of(architecture: Architecture, image: int) -> list[tuple[Convolution, int]]:
+    """Every convolution with the height of its input map, for square images of ``image`` pixels."""
+    stem = architecture.stem_convolution()
+    found = [(stem, image)]
+    size = (image + 2 * stem.padding - stem.kernel) // stem.stride + 1
+    if architecture.stem == "7x7":
+        size = (size - 1) // 2 + 1
+    for stage, block in architecture.blocks():
+        entry = size
+        for conv in architecture.block_convolutions(stage, block):
+            found.append((conv, size))
+            size = (size + 2 * conv.padding - conv.kernel) // conv.stride + 1
+        projection = architecture.shortcut_convolution(stage, block)
+        if projection is not None:
+            found.append((projection, entry))
+    return found
+
+
+def convolution_floor(architecture: Architecture, images: int, *, image: int = 32, rounds: int = 3) -> float:
+    """Seconds that the convolutions of one training step take alone, each shape in its better layout.
+
+    Forward, gradient of the input (but for the stem) and gradient of the weight; the stem sees ``images`` once, all
+    others T times.
+    """
+    counted: dict[tuple[int, ...], int] = {}
+    for index, (conv, size) in enumerate(maps_of(architecture, image)):
+        batch = images if index == 0 else images * architecture.timesteps
+        key = (batch, conv.in_channels, conv.out_channels, conv.kernel, conv.stride, conv.padding, size, int(index > 0))
+        counted[key] = counted.get(key, 0) + 1
+    return sum(
+        count * min(_convolution_time(key, last, rounds) for last in (False, True)) for key, count in counted.items()
+    )
+
+
+def _convolution_time(key: tuple[int, ...], channels_last: bool, rounds: int) -> float:
+    batch, c_in, c_out, kernel, stride, padding, size, needs_input = key
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    # Strided 1x1 convolutions are timed on the pixels that they use, as the package computes them.
+    if kernel == 1 and stride > 1:
+        size, stride = (size - 1) // stride + 1, 1
+    x = torch.rand(batch, c_in, size, size).to(memory_format=layout).requires_grad_(bool(needs_input))
+    weight = torch.rand(c_out, c_in, kernel, kernel).to(memory_format=layout).requires_grad_()
+    grad = torch.rand_like(F.conv2d(x, weight, stride=stride, padding=padding))
+
+    def work() -> None:
+        F.conv2d(x, weight, stride=stride, padding=padding).backward(grad)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+    return interleaved({"convolution": work}, rounds)["convolution"]
+
+
+def peak_memory(script: str, case: str, variant: str) -> int:
+    """Bytes that one step of ``variant`` adds to a fresh process in which torch and the package are imported."""
+    command = [sys.executable, script, "--peak-of", variant, "--case", case]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
+    return int(json.loads(done.stdout)["bytes"])

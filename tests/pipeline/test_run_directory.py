@@ -1,0 +1,396 @@
+"""A run directory: what is in it, what a second command leaves, redoes, continues or refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from invoking import invoke
+from tiny_runs import STEPS, Heard, contents, falling, history, lasting, open_run, weights_of, write_recipe
+
+from idsnn_cli.errors import (
+    CheckpointError,
+    MappingError,
+    MissingInputError,
+    RunConflictError,
+    RunLockedError,
+    UsageError,
+    WriteError,
+)
+from idsnn_cli.pipeline import distill_step, init_step, run_all, steps_of_run, teacher_step
+
+Capture = pytest.CaptureFixture[str]
+FILES = {
+    "recipe.yaml",
+    "resolved.yaml",
+    "steps.json",
+    "teacher.safetensors",
+    "teacher.best.safetensors",
+    "init.safetensors",
+    "mapping.json",
+    "student.safetensors",
+    "student.best.safetensors",
+    "eval.json",
+    "teacher/metrics.jsonl",
+    "teacher/state.pt",
+    "distill/metrics.jsonl",
+    "distill/state.pt",
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that no test changes."""
+    run_dir = tmp_path_factory.mktemp("runs") / "finished"
+    run_all(open_run(recipe, run_dir))
+    return run_dir
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """The finished run, to be spoilt."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def test_a_run_makes_every_file(capsys: Capture, recipe: Path, tmp_path: Path) -> None:
+    found = invoke(capsys, "run", recipe, "--run-dir", tmp_path / "a" / "b", "--json")
+    assert found.code == 0
+    assert set(contents(tmp_path / "a" / "b")) == FILES
+    assert (tmp_path / "a" / "b" / "recipe.yaml").read_text() == recipe.read_text()
+    document = found.document
+    assert [(step["step"], step["status"]) for step in document["steps"]] == [(step, "done") for step in STEPS]
+    assert [row["name"] for row in document["summary"]] == ["teacher", "student"]
+    for step in ("teacher", "distill"):
+        assert [record["epoch"] for record in history(tmp_path / "a" / "b", step)] == [1, 2]
+        assert [line.split("  ")[0] for line in found.err.splitlines() if line.startswith(step)] == [
+            f"{step} 1/2",
+            f"{step} 2/2",
+        ]
+
+
+def test_the_same_run_elsewhere_and_step_by_step_gives_the_same_bytes(
+    capsys: Capture, recipe: Path, finished: Path, tmp_path: Path
+) -> None:
+    run_all(open_run(recipe, tmp_path / "again"))
+    for step in STEPS:
+        assert invoke(capsys, step, recipe, "--run-dir", tmp_path / "alone").code == 0
+    expected = lasting(finished)
+    assert len(expected) == 8
+    assert lasting(tmp_path / "again") == expected
+    assert lasting(tmp_path / "alone") == expected
+    for step in ("teacher", "distill"):
+        assert history(tmp_path / "again", step) == history(tmp_path / "alone", step) == history(finished, step)
+
+
+def test_a_second_run_changes_nothing_and_repeats_no_line(capsys: Capture, recipe: Path, copy: Path) -> None:
+    before = contents(copy)
+    found = invoke(capsys, "run", recipe, "--run-dir", copy, "--json")
+    assert found.code == 0
+    assert contents(copy) == before
+    assert {step["status"] for step in found.document["steps"]} == {"unchanged"}
+    assert found.err == ""
+    for step in STEPS:
+        alone = invoke(capsys, step, recipe, "--run-dir", copy)
+        assert alone.code == 0
+        assert "already done" in alone.out
+        assert alone.err == ""
+    assert contents(copy) == before
+
+
+@pytest.mark.parametrize(
+    ("step", "override", "named"),
+    [
+        ("teacher", "teacher.lr=0.01", "teacher.lr: 0.05 -> 0.01"),
+        ("teacher", "data.subset=60", "data.subset: 80 -> 60"),
+        ("init", "init.blocks=first", "init.blocks: proportional -> first"),
+        ("init", "student.timesteps=3", "student.timesteps: 2 -> 3"),
+        ("init", "init.reestimate=2", "init.reestimate: 0 -> 2"),
+        ("distill", "distill.alpha=0.5", "distill.alpha: 0.3 -> 0.5"),
+        ("distill", "distill.schedule=constant", "distill.schedule: cosine -> constant"),
+        ("run", "seed=1", "seed: 0 -> 1"),
+        ("run", "distill.clip_norm=1", "distill.clip_norm: null -> 1"),
+        ("run", "runtime.precision=fp64", "runtime.precision: fp32 -> fp64"),
+    ],
+)
+def test_a_changed_section_is_refused_and_nothing_touched(
+    capsys: Capture, recipe: Path, finished: Path, step: str, override: str, named: str
+) -> None:
+    before = contents(finished)
+    for extra in ([], ["--dry-run"]):
+        found = invoke(capsys, step, recipe, "--run-dir", finished, override, *extra, "--json")
+        assert found.code == 1
+        error = found.document["error"]
+        assert error["type"] == "RunConflictError"
+        assert named in error["message"]
+        assert "--force" in error["fix"]
+        assert "--run-dir" in error["fix"]
+        assert contents(finished) == before
+
+
+def test_settings_of_other_steps_are_no_conflict(recipe: Path, finished: Path) -> None:
+    before = contents(finished)
+    session = open_run(recipe, finished, "distill.lr=0.01", "init.head=copy", "eval.batch_size=7")
+    assert teacher_step(session).status == "unchanged"
+    session = open_run(
+        recipe, finished, "teacher.lr=0.01", "distill.lr=0.01", "data.augment.crop=0", "distill.keep=best"
+    )
+    assert init_step(session).status == "unchanged"
+    assert contents(finished) == before
+
+
+def test_init_depends_on_what_its_re_estimation_reads(recipe: Path, tmp_path: Path) -> None:
+    run_all(open_run(recipe, tmp_path, "init.reestimate=2"))
+    for override in ("distill.batch_size=10", "data.subset=60"):
+        with pytest.raises(RunConflictError, match=override.partition("=")[0]):
+            init_step(open_run(recipe, tmp_path, "init.reestimate=2", override))
+
+
+def test_force_starts_a_step_anew_and_later_ones_follow_saying_so(recipe: Path, copy: Path, finished: Path) -> None:
+    other = "teacher.lr=0.02"
+    first = open_run(recipe, copy, other, force=True)
+    assert teacher_step(first).status == "done"
+    assert weights_of(copy / "teacher.safetensors") != weights_of(finished / "teacher.safetensors")
+    assert len(history(copy, "teacher")) == 2
+    heard = Heard()
+    results = run_all(open_run(recipe, copy, other, events=heard))
+    assert [(result.step, result.status) for result in results] == [
+        ("teacher", "unchanged"),
+        ("init", "done"),
+        ("distill", "done"),
+        ("eval", "done"),
+    ]
+    for step in ("init", "distill", "eval"):
+        assert any(said.startswith(f"{step}: ") and "replaced" in said for said in heard.said)
+    assert heard.epochs == [("distill", 1), ("distill", 2)]
+    assert all(lasting(copy)[name] != old for name, old in lasting(finished).items() if "recipe" not in name)
+
+
+def test_force_without_another_setting_gives_the_same_bytes(recipe: Path, copy: Path, finished: Path) -> None:
+    results = run_all(open_run(recipe, copy, force=True))
+    assert {result.status for result in results} == {"done"}
+    assert lasting(copy) == lasting(finished)
+
+
+@pytest.mark.parametrize("schedule", [["schedule=constant"], ["schedule=step", "milestones=[1]"]])
+def test_epochs_may_grow_where_the_schedule_allows(recipe: Path, tmp_path: Path, schedule: list[str]) -> None:
+    words = [f"{section}.{each}" for section in ("teacher", "distill") for each in schedule]
+    more = [*words, "teacher.epochs=4", "distill.epochs=3"]
+    run_all(open_run(recipe, tmp_path / "grown", *words))
+    before = {step: (tmp_path / "grown" / step / "metrics.jsonl").read_text() for step in ("teacher", "distill")}
+    heard = Heard()
+    results = run_all(open_run(recipe, tmp_path / "grown", *more, events=heard))
+    run_all(open_run(recipe, tmp_path / "long", *more))
+    assert [result.status for result in results] == ["done"] * 4
+    # The teacher goes on; the student's teacher was replaced, so the student begins again.
+    assert heard.epochs == [("teacher", 3), ("teacher", 4), ("distill", 1), ("distill", 2), ("distill", 3)]
+    assert (tmp_path / "grown" / "teacher" / "metrics.jsonl").read_text().startswith(before["teacher"])
+    assert lasting(tmp_path / "grown") == lasting(tmp_path / "long")
+    for step in ("teacher", "distill"):
+        assert history(tmp_path / "grown", step) == history(tmp_path / "long", step)
+    with pytest.raises(RunConflictError, match=r"teacher\.epochs: 4 -> 2"):
+        teacher_step(open_run(recipe, tmp_path / "grown", *words))
+
+
+def test_the_student_may_grow_alone(recipe: Path, tmp_path: Path) -> None:
+    words = ["distill.schedule=step", "distill.step_every=1", "distill.baseline=plain"]
+    run_all(open_run(recipe, tmp_path / "grown", *words))
+    lines = (tmp_path / "grown" / "distill" / "metrics.jsonl").read_text()
+    heard = Heard()
+    results = run_all(open_run(recipe, tmp_path / "grown", *words, "distill.epochs=3", events=heard))
+    assert [result.status for result in results] == ["unchanged", "unchanged", "done", "done", "done"]
+    assert heard.epochs == [("distill", 3), ("baseline", 3)]
+    assert (tmp_path / "grown" / "distill" / "metrics.jsonl").read_text().startswith(lines)
+    run_all(open_run(recipe, tmp_path / "long", *words, "distill.epochs=3"))
+    for name in ("student.safetensors", "baseline.safetensors"):
+        # The metadata differ: they name the files that were read, and those carry the recipe that made them.
+        assert weights_of(tmp_path / "grown" / name) == weights_of(tmp_path / "long" / name)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
+def test_epochs_must_stay_where_the_schedule_knows_its_end(recipe: Path, tmp_path: Path, schedule: str) -> None:
+    word = f"teacher.schedule={schedule}"
+    teacher_step(open_run(recipe, tmp_path, word))
+    with pytest.raises(RunConflictError, match="may grow where the schedule is step or constant"):
+        teacher_step(open_run(recipe, tmp_path, word, "teacher.epochs=3"))
+
+
+@pytest.mark.parametrize("name", ["teacher.safetensors", "init.safetensors", "mapping.json", "student.safetensors"])
+def test_a_removed_output_is_written_again(recipe: Path, copy: Path, finished: Path, name: str) -> None:
+    (copy / name).unlink()
+    heard = Heard()
+    results = run_all(open_run(recipe, copy, events=heard))
+    assert [result.status for result in results].count("unchanged") == 3
+    assert lasting(copy) == lasting(finished)
+    assert heard.epochs == []
+    assert any(name in said and "written again" in said for said in heard.said)
+
+
+def test_a_removed_measurement_is_made_again(recipe: Path, copy: Path) -> None:
+    before = json.loads((copy / "eval.json").read_text())
+    (copy / "eval.json").unlink()
+    assert [result.status for result in run_all(open_run(recipe, copy))] == ["unchanged"] * 3 + ["done"]
+    after = json.loads((copy / "eval.json").read_text())
+    for document in (before, after):
+        for row in document["results"]:
+            del row["images_per_second"], row["file"]
+    assert before == after
+
+
+def test_a_removed_best_is_made_again_where_the_last_epoch_was_best(
+    monkeypatch: pytest.MonkeyPatch, recipe: Path, tmp_path: Path
+) -> None:
+    falling(monkeypatch, rising=True)
+    teacher_step(open_run(recipe, tmp_path, "teacher.keep=best"))
+    best = tmp_path / "teacher.best.safetensors"
+    before = best.read_bytes()
+    best.unlink()
+    assert teacher_step(open_run(recipe, tmp_path, "teacher.keep=best")).status == "done"
+    assert best.read_bytes() == before
+    assert teacher_step(open_run(recipe, tmp_path, "teacher.keep=best")).status == "unchanged"
+
+
+def test_a_removed_best_that_is_needed_is_an_error_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, recipe: Path, tmp_path: Path
+) -> None:
+    falling(monkeypatch)
+    keep = "teacher.keep=best"
+    teacher_step(open_run(recipe, tmp_path, keep))
+    best = tmp_path / "teacher.best.safetensors"
+    before = best.read_bytes()
+    assert before != (tmp_path / "teacher.safetensors").read_bytes()
+    best.unlink()
+    # Nobody reads it with keep: last.
+    assert teacher_step(open_run(recipe, tmp_path)).status == "unchanged"
+    for _ in range(2):
+        with pytest.raises(MissingInputError, match="--force"):
+            teacher_step(open_run(recipe, tmp_path, keep))
+    falling(monkeypatch)
+    teacher_step(open_run(recipe, tmp_path, keep, force=True))
+    assert best.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["teacher.safetensors", "init.safetensors", "student.safetensors"])
+def test_a_file_that_the_run_did_not_write_is_not_replaced(recipe: Path, copy: Path, tmp_path: Path, name: str) -> None:
+    (copy / name).write_bytes(b"somebody's own")
+    with pytest.raises(RunConflictError, match=name):
+        run_all(open_run(recipe, copy))
+    assert (copy / name).read_bytes() == b"somebody's own"
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    (fresh / name).write_bytes(b"somebody's own")
+    with pytest.raises(RunConflictError, match=name):
+        run_all(open_run(recipe, fresh))
+    assert (fresh / name).read_bytes() == b"somebody's own"
+    run_all(open_run(recipe, fresh, force=True))
+
+
+@pytest.mark.parametrize("step", ["teacher", "init", "distill"])
+def test_output_goes_to_a_named_file_but_never_over_another(
+    capsys: Capture, recipe: Path, copy: Path, tmp_path: Path, step: str
+) -> None:
+    name = {"distill": "student"}.get(step, step)
+    target = tmp_path / "mine.safetensors"
+    assert invoke(capsys, step, recipe, "--run-dir", copy, "-o", target).code == 0
+    assert target.read_bytes() == (copy / f"{name}.safetensors").read_bytes()
+    target.write_bytes(b"precious")
+    refused = invoke(capsys, step, recipe, "--run-dir", copy, "-o", target, "--json")
+    assert (refused.code, refused.document["error"]["type"]) == (1, "RunConflictError")
+    assert target.read_bytes() == b"precious"
+    assert invoke(capsys, step, recipe, "--run-dir", copy, "-o", target, "--force").code == 0
+    assert weights_of(target) == weights_of(copy / f"{name}.safetensors")
+
+
+def test_an_impossible_output_is_found_before_the_training(recipe: Path, copy: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    session = open_run(recipe, copy, force=True, events=heard)
+    for target in (tmp_path / "gone" / "x.safetensors", tmp_path):
+        for step in (teacher_step, init_step, distill_step):
+            with pytest.raises(WriteError):
+                step(session, output=target)
+    assert heard.epochs == []
+
+
+def test_a_step_does_not_replace_what_it_reads(recipe: Path, copy: Path) -> None:
+    before = contents(copy)
+    session = open_run(recipe, copy, force=True)
+    for name in ("student.safetensors", "student.best.safetensors"):
+        with pytest.raises(UsageError, match="read and replaced"):
+            distill_step(session, student=copy / name)
+    with pytest.raises(UsageError, match="read and replaced"):
+        distill_step(session, output=copy / "teacher.safetensors")
+    with pytest.raises(UsageError, match="read and replaced"):
+        init_step(session, output=copy / "teacher.safetensors")
+    own = f"teacher.checkpoint={copy / 'teacher.safetensors'}"
+    with pytest.raises(UsageError, match="read and replaced"):
+        teacher_step(open_run(recipe, copy, own, force=True))
+    assert contents(copy) == before
+
+
+def test_a_teacher_that_cannot_be_read_does_not_cost_the_student(recipe: Path, copy: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.pth"
+    page.write_text("<!DOCTYPE html><html></html>")
+    before = contents(copy)
+    with pytest.raises(CheckpointError):
+        distill_step(open_run(recipe, copy, force=True), teacher=page)
+    assert contents(copy) == before
+
+
+def test_a_second_process_is_refused_until_the_first_ends(capsys: Capture, recipe: Path, finished: Path) -> None:
+    before = contents(finished)
+    with FileLock(finished / ".lock"):
+        found = invoke(capsys, "run", recipe, "--run-dir", finished, "--json")
+        assert (found.code, found.document["error"]["type"]) == (1, "RunLockedError")
+        assert "--run-dir" in found.document["error"]["fix"]
+        with pytest.raises(RunLockedError), open_run(recipe, finished).locked():
+            pass
+    assert invoke(capsys, "run", recipe, "--run-dir", finished).code == 0
+    assert contents(finished) == before
+
+
+def test_the_lock_of_a_dead_process_does_not_block(recipe: Path, tmp_path: Path) -> None:
+    script = "import os, sys, filelock; filelock.FileLock(sys.argv[1]).acquire(); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path / ".lock")], check=False).returncode == 9
+    assert (tmp_path / ".lock").exists()
+    with open_run(recipe, tmp_path).locked(), pytest.raises(RunLockedError), open_run(recipe, tmp_path).locked():
+        pass
+
+
+def test_a_failed_init_leaves_the_old_one_and_may_be_corrected(recipe: Path, copy: Path) -> None:
+    before = contents(copy)
+    kernels = "student.stem=3x3"  # the teacher's is 7x7
+    with pytest.raises(MappingError, match=r"stem\.conv"):
+        init_step(open_run(recipe, copy, kernels, force=True))
+    after = contents(copy)
+    del before["steps.json"], after["steps.json"]
+    assert after == before
+    assert init_step(open_run(recipe, copy)).status == "done"
+    assert distill_step(open_run(recipe, copy)).status == "unchanged"
+
+
+def test_a_plain_baseline_does_not_depend_on_the_teacher(recipe: Path, tmp_path: Path) -> None:
+    plain = "distill.baseline=plain"
+    run_all(open_run(recipe, tmp_path, plain))
+    for alpha in ("distill.alpha=0.5", "distill.temperature=2"):
+        distill_step(open_run(recipe, tmp_path, plain, alpha, force=True))
+        results = run_all(open_run(recipe, tmp_path, plain, alpha))
+        assert [(each.step, each.status) for each in results if each.step == "baseline"] == [("baseline", "unchanged")]
+    with pytest.raises(RunConflictError, match="idsnn run"):
+        run_all(open_run(recipe, tmp_path, "distill.baseline=distilled", "distill.temperature=2"))
+
+
+def test_the_steps_of_a_run(recipe: Path, tmp_path: Path) -> None:
+    assert steps_of_run(open_run(recipe, tmp_path)) == list(STEPS)
+    none = ["init.rule=none", "distill.alpha=0"]
+    assert steps_of_run(open_run(recipe, tmp_path, *none)) == ["init", "distill", "eval"]
+    with_baseline = steps_of_run(open_run(recipe, tmp_path, "distill.baseline=plain"))
+    assert with_baseline == ["teacher", "init", "distill", "baseline", "eval"]

@@ -1,0 +1,98 @@
+"""Whole runs that take a fraction of a second, for the tests of the pipeline."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from idsnn_cli.checkpoint import open_checkpoint
+from idsnn_cli.evaluation import Evaluation
+from idsnn_cli.pipeline import Session
+from idsnn_cli.recipe import load_recipe
+from idsnn_cli.training import Events
+
+RECIPE = """
+data: {dataset: digits, subset: 80, test_subset: 40, augment: {crop: 2, flip: false}}
+teacher: {arch: resnet8, width: 4, stem: 7x7, epochs: 2, batch_size: 20}
+student: {arch: spiking-resnet8, width: 4, stem: 7x7, timesteps: 2}
+distill: {epochs: 2, batch_size: 20}
+runtime: {device: cpu}
+"""
+STEPS = ("teacher", "init", "distill", "eval")
+TIMED = ("seconds", "images_per_second")
+
+
+def write_recipe(folder: Path) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+class Heard(Events):
+    """Remembers what was said, and which epochs were told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.epochs: list[tuple[str, int]] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def epoch_done(self, name: str, record: dict[str, Any], epochs: int) -> None:
+        self.epochs.append((name, record["epoch"]))
+
+
+def open_run(
+    recipe: Path, run_dir: Path, *overrides: str, force: bool = False, events: Events | None = None
+) -> Session:
+    """A session on ``run_dir``, which is made."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    loaded = load_recipe(recipe, overrides)
+    return Session(loaded.recipe, loaded.name, run_dir, loaded.text, force=force, events=events or Events())
+
+
+def contents(run_dir: Path) -> dict[str, tuple[bytes, int]]:
+    """Bytes and modification time of every file but the lock."""
+    return {
+        path.relative_to(run_dir).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in run_dir.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def lasting(run_dir: Path) -> dict[str, bytes]:
+    """The files whose bytes do not depend on the machine's speed."""
+    names = ("*.safetensors", "mapping.json", "resolved.yaml", "recipe.yaml")
+    return {path.name: path.read_bytes() for name in names for path in run_dir.glob(name)}
+
+
+def history(run_dir: Path, step: str) -> list[dict[str, Any]]:
+    """The lines of a step's metrics without their times."""
+    lines = [json.loads(line) for line in (run_dir / step / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMED} for line in lines]
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    with open_checkpoint(path) as file:
+        assert file.metadata is not None
+        return file.metadata
+
+
+def weights_of(path: Path) -> dict[str, bytes]:
+    """Every tensor's bytes by name: what two checkpoints share if only their metadata differ."""
+    with open_checkpoint(path) as file:
+        return {key: file.get(key).contiguous().numpy().tobytes() for key in file.keys()}  # noqa: SIM118  # no mapping
+
+
+def falling(monkeypatch: pytest.MonkeyPatch, rising: bool = False) -> None:
+    """Let the first epoch measure best, or the last."""
+    values = itertools.count(50, 1 if rising else -1)
+
+    def measure(*given: object, **options: object) -> Evaluation:
+        return Evaluation(float(next(values)), 60.0, 2.0, [40.0], [40.0] * 10, 40, 1.0)
+
+    monkeypatch.setattr("idsnn_cli.pipeline.fitting.measure", measure)
