@@ -229,7 +229,8 @@ class _Planner:
         ours, theirs = self.target.attention_tensors(stage, block), self.source.attention_tensors(stage, chosen)
         if not ours:
             keys = [self.names.get(name, name) for name in theirs]
-            return [f"{', '.join(keys)} left out: the target has no attention"] if keys else []
+            rest = f" and {len(keys) - 1} tensors beside it are" if len(keys) > 1 else " is"
+            return [f"{keys[0]}{rest} left out: the target has no attention"] if keys else []
         # A kernel over neighbouring channels cannot be looped over, as weights of channels can.
         fits = self.source.attention == self.target.attention and not (
             self.target.attention == "eca" and list(ours.values()) != list(theirs.values())

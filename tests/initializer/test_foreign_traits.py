@@ -107,9 +107,10 @@ def test_a_student_leaves_attention_out_and_says_so(source: Architecture) -> Non
     plan = make_plan(source, student, theirs(source), Rules())
     assert not any(".attention." in name for name in plan.reads())
     for pair in plan.blocks:
-        for name in source.attention_tensors(pair.stage, pair.source_block or 0):
-            assert f"theirs.{name}" in str(pair.note)
-        assert "left out" in str(pair.note)
+        first, *rest = source.attention_tensors(pair.stage, pair.source_block or 0)
+        assert f"theirs.{first}" in str(pair.note)
+        assert (f"and {len(rest)} tensors beside it are left out" in str(pair.note)) is bool(rest)
+        assert "left out: the target has no attention" in str(pair.note)
     plain = make_plan(ann(18, 8), student, theirs(ann(18, 8)), Rules())
     assert plan.entries == plain.entries
 
