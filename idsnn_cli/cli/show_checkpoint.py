@@ -51,8 +51,9 @@ def show_contents(console: Console, document: Mapping[str, Any]) -> None:
     _show_origin(console, document)
     if document["mapping"] is not None:
         show_mapping(console, document["mapping"])
-    if foreign and document["architecture"]["block"] == "basic":
-        student = "spiking-resnet18" if len(document["architecture"]["depths"]) == 4 else "spiking-resnet20"
+    known = document["architecture"]
+    if foreign and known["block"] == "basic" and known["stem"] != "deep" and not known.get("preactivation"):
+        student = "spiking-resnet18" if len(known["depths"]) == 4 else "spiking-resnet20"
         console.say(f"Next: idsnn init --from {document['file']} --arch {student} -o init.safetensors")
 
 

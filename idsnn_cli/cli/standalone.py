@@ -58,7 +58,7 @@ def standalone_session(
         found, classes = network.architecture, classes_or_source(num_classes, network)
         if normalise is not None and "input.mean" in network.names:
             raise UsageError(f"{source} carries its own input normalisation", "Leave --normalise out.")
-    student = {"arch": arch, "stem": found.stem, "shortcut": found.shortcut}
+    student = {"arch": arch, "stem": found.named_stem, "shortcut": found.named_shortcut}
     plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student}
     if normalise is not None:
         plain["teacher"] = {"normalise": normalise}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from idsnn_cli.families.recogniser import (
+    AVERAGED_SHORTCUTS,
     BOTTLENECK_STRIDE,
     INPUT_NORMALISATION,
     NEURONS,
@@ -14,6 +15,7 @@ from idsnn_cli.families.recogniser import (
 from idsnn_cli.families.schemes import SCHEMES, Row, Scheme
 
 __all__ = [
+    "AVERAGED_SHORTCUTS",
     "BOTTLENECK_STRIDE",
     "INPUT_NORMALISATION",
     "NEURONS",

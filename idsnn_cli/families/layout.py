@@ -5,37 +5,54 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from idsnn_cli.architecture import Architecture, Block, Shortcut, Stem, validate
+from idsnn_cli.architecture import (
+    Architecture,
+    Attention,
+    Block,
+    ForeignShortcut,
+    ForeignStem,
+    Shortcut,
+    Stem,
+    validate,
+)
 from idsnn_cli.errors import FamilyError, UsageError
 from idsnn_cli.families.words import dims, listed
 
 Shape = tuple[int, ...]
 Naming = Callable[[str], str]
 
-_SUPPORTED = (
-    "Give a ResNet of basic or bottleneck blocks, post-activation, with a 3x3 or 7x7 stem and dense convolutions."
-)
+_SUPPORTED = "Give a ResNet of basic or bottleneck blocks and BatchNorm, with a 3x3, 7x7 or deep stem."
 _ORDER = "Store it as (out, in, height, width)."
 _WHOLE = "Give the whole state dict of one network."
 _BLOCK = re.compile(r"stages\.(\d+)\.(\d+)\.(.+)")
 
 
-def infer(shapes: Mapping[str, Shape], naming: Naming) -> tuple[Architecture, bool]:
+def infer(
+    shapes: Mapping[str, Shape], naming: Naming, projection: Shortcut | ForeignShortcut = "projection"
+) -> tuple[Architecture, bool]:
     """The ANN description with these tensors, and whether they include a head.
 
-    ``shapes`` is canonical tensor name -> shape; ``naming`` gives the words for a canonical name. Without a head,
-    ``num_classes`` is 1, a stand-in. Raises :class:`FamilyError` where no description has exactly these tensors.
+    ``shapes`` is canonical tensor name -> shape; ``naming`` gives the words for a canonical name; ``projection`` is
+    what a shortcut with weights is in the scheme. Without a head, ``num_classes`` is 1, a stand-in. Raises
+    :class:`FamilyError` where no description has exactly these tensors.
     """
     depths = _depths(shapes, naming)
     _check_kernels(shapes, naming)
     block: Block = "bottleneck" if any(re.search(r"\.conv2\.weight$", name) for name in shapes) else "basic"
-    widths = tuple(_length(shapes, f"stages.{stage}.0.norm0.weight", naming) for stage in range(len(depths)))
-    _check_traits(shapes, depths, widths, block, naming)
+    preactivation = _preactivation(shapes, naming)
+    firsts = [f"stages.{stage}.0" for stage in range(len(depths))]
+    if preactivation:  # whose norms are as wide as what comes in
+        inner = tuple(_get(shapes, f"{at}.conv0.weight", naming)[0] for at in firsts)
+    else:
+        inner = tuple(_length(shapes, f"{at}.norm0.weight", naming) for at in firsts)
+    widths = inner if block == "basic" else _quarters(shapes, firsts, preactivation, naming)
+    groups = _groups(shapes, depths, block, preactivation, naming)
+    stem, stem_widths = _stem(shapes, widths, naming)
+    attention, attention_sizes = _attention(shapes, len(depths), naming)
     has_head = any(name.startswith("head.") for name in shapes)
-    stem_shape = _get(shapes, "stem.conv.weight", naming)
-    stem: Stem = "3x3" if stem_shape[2] == 3 else "7x7"
+    first = "stem.0.conv.weight" if stem == "deep" else "stem.conv.weight"
 
-    def describe(shortcut: Shortcut) -> Architecture:
+    def describe(shortcut: Shortcut | ForeignShortcut) -> Architecture:
         return Architecture(
             kind="ann",
             block=block,
@@ -43,14 +60,20 @@ def infer(shapes: Mapping[str, Shape], naming: Naming) -> tuple[Architecture, bo
             widths=widths,
             num_classes=_get(shapes, "head.weight", naming)[0] if has_head else 1,
             stem=stem,
-            stem_padding=1 if stem == "3x3" else 3,
+            stem_padding=3 if stem == "7x7" else 1,
             shortcut=shortcut,
-            in_channels=stem_shape[1],
+            in_channels=_get(shapes, first, naming)[1],
+            groups=groups,
+            inner_widths=() if inner == widths else inner,
+            stem_widths=stem_widths,
+            attention=attention,
+            attention_sizes=attention_sizes,
+            preactivation=preactivation,
         )
 
+    projected = describe(projection)
     if has_head:
-        _check_head(shapes, describe("projection").features, naming)
-    projected = describe("projection")
+        _check_head(shapes, projected.features, naming)
     wanted = [name for name in projected.tensors() if ".shortcut." in name]
     bare = bool(wanted) and not any(".shortcut." in name for name in shapes)
     architecture = describe("pad") if bare and block == "basic" else projected
@@ -105,31 +128,87 @@ def _check_kernels(shapes: Mapping[str, Shape], naming: Naming) -> None:
         )
 
 
-def _check_traits(
-    shapes: Mapping[str, Shape], depths: tuple[int, ...], widths: tuple[int, ...], block: Block, naming: Naming
-) -> None:
-    """Refuse, by their own names, networks that are known but that no description can hold."""
-    groups = set()
+def _preactivation(shapes: Mapping[str, Shape], naming: Naming) -> bool:
+    found = any(name.startswith("final_norm.") for name in shapes)
+    if found and not any(name.endswith(".running_mean") for name in shapes):
+        name = "final_norm.weight"
+        _get(shapes, name, naming)
+        raise _unsupported("norms without running statistics (GroupNorm, as BiT has)", name, shapes, naming)
+    return found
+
+
+def _quarters(shapes: Mapping[str, Shape], blocks: list[str], preactivation: bool, naming: Naming) -> tuple[int, ...]:
+    """A quarter of the output of these bottlenecks."""
+    names = [f"{at}.{'conv2' if preactivation else 'norm2'}.weight" for at in blocks]
+    outer = [_get(shapes, name, naming)[0] if preactivation else _length(shapes, name, naming) for name in names]
+    for name, width in zip(names, outer, strict=True):
+        if width % 4:
+            raise _unsupported(f"bottlenecks of {width} channels, no multiple of 4", name, shapes, naming)
+    return tuple(width // 4 for width in outer)
+
+
+def _groups(
+    shapes: Mapping[str, Shape], depths: tuple[int, ...], block: Block, preactivation: bool, naming: Naming
+) -> int:
+    """The groups of the second convolutions: what goes in over what one of their kernels reads.
+
+    Refuses, by their own names, networks that are known but that no description can hold.
+    """
+    groups: set[float] = set()
     for stage, depth in enumerate(depths):
         for at in (f"stages.{stage}.{number}" for number in range(depth)):
             first, second = (shapes.get(f"{at}.conv{i}.weight", (0, 0)) for i in (0, 1))
             norms = [shapes.get(f"{at}.norm{i}.weight", ()) for i in (0, 1)]
-            if first[0] != first[1] and norms == [(first[1],), (first[0],)]:
-                raise _unsupported("pre-activation blocks", f"{at}.norm0.weight", shapes, naming)
+            if not preactivation and first[0] != first[1] and norms == [(first[1],), (first[0],)]:
+                raise _unsupported("pre-activation blocks and no last norm", f"{at}.norm0.weight", shapes, naming)
             groups.add(first[0] / second[1] if second[1] else 0)
-    if min(groups) > 1:  # in one block it would be a wrong shape
+    if min(groups) <= 1:  # more in some blocks alone would be a wrong shape
+        return 1
+    if block == "basic" or len(groups) > 1 or min(groups) % 1:
         counts = "-".join(f"{count:g}" for count in sorted(groups))
         raise _unsupported(f"{counts} groups", "stages.0.0.conv1.weight", shapes, naming)
-    outer = shapes.get("stages.0.0.norm2.weight", ())
-    if block == "bottleneck" and len(outer) == 1 and outer[0] != 4 * widths[0]:
-        ratio = f"{outer[0] / widths[0]:g}"
-        raise _unsupported(f"bottlenecks that widen by {ratio}, not 4", "stages.0.0.norm2.weight", shapes, naming)
-    stem, conv = _length(shapes, "stem.norm.weight", naming), _get(shapes, "stem.conv.weight", naming)
+    return int(min(groups))
+
+
+def _stem(
+    shapes: Mapping[str, Shape], widths: tuple[int, ...], naming: Naming
+) -> tuple[Stem | ForeignStem, tuple[int, ...]]:
+    """The stem's kind and its ``stem_widths``."""
+    numbers = [int(found[1]) for found in map(re.compile(r"stem\.(\d+)\.").match, shapes) if found]
+    if numbers:
+        # A deep stem of less than two convolutions lacks some.
+        count = max(2, min(max(numbers) + 1, 8))
+        return "deep", tuple(_get(shapes, f"stem.{i}.conv.weight", naming)[0] for i in range(count))
+    width = _stem_width(shapes, widths, naming)
+    kernel = _get(shapes, "stem.conv.weight", naming)[2]
+    return "3x3" if kernel == 3 else "7x7", () if width == widths[0] else (width,)
+
+
+def _stem_width(shapes: Mapping[str, Shape], widths: tuple[int, ...], naming: Naming) -> int:
+    conv = _get(shapes, "stem.conv.weight", naming)
+    bare = any(name.startswith("final_norm.") for name in shapes)
+    stem = conv[0] if bare else _length(shapes, "stem.norm.weight", naming)
     if conv[1] == stem != conv[0]:
         raise FamilyError(f"{naming('stem.conv.weight')} has shape {dims(conv)}: its axes look transposed.", _ORDER)
-    if stem != widths[0]:
-        words = f"a stem of {stem} channels before a first stage of {widths[0]}"
-        raise _unsupported(words, "stem.norm.weight", shapes, naming)
+    # Where norm, convolution and first block disagree one of them is wrong, and the comparison says so.
+    reads = shapes.get("stages.0.0.conv0.weight", (0, 0))[1]
+    return stem if stem == conv[0] == reads else widths[0]
+
+
+def _attention(shapes: Mapping[str, Shape], stages: int, naming: Naming) -> tuple[Attention, tuple[int, ...]]:
+    """The kind of attention and its ``attention_sizes``."""
+    parts = {name.split(".")[4] for name in shapes if ".attention." in name}
+    if not parts:
+        return "none", ()
+    kind: Attention = "eca" if parts == {"mix"} else "se"
+    names = [f"stages.{stage}.0.attention.{'mix' if kind == 'eca' else 'reduce'}.weight" for stage in range(stages)]
+    found = [_get(shapes, name, naming) for name in names]
+    for name, shape in zip(names, found, strict=True):
+        if kind == "eca" and (len(shape) != 3 or shape[:2] != (1, 1) or shape[2] % 2 == 0):
+            raise _unsupported("an ECA that is no convolution over neighbours", name, shapes, naming)
+        if kind == "se" and len(shape) != 4:
+            raise _unsupported("squeeze-and-excitation that is not of 1x1 convolutions", name, shapes, naming)
+    return kind, tuple(shape[2] if kind == "eca" else shape[0] for shape in found)
 
 
 def _check_head(shapes: Mapping[str, Shape], features: int, naming: Naming) -> None:

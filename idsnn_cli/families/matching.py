@@ -15,6 +15,10 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "norm": ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
     "head": ("weight", "bias"),
     "input": ("mean", "std"),
+    "final_norm": ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
+    "reduce": ("weight", "bias"),
+    "expand": ("weight", "bias"),
+    "mix": ("weight",),
 }
 _PLACEHOLDER = re.compile(r"\{([sbi])(?:\+(\d))?\}")
 _Table = tuple[re.Pattern[str], list[tuple[str, dict[str, int]]]]
@@ -76,7 +80,7 @@ def match(scheme: Scheme, root: str, keys: Iterable[str]) -> Match:
 
 
 def kind_of(canonical: str) -> str:
-    """``conv``, ``norm``, ``head`` or ``input``, from a canonical module name."""
+    """``conv``, ``norm``, ``head``, ``input``, ``final_norm`` or a part of attention, from a canonical module name."""
     return canonical.rpartition(".")[2].rstrip("0123456789")
 
 
@@ -89,8 +93,9 @@ def source_name(scheme: Scheme, canonical: str) -> str | None:
         found = re.fullmatch(_pattern(row.canonical), module)
         if found is None:
             continue
-        numbers = {name: int(value) for name, value in found.groupdict().items()}
-        return f"{_fill(row.source, numbers)}.{leaf}"
+        numbers = _numbers(row.canonical, found.groupdict())
+        if min(numbers.values(), default=0) >= 0:
+            return f"{_fill(row.source, numbers)}.{leaf}"
     return None
 
 
@@ -133,6 +138,15 @@ def _fill(template: str, numbers: Mapping[str, int]) -> str:
     return _PLACEHOLDER.sub(lambda at: str(numbers[at[1]] + int(at[2] or 0)), template)
 
 
+def _offsets(template: str) -> dict[str, int]:
+    return {at[1]: int(at[2] or 0) for at in _PLACEHOLDER.finditer(template)}
+
+
+def _numbers(template: str, written: Mapping[str, str]) -> dict[str, int]:
+    """What the placeholders of ``template`` stand for where they are ``written`` so."""
+    return {name: int(written[name]) - offset for name, offset in _offsets(template).items()}
+
+
 def _canonical(table: _Table, module: str) -> str | None:
     expression, rows = table
     found = expression.fullmatch(module)
@@ -152,7 +166,7 @@ def _table(scheme: Scheme) -> _Table:
     for row in scheme.rows:
         if row.canonical is not None:
             branches.append(f"(?P<row{len(rows)}>{_pattern(row.source, str(len(rows)))})")
-            rows.append((row.canonical, {at[1]: int(at[2] or 0) for at in _PLACEHOLDER.finditer(row.source)}))
+            rows.append((row.canonical, _offsets(row.source)))
     return re.compile("|".join(branches)), rows
 
 

@@ -16,6 +16,7 @@ from idsnn_cli.families.words import grouped, shown
 # What names and shapes cannot tell.
 STEM_STRIDE = "the stem's stride, padding and pooling"
 BOTTLENECK_STRIDE = "which convolution of a bottleneck strides"
+AVERAGED_SHORTCUTS = "whether a projection reads the mean of 2x2 pixels"
 OPTION_A_CHANNELS = "where option-A shortcuts put their zeros"
 INPUT_NORMALISATION = "the input normalisation"
 NEURONS = "whether the network spikes, and its neurons' constants"
@@ -32,7 +33,8 @@ class Recognised:
     in it. ``dropped`` maps every other key to the reason. ``root`` is what stood before the network's own names
     (``state_dict.module.``). ``unknown`` lists what keys cannot tell; ``architecture`` has the usual choice there:
     kind ``ann``, stride 1 for a 3x3 stem, stride 2 and a max-pool for a 7x7 one, bottlenecks that stride in their
-    3x3. Without a head ``has_head`` is False and ``architecture.num_classes`` is 1, which only stands in.
+    3x3, averages before the projections of pre-activation networks that have a deep stem. Without a head ``has_head``
+    is False and ``architecture.num_classes`` is 1, which only stands in.
     """
 
     scheme: str
@@ -74,8 +76,8 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
         key = sources.get(name) or best.root + (source_name(best.scheme, name) or name)
         return shown(key) if key == name else f"{shown(key)} ({name})"
 
-    found = {name: tuple(shapes[key]) for name, key in sources.items()}
-    architecture, has_head = infer(found, naming)
+    found = {name: _without_kernel(name, tuple(shapes[key])) for name, key in sources.items()}
+    architecture, has_head = infer(found, naming, best.scheme.projection)
     return Recognised(
         scheme=best.scheme.name,
         architecture=architecture,
@@ -85,6 +87,11 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
         has_head=has_head,
         root=best.root,
     )
+
+
+def _without_kernel(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A linear layer's shape where it is stored as a 1x1 convolution's."""
+    return shape[:2] if name == "head.weight" and shape[2:] == (1, 1) else shape
 
 
 def _original_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
@@ -125,7 +132,9 @@ def _unknown(best: Match, architecture: Architecture) -> tuple[str, ...]:
     told = {
         STEM_STRIDE: False,
         BOTTLENECK_STRIDE: architecture.block == "basic",
-        OPTION_A_CHANNELS: architecture.shortcut == "projection",
+        # In these names alone both are the same.
+        AVERAGED_SHORTCUTS: best.scheme.name not in ("idsnn", "timm-resnetv2") or architecture.shortcut == "pad",
+        OPTION_A_CHANNELS: architecture.shortcut != "pad",
         INPUT_NORMALISATION: "input.mean" in best.used,
         NEURONS: not best.scheme.spiking,
     }

@@ -1,13 +1,15 @@
 """How each family of ResNet checkpoints names its tensors, as data.
 
 A row pairs the name of a module in the file with its canonical name. Placeholders are ``{s}`` stage, ``{b}`` block
-and ``{i}`` convolution, counted from 0; ``{s+1}`` is the same number counted from 1. A canonical name of None drops
-on purpose whatever the pattern covers, with the reason beside it; ``{*}`` is the rest of a name.
+and ``{i}`` convolution, counted from 0; ``{s+1}`` is the same number counted from 1, on either side. A canonical name
+of None drops on purpose whatever the pattern covers, with the reason beside it; ``{*}`` is the rest of a name.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from idsnn_cli.architecture import ForeignShortcut, Shortcut
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """The table of one family. ``spiking`` says that networks with neurons use the same names."""
+    """The table of one family.
+
+    ``spiking`` says that networks with neurons use the same names, ``projection`` what a shortcut with weights is.
+    """
 
     name: str
     title: str
     rows: tuple[Row, ...]
     spiking: bool = False
+    projection: Shortcut | ForeignShortcut = "projection"
 
 
 def _rows(*pairs: tuple[str, str]) -> tuple[Row, ...]:
@@ -40,27 +46,71 @@ def _under(prefix: str, rows: tuple[Row, ...]) -> tuple[Row, ...]:
 _CONV, _NORM = "stages.{s}.{b}.conv{i}", "stages.{s}.{b}.norm{i}"
 _SHORTCUT_CONV, _SHORTCUT_NORM = "stages.{s}.{b}.shortcut.conv", "stages.{s}.{b}.shortcut.norm"
 
+_REDUCE, _EXPAND = "stages.{s}.{b}.attention.reduce", "stages.{s}.{b}.attention.expand"
+_MIX = "stages.{s}.{b}.attention.mix"
+
 _CANONICAL = _rows(
     ("input", "input"),
     ("stem.conv", "stem.conv"),
     ("stem.norm", "stem.norm"),
+    ("stem.{i}.conv", "stem.{i}.conv"),
+    ("stem.{i}.norm", "stem.{i}.norm"),
     (_CONV, _CONV),
     (_NORM, _NORM),
+    (_REDUCE, _REDUCE),
+    (_EXPAND, _EXPAND),
+    (_MIX, _MIX),
     (_SHORTCUT_CONV, _SHORTCUT_CONV),
     (_SHORTCUT_NORM, _SHORTCUT_NORM),
+    ("final_norm", "final_norm"),
     ("head", "head"),
 )
 
-_PLAIN_BODY = _rows(
-    ("conv1", "stem.conv"),
-    ("bn1", "stem.norm"),
+_PLAIN_STEM = _rows(("conv1", "stem.conv"), ("bn1", "stem.norm"))
+_PLAIN_LAYERS = _rows(
     ("layer{s+1}.{b}.conv{i+1}", _CONV),
     ("layer{s+1}.{b}.bn{i+1}", _NORM),
+    ("layer{s+1}.{b}.se.fc1", _REDUCE),
+    ("layer{s+1}.{b}.se.fc2", _EXPAND),
+    ("layer{s+1}.{b}.se.conv", _MIX),
 )
-_TORCHVISION_BODY = _PLAIN_BODY + _rows(
+_PLAIN_BODY = _PLAIN_STEM + _PLAIN_LAYERS
+_DOWNSAMPLE_01 = _rows(
     ("layer{s+1}.{b}.downsample.0", _SHORTCUT_CONV),
     ("layer{s+1}.{b}.downsample.1", _SHORTCUT_NORM),
 )
+_TORCHVISION_BODY = _PLAIN_BODY + _DOWNSAMPLE_01
+
+# timm's d, s and t networks.
+_DEEP_STEM = _rows(
+    ("conv1.0", "stem.0.conv"),
+    ("conv1.1", "stem.0.norm"),
+    ("conv1.3", "stem.1.conv"),
+    ("conv1.4", "stem.1.norm"),
+    ("conv1.6", "stem.2.conv"),
+    ("bn1", "stem.2.norm"),
+)
+# The average stands at 0, in stages that do not stride too.
+_DOWNSAMPLE_12 = _rows(
+    ("layer{s+1}.{b}.downsample.1", _SHORTCUT_CONV),
+    ("layer{s+1}.{b}.downsample.2", _SHORTCUT_NORM),
+)
+# mmpretrain's, which has no average in the first stage, for that does not stride.
+_AVERAGED_FROM_THE_SECOND = _rows(
+    ("layer1.{b}.downsample.0", "stages.0.{b}.shortcut.conv"),
+    ("layer1.{b}.downsample.1", "stages.0.{b}.shortcut.norm"),
+    ("layer{s+2}.{b}.downsample.1", "stages.{s+1}.{b}.shortcut.conv"),
+    ("layer{s+2}.{b}.downsample.2", "stages.{s+1}.{b}.shortcut.norm"),
+)
+_NUMBERED_STEM = _rows(("stem.{i}.conv", "stem.{i}.conv"), ("stem.{i}.bn", "stem.{i}.norm"))
+_RESNETV2_BODY = _rows(
+    ("stages.{s}.blocks.{b}.norm{i+1}", _NORM),
+    ("stages.{s}.blocks.{b}.conv{i+1}", _CONV),
+    ("stages.{s}.blocks.{b}.downsample.conv", _SHORTCUT_CONV),
+    ("norm", "final_norm"),
+    ("head.fc", "head"),
+)
+_FC = _rows(("fc", "head"))
 
 _HUGGING_FACE_BODY = _rows(
     ("embedder.embedder.convolution", "stem.conv"),
@@ -152,6 +202,22 @@ _MMPRETRAIN_REST = (
 SCHEMES: tuple[Scheme, ...] = (
     Scheme("idsnn", "idsnn's canonical names", _CANONICAL, spiking=True),
     Scheme("torchvision", "torchvision, timm v1, chenyaofo or SpikingJelly", _TORCHVISION_BODY + _rows(("fc", "head"))),
+    Scheme("timm", "timm, deep stem", _DEEP_STEM + _PLAIN_LAYERS + _DOWNSAMPLE_01 + _FC),
+    Scheme("timm", "timm, averaged shortcuts", _PLAIN_BODY + _DOWNSAMPLE_12 + _FC, projection="average"),
+    Scheme(
+        "timm",
+        "timm, deep stem and averaged shortcuts",
+        _DEEP_STEM + _PLAIN_LAYERS + _DOWNSAMPLE_12 + _FC,
+        projection="average",
+    ),
+    Scheme("timm-resnetv2", "timm's resnetv2", _rows(("stem.conv", "stem.conv")) + _RESNETV2_BODY),
+    Scheme(
+        "timm-resnetv2",
+        "timm's resnetv2, deep stem",
+        _rows(("stem.conv{i+1}", "stem.{i}.conv"), ("stem.norm{i+1}", "stem.{i}.norm")) + _RESNETV2_BODY,
+        # No key tells, but those of its networks that have a deep stem average.
+        projection="average",
+    ),
     Scheme("moco", "MoCo over torchvision", _under("encoder_q.", _TORCHVISION_BODY) + _MOCO_REST),
     Scheme(
         "huggingface",
@@ -162,6 +228,17 @@ SCHEMES: tuple[Scheme, ...] = (
     Scheme("pycls", "pycls", _PYCLS),
     Scheme("detectron2", "detectron2", _DETECTRON2),
     Scheme("mmpretrain", "mmpretrain", _under("backbone.", _TORCHVISION_BODY) + _MMPRETRAIN_REST),
+    Scheme(
+        "mmpretrain",
+        "mmpretrain, deep stem",
+        _under("backbone.", _NUMBERED_STEM + _PLAIN_LAYERS + _DOWNSAMPLE_01) + _MMPRETRAIN_REST,
+    ),
+    Scheme(
+        "mmpretrain",
+        "mmpretrain, deep stem and averaged shortcuts",
+        _under("backbone.", _NUMBERED_STEM + _PLAIN_LAYERS + _AVERAGED_FROM_THE_SECOND) + _MMPRETRAIN_REST,
+        projection="average",
+    ),
     Scheme("akamaster", "akamaster, or kuangliu's names without projections", _PLAIN_BODY + _rows(("linear", "head"))),
     Scheme("kuangliu", "kuangliu", _PLAIN_BODY + _KUANGLIU_SHORTCUTS + _rows(("linear", "head"))),
     Scheme("weiaicunzai", "weiaicunzai", _WEIAICUNZAI),
@@ -225,7 +302,6 @@ BESIDE: dict[str, str] = {
 # Traits of ResNets that are known but that no description can hold yet: a pattern of keys, the words for it, and
 # whether it says so alone or only beside the blocks of a ResNet.
 TRAITS: tuple[tuple[str, str, bool], ...] = (
-    (r"(^|\.)stages\.\d+\.blocks\.\d+\.(norm\d|downsample\.conv)\.", "pre-activation blocks (resnetv2)", True),
     (r"^block\d+\.layer\.\d+\.", "pre-activation blocks (wide residual network)", True),
     (r"(^|\.)attnpool\.", "attention pooling (CLIP)", False),
     (r"\.se\.conv\.", "efficient channel attention (ECA)", False),

@@ -137,17 +137,55 @@ class _Planner:
                 f"a {taken.kernel}x{taken.kernel} kernel does not fit a {conv.kernel}x{conv.kernel} one",
                 f"Choose a target whose kernels are those of the source ({self.source.describe()}).",
             )
+        if (conv.groups, taken.groups) != (1, 1) and conv.shape != taken.shape:
+            weight, other = f"{conv.name}.weight", f"{taken.name}.weight"
+            raise MappingError(
+                f"{weight} {list(conv.shape)} of {conv.groups} groups cannot be made from "
+                f"{self.names.get(other, other)} {list(taken.shape)} of {taken.groups}",
+                f"Use a source without groups, or a target that has the source's ({self.source.describe()}).",
+            )
         scale = 1.0
         if self.rules.rescale == "variance":
             scale = math.sqrt(taken.out_channels * taken.kernel**2 / (conv.out_channels * conv.kernel**2))
         self.take(f"{conv.name}.weight", f"{taken.name}.weight", scale)
+        if conv.norm is not None and taken.norm is not None:
+            self.norm(conv.norm, taken.norm)
+
+    def norm(self, name: str, other: str) -> None:
         for part in NORM_PARTS:
-            self.take(f"{conv.norm}.{part}", f"{taken.norm}.{part}")
+            self.take(f"{name}.{part}", f"{other}.{part}")
+
+    def order(self) -> None:
+        """Raises :class:`MappingError` where BatchNorm stands before the convolutions of one network alone."""
+        ours, theirs = (net.block_convolutions(0, 0)[0] for net in (self.target, self.source))
+        if ours.norm_first is not theirs.norm_first:
+            norm, other = f"{ours.norm}.weight", f"{theirs.norm}.weight"
+            before, after = ("before", "behind") if theirs.norm_first else ("behind", "before")
+            raise MappingError(
+                f"{norm} {list(self.target_shapes[norm])} cannot be made from {self.names.get(other, other)} "
+                f"{list(self.source_shapes[other])}: a BatchNorm {before} a convolution does not become one {after} it",
+                f"Use a source {'with' if ours.norm_first else 'without'} pre-activation, as the target is.",
+            )
+
+    def stem(self) -> None:
+        """Raises :class:`MappingError` where the stems have not as many convolutions."""
+        ours, theirs = self.target.stem_convolutions(), self.source.stem_convolutions()
+        if len(ours) != len(theirs):
+            weight, other = f"{ours[0].name}.weight", f"{theirs[0].name}.weight"
+            raise MappingError(
+                f"{weight} {list(ours[0].shape)} cannot be made from {self.names.get(other, other)} "
+                f"{list(theirs[0].shape)}: a stem of {len(theirs)} convolutions does not become one of {len(ours)}",
+                "Use a source whose stem is a single convolution, as the target's is."
+                if len(ours) == 1
+                else "Use a source with a deep stem, as the target's is.",
+            )
+        for conv, taken in zip(ours, theirs, strict=True):
+            self.convolution(conv, taken)
 
     def random(self, conv: Convolution, reason: str) -> None:
         """A convolution and its BatchNorm keep the target's own start."""
         self.keep(f"{conv.name}.weight", "random", reason)
-        for part in NORM_PARTS:
+        for part in NORM_PARTS if conv.norm is not None else ():
             self.keep(f"{conv.norm}.{part}", "random", reason)
 
     def block(self, stage: int, block: int) -> BlockPair:
@@ -157,6 +195,8 @@ class _Planner:
             reason = f"the source has no stage {stage}"
             for conv in (*ours, *((projection,) if projection else ())):
                 self.random(conv, reason)
+            for name in self.target.attention_tensors(stage, block):
+                self.keep(name, "random", reason)
             return BlockPair(stage, block, None)
         chosen = source_block(self.rules.blocks, block, self.target.depths[stage], self.source.depths[stage])
         theirs = self.source.block_convolutions(stage, chosen)
@@ -171,7 +211,7 @@ class _Planner:
         for conv, taken in zip(ours, theirs, strict=True):
             self.convolution(conv, taken)
         their_projection = self.source.shortcut_convolution(stage, chosen)
-        note = None
+        notes = self.attention(stage, block, chosen)
         if projection is not None:
             if self.rules.shortcut == "random":
                 self.random(projection, "the rule shortcut: random")
@@ -181,8 +221,26 @@ class _Planner:
                 self.convolution(projection, their_projection)
         elif their_projection is not None:
             key = self.names.get(f"{their_projection.name}.weight", f"{their_projection.name}.weight")
-            note = f"{key} and its BatchNorm are left out: the target's shortcut here has no weights"
-        return BlockPair(stage, block, chosen, note)
+            notes.append(f"{key} and its BatchNorm are left out: the target's shortcut here has no weights")
+        return BlockPair(stage, block, chosen, "; ".join(notes) or None)
+
+    def attention(self, stage: int, block: int, chosen: int) -> list[str]:
+        """A block's attention, and what of the source's has no place in the target."""
+        ours, theirs = self.target.attention_tensors(stage, block), self.source.attention_tensors(stage, chosen)
+        if not ours:
+            keys = [self.names.get(name, name) for name in theirs]
+            rest = f" and {len(keys) - 1} tensors beside it are" if len(keys) > 1 else " is"
+            return [f"{keys[0]}{rest} left out: the target has no attention"] if keys else []
+        # A kernel over neighbouring channels cannot be looped over, as weights of channels can.
+        fits = self.source.attention == self.target.attention and not (
+            self.target.attention == "eca" and list(ours.values()) != list(theirs.values())
+        )
+        for name, other in zip(ours, theirs if fits else ours, strict=True):
+            if fits:
+                self.take(name, other)
+            else:
+                self.keep(name, "random", f"the source's block {stage}.{chosen} has no such attention")
+        return []
 
     def head(self) -> None:
         names = ("head.weight", "head.bias")
@@ -215,8 +273,11 @@ def make_plan(source: Architecture, target: Architecture, names: Mapping[str, st
     """
     planner = _Planner(source, target, names, rules)
     planner.input()
-    planner.convolution(target.stem_convolution(), source.stem_convolution())
+    planner.order()
+    planner.stem()
     pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
+    if target.preactivation:
+        planner.norm("final_norm", "final_norm")
     planner.head()
     for name in planner.target_shapes:
         if name.endswith("num_batches_tracked"):

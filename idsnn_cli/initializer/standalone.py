@@ -154,7 +154,7 @@ def _describe_target(target: str | Architecture, source: SourceNetwork, num_clas
             )
         return target
     known, classes = source.architecture, classes_or_source(num_classes, source)
-    description = build_description(target, classes, stem=known.stem, shortcut=known.shortcut)
+    description = build_description(target, classes, stem=known.named_stem, shortcut=known.named_shortcut)
     return replace(description, timesteps=TIMESTEPS) if description.kind == "spiking" else description
 
 

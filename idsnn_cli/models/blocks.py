@@ -26,25 +26,41 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         rows, columns = self.stride
-        return F.conv2d(input[:, :, ::rows, ::columns], self.weight)
+        return F.conv2d(input[:, :, ::rows, ::columns], self.weight, groups=self.groups)
 
 
 def convolution(plan: Convolution) -> nn.Conv2d:
     kind = Pointwise if plan.kernel == 1 else nn.Conv2d
-    return kind(plan.in_channels, plan.out_channels, plan.kernel, plan.stride, plan.padding, bias=False)
+    return kind(
+        plan.in_channels, plan.out_channels, plan.kernel, plan.stride, plan.padding, groups=plan.groups, bias=False
+    )
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its BatchNorm, as ``.conv`` and ``.norm``."""
+    """A convolution and its BatchNorm, where it has one, as ``.conv`` and ``.norm``."""
 
     def __init__(self, plan: Convolution) -> None:
         super().__init__()
         self.conv = convolution(plan)
-        self.norm = BatchNorm(plan.out_channels)
+        self.normed = plan.norm is not None
+        if self.normed:
+            self.norm = BatchNorm(plan.out_channels)
 
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
-        y: Tensor = self.norm(self.conv(x), repeat)
-        return y
+        y: Tensor = self.conv(x)
+        return self.norm(y, repeat) if self.normed else y
+
+
+class AverageProjection(ConvNorm):
+    """ResNet-D's shortcut: the mean of every 2x2 pixels, then the 1x1 convolution and its BatchNorm."""
+
+    def __init__(self, plan: Convolution) -> None:
+        super().__init__(plan)
+        # The last row or column of an odd map is a mean of the pixels that there are.
+        self.pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+
+    def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
+        return super().forward(self.pool(x), repeat)
 
 
 class PadShortcut(nn.Module):
@@ -61,13 +77,49 @@ class PadShortcut(nn.Module):
 
 
 def shortcut(architecture: Architecture, stage: int, block: int) -> nn.Module:
-    """The way around a block: a projection, option A, or the identity."""
+    """The way around a block: a projection, an averaged one, option A, or the identity."""
     projection = architecture.shortcut_convolution(stage, block)
-    if projection is not None:
-        return ConvNorm(projection)
     stride = architecture.block_stride(stage, block)
+    if projection is not None:
+        averages = architecture.shortcut == "average" and stride > 1
+        return AverageProjection(projection) if averages else ConvNorm(projection)
     extra = architecture.widths[stage] * architecture.expansion - architecture.block_input(stage, block)
     return nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, extra)
+
+
+class SqueezeExcitation(nn.Module):
+    """Each channel times a gate in 0 to 1, which two 1x1 convolutions make of all channels' means."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, inner, 1)
+        self.expand = nn.Conv2d(inner, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = x.mean((2, 3), keepdim=True)
+        return x * torch.sigmoid(self.expand(F.relu(self.reduce(means))))
+
+
+class EfficientChannelAttention(nn.Module):
+    """Each channel times a gate in 0 to 1, made of the means of the channels beside it."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates = torch.sigmoid(self.mix(x.mean((2, 3)).unsqueeze(1)))
+        return x * gates.view(*x.shape[:2], 1, 1)
+
+
+def attention(architecture: Architecture, stage: int) -> nn.Module:
+    """What stands behind a block's last BatchNorm: attention, or the identity."""
+    if architecture.attention == "none":
+        return nn.Identity()
+    size = architecture.attention_sizes[stage]
+    if architecture.attention == "eca":
+        return EfficientChannelAttention(size)
+    return SqueezeExcitation(architecture.widths[stage] * architecture.expansion, size)
 
 
 class ResidualBlock(nn.Module):
@@ -81,19 +133,45 @@ class ResidualBlock(nn.Module):
             self.add_module(f"conv{i}", convolution(plan))
             self.add_module(f"norm{i}", BatchNorm(plan.out_channels))
             self.add_module(f"act{i}", activation())
+        self.attention = attention(architecture, stage)
         self.shortcut = shortcut(architecture, stage, block)
 
     def branch(self, x: Tensor) -> Tensor:
-        """The main path up to its last BatchNorm."""
+        """The main path up to its last BatchNorm, and the attention behind it."""
         for i in range(self.length):
             x = self.get_submodule(f"norm{i}")(self.get_submodule(f"conv{i}")(x))
             if i < self.length - 1:
                 x = self.get_submodule(f"act{i}")(x)
-        return x
+        attended: Tensor = self.attention(x)
+        return attended
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.get_submodule(f"act{self.length - 1}")(self.branch(x) + self.shortcut(x))
         return y
+
+
+class PreactivationBlock(nn.Module):
+    """BN-act-conv two or three times, and the shortcut added: the blocks of "identity mappings" (v2), of ANNs only."""
+
+    def __init__(self, architecture: Architecture, stage: int, block: int, activation: Activation) -> None:
+        super().__init__()
+        plans = architecture.block_convolutions(stage, block)
+        self.length = len(plans)
+        for i, plan in enumerate(plans):
+            self.add_module(f"norm{i}", BatchNorm(plan.norm_channels))
+            self.add_module(f"act{i}", activation())
+            self.add_module(f"conv{i}", convolution(plan))
+        self.shortcut = shortcut(architecture, stage, block)
+        self.projects = architecture.shortcut_convolution(stage, block) is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = around = x
+        for i in range(self.length):
+            branch = self.get_submodule(f"act{i}")(self.get_submodule(f"norm{i}")(branch))
+            if i == 0 and self.projects:
+                around = self.shortcut(branch)
+            branch = self.get_submodule(f"conv{i}")(branch)
+        return branch + around
 
 
 class SEWBlock(ResidualBlock):
@@ -116,7 +194,10 @@ class SEWBlock(ResidualBlock):
 
 
 class Stem(ConvNorm):
-    """The first convolution, its BatchNorm and activation; a 7x7 stem pools after the activation."""
+    """The first convolution, its BatchNorm and activation; a 7x7 stem pools after the activation.
+
+    Before pre-activation blocks there are neither BatchNorm nor activation.
+    """
 
     def __init__(self, architecture: Architecture, activation: Activation) -> None:
         super().__init__(architecture.stem_convolution())
@@ -126,7 +207,30 @@ class Stem(ConvNorm):
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
         """``x`` is (T * N, ...), or (N, ...) with ``repeat`` = T where the input is the same at every step."""
         y = super().forward(x, repeat)
-        pooled: Tensor = self.pool(self.act(y, repeat) if repeat > 1 else self.act(y))
+        if self.normed:
+            y = self.act(y, repeat) if repeat > 1 else self.act(y)
+        pooled: Tensor = self.pool(y)
+        return pooled
+
+
+class DeepStem(nn.Module):
+    """Several 3x3 convolutions, each with its BatchNorm and activation, and the pool; of ANNs only."""
+
+    def __init__(self, architecture: Architecture, activation: Activation) -> None:
+        super().__init__()
+        plans = architecture.stem_convolutions()
+        self.length, self.normed = len(plans), plans[-1].norm is not None
+        for i, plan in enumerate(plans):
+            self.add_module(str(i), ConvNorm(plan))
+        self.act = activation()
+        self.pool = nn.MaxPool2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(self.length):
+            x = self.get_submodule(str(i))(x)
+            if self.normed or i < self.length - 1:
+                x = self.act(x)
+        pooled: Tensor = self.pool(x)
         return pooled
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import Architecture, BottleneckStride, validate
 from idsnn_cli.checkpoint import CheckpointFile, open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.families import recognise
@@ -17,17 +18,26 @@ from idsnn_cli.models.resnet import ResNet, build
 MeanStd = tuple[Sequence[float], Sequence[float]]
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu", normalise: MeanStd | None = None) -> ResNet:
+def load(
+    path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    normalise: MeanStd | None = None,
+    bottleneck_stride: BottleneckStride | None = None,
+) -> ResNet:
     """The network in ``path``, in evaluation mode on ``device``: an ANN gives (N, K) logits, a student (T, N, K).
 
     Reads checkpoints of ours and ResNet state dicts in any scheme that is recognised. Images are (N, 3, H, W) in 0 to
     1: the network normalises them itself. A foreign file does not say how, so it needs ``normalise``, the (mean, std)
-    that it was trained with. Raises :class:`CheckpointError` or :class:`FamilyError` for a file that is not a ResNet,
-    :class:`UsageError` where ``normalise`` is missing or speaks against the file.
+    that it was trained with; nor in which convolution its bottlenecks stride, the 3x3 unless ``bottleneck_stride`` says
+    otherwise. Raises :class:`CheckpointError` or :class:`FamilyError` for a file that is not a ResNet,
+    :class:`UsageError` where ``normalise`` is missing, or an option speaks against the file.
     """
     with open_checkpoint(Path(path)) as file:
         if file.metadata is not None and "architecture" in file.metadata:
             architecture = Architecture.from_dict(file.metadata["architecture"])
+            if bottleneck_stride not in (None, architecture.bottleneck_stride):
+                raise UsageError(f"{path} says itself where its blocks stride", "Leave bottleneck_stride out.")
             names = {name: name for name in architecture.tensors()}
         else:
             found = recognise(file.shapes())
@@ -37,6 +47,9 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", normalise: Mea
                     "It can still start a student: idsnn init --from FILE --num-classes N.",
                 )
             architecture, names = found.architecture, dict(found.names)
+            if bottleneck_stride is not None:
+                architecture = replace(architecture, bottleneck_stride=bottleneck_stride)
+                validate(architecture)
         model = build(architecture, seed=0)
         _fill(model, file, names)
     if "input.mean" in names:

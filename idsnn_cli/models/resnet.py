@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture
-from idsnn_cli.models.blocks import Activation, InputNormalisation, ResidualBlock, SEWBlock, Stem
-from idsnn_cli.spiking import LIF, PoissonEncoder
+from idsnn_cli.models.blocks import (
+    Activation,
+    DeepStem,
+    InputNormalisation,
+    PreactivationBlock,
+    ResidualBlock,
+    SEWBlock,
+    Stem,
+)
+from idsnn_cli.spiking import LIF, BatchNorm, PoissonEncoder
 
 
 class ResNet(nn.Module):
@@ -20,15 +28,19 @@ class ResNet(nn.Module):
         self.architecture = architecture
         self.input = InputNormalisation(architecture.in_channels)
         activation = self._activation()
-        self.stem = Stem(architecture, activation)
+        self.stem: Stem | DeepStem = (DeepStem if architecture.stem == "deep" else Stem)(architecture, activation)
         sew = architecture.kind == "spiking" and architecture.spiking_block == "sew"
-        block = SEWBlock if sew else ResidualBlock
+        block: Callable[..., nn.Module] = SEWBlock if sew else ResidualBlock
+        if architecture.preactivation:
+            block = PreactivationBlock
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(*(block(architecture, stage, index, activation) for index in range(depth)))
                 for stage, depth in enumerate(architecture.depths)
             )
         )
+        if architecture.preactivation:
+            self.final_norm, self.final_act = BatchNorm(architecture.features), activation()
         self.head = nn.Linear(architecture.features, architecture.num_classes)
         self._draw_weights()
 
@@ -51,6 +63,8 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.stages(self.stem(self.input(images)))
+        if self.architecture.preactivation:
+            maps = self.final_act(self.final_norm(maps))
         logits: Tensor = self.head(maps.mean((2, 3)))
         return logits
 

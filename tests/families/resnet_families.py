@@ -232,6 +232,38 @@ class Mmpretrain(nn.Module):
         self.head.fc = linear(size)
 
 
+class ConvModule(nn.Module):
+    """OpenMMLab's pair of a convolution and its norm."""
+
+    def __init__(self, at: int, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv = conv(f"stem.{at}.conv", c_in, c_out, 3)
+        self.bn = norm(f"stem.{at}.norm", c_out)
+
+
+class AveragedBlock(TorchvisionBlock):
+    """Pools before the projection where the block strides, and only there."""
+
+    def __init__(self, size: Size, stage: int, number: int, entry: int, width: int, at: str, shortcut: str) -> None:
+        super().__init__(size, stage, number, entry, width, at, shortcut)
+        if stage > 0 and number == 0:
+            self.add_module(shortcut, nn.Sequential(nn.AvgPool2d(2), *self.get_submodule(shortcut).children()))
+
+
+class MmpretrainDeep(nn.Module):
+    """ResNetV1c, and with ``averaged`` ResNetV1d; the stem ends as wide as the first stage."""
+
+    def __init__(self, size: Size, averaged: bool) -> None:
+        super().__init__()
+        width, block = size.widths[0], AveragedBlock if averaged else TorchvisionBlock
+        half = width // 2
+        self.backbone = nn.Module()
+        self.backbone.stem = nn.Sequential(*map(ConvModule, (0, 1, 2), (3, half, half), (half, half, width)))
+        in_stages(self.backbone, "layer{}", 1, size, partial(block, shortcut="downsample"))
+        self.head = nn.Module()
+        self.head.fc = linear(size)
+
+
 class WrappedNorm(nn.Module):
     """The release's BatchNorm over time, around an ordinary one."""
 

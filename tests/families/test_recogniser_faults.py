@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision
-from resnet_families import BUILDERS, Size, Torchvision, answer
+from resnet_families import BUILDERS, EhanW, Size, Torchvision, answer
 from torch import nn
 
 from idsnn_cli.errors import FamilyError
@@ -87,7 +87,7 @@ def changed(key: str, shape: tuple[int, ...], size: Size = FULL) -> Shapes:
         ("conv1.weight", (4, 3, 5, 5), "a 5x5 kernel: not supported yet"),
         ("fc.weight", (32, 7), "transposed"),
         ("fc.weight", (7, 30), "reads 30 channels, but the last stage gives 32."),
-        ("fc.weight", (7, 32, 1, 1), "no linear layer"),
+        ("fc.weight", (7, 32, 2, 2), "no linear layer"),
         ("fc.weight", (0, 32), "reads 32 channels"),
         ("layer1.0.bn1.weight", (4, 4), "a BatchNorm's has one axis"),
         ("layer3.0.downsample.0.weight", (16, 8, 3, 3), "is 16x8x3x3 where 16x8x1x1 fits"),
@@ -120,8 +120,6 @@ def torchvision_shapes(name: str, **options: int) -> Shapes:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("wide_resnet50_2", "bottlenecks that widen by 2, not 4"),
-        ("resnext50_32x4d", "32 groups"),
         ("vgg11_bn", "not a ResNet that is known"),
         ("alexnet", "not a ResNet that is known"),
         ("mobilenet_v2", "not a ResNet that is known"),
@@ -136,18 +134,22 @@ def test_real_networks_of_other_kinds(name: str, words: str) -> None:
 
 
 def with_se(shapes: Shapes) -> Shapes:
-    return {**shapes, **{f"layer1.{b}.se.fc{i}.weight": (4, 4, 1, 1) for b in (0, 1) for i in (1, 2)}}
+    return {**shapes, **{f"layer1.{b}.se_module.fc{i}.weight": (4, 4, 1, 1) for b in (0, 1) for i in (1, 2)}}
 
 
-def deep_stem(shapes: Shapes) -> Shapes:
-    del shapes["conv1.weight"]
-    stem = {f"conv1.{i}.weight": (4, 4, 3, 3) for i in (0, 3, 6)}
-    return {**shapes, **stem, "conv1.1.weight": (4,), "conv1.4.weight": (4,)}
+def attention(shapes: Shapes, part: str, shape: tuple[int, ...]) -> Shapes:
+    blocks = {key.partition(".conv1.")[0] for key in shapes if key.startswith("layer") and ".conv1." in key}
+    return {f"{block}.se.{part}.weight": shape for block in blocks}
+
+
+def clips_stem(shapes: Shapes) -> Shapes:
+    return {**shapes, "conv2.weight": (4, 4, 3, 3), "bn2.weight": (4,), "conv3.weight": (4, 4, 3, 3)}
 
 
 def averaged(shapes: Shapes) -> Shapes:
     def moved(key: str) -> str:
-        return key.replace("downsample.1", "downsample.2").replace("downsample.0", "downsample.1")
+        key = key.replace("fc.", "linear.").replace("downsample", "shortcut")
+        return key.replace("shortcut.1", "shortcut.2").replace("shortcut.0", "shortcut.1")
 
     return {moved(key): shape for key, shape in shapes.items()}
 
@@ -164,22 +166,32 @@ def pre_activation(shapes: Shapes) -> Shapes:
     return turned
 
 
-def resnetv2(shapes: Shapes) -> Shapes:
-    found: Shapes = {"stem.conv.weight": (4, 3, 7, 7), "norm.weight": (32,), "head.fc.weight": (7, 32, 1, 1)}
+def halved(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0], shape[1] // 2, *shape[2:])
+
+
+def bit(shapes: Shapes) -> Shapes:
+    """timm's names for BiT: norms first, and GroupNorm, which has no running statistics."""
+    found: Shapes = {"stem.conv.weight": (4, 3, 7, 7), "head.fc.weight": (7, 32, 1, 1), "head.fc.bias": (7,)}
+    found |= {"norm.weight": (32,), "norm.bias": (32,)}
     for key, shape in shapes.items():
-        if key.startswith("layer"):
+        if key.startswith("layer") and key.endswith(("conv1.weight", "conv2.weight")):
             stage, block, rest = key[5:].split(".", 2)
-            found[f"stages.{int(stage) - 1}.blocks.{block}.{rest.replace('bn', 'norm')}"] = shape
+            at = f"stages.{int(stage) - 1}.blocks.{block}"
+            found[f"{at}.{rest}"] = shape
+            found |= {f"{at}.{rest.replace('conv', 'norm')[:5]}.{leaf}": shape[1:2] for leaf in ("weight", "bias")}
     return found
 
 
 TRAITS: list[tuple[str, Callable[[Shapes], Shapes], str]] = [
     ("se", with_se, "squeeze-and-excitation"),
-    ("eca", lambda s: {**s, "layer1.0.se.conv.weight": (1, 1, 3)}, "efficient channel attention"),
-    ("deep stem", deep_stem, "a deep stem"),
+    ("eca", lambda _: {**answer(EhanW(FULL))[0], "stage_1.0.se.conv.weight": (1, 1, 3)}, "efficient channel attention"),
+    ("linear se", lambda s: {**s, **attention(s, "fc1", (4, 4))}, "not of 1x1 convolutions"),
+    ("even eca", lambda s: {**s, **attention(s, "conv", (1, 1, 4))}, "no convolution over neighbours"),
+    ("deep stem", clips_stem, "a deep stem"),
     ("average pool", averaged, "average-pooled shortcuts"),
     ("pre-activation", pre_activation, "pre-activation"),
-    ("resnetv2", resnetv2, "pre-activation"),
+    ("bit", bit, "GroupNorm"),
     ("attention pool", lambda s: {**s, "attnpool.c_proj.weight": (4, 4)}, "attention pooling"),
     ("bias", lambda s: {**s, "layer1.0.conv1.bias": (4,)}, "convolutions with a bias"),
     ("weight norm", lambda s: {**s, "conv1.weight_g": (4, 1, 1, 1)}, "weight normalisation"),
@@ -192,7 +204,7 @@ TRAITS: list[tuple[str, Callable[[Shapes], Shapes], str]] = [
         },
         "projections where the shortcut should be an identity",
     ),
-    ("narrow stem", lambda s: {**s, **{k: (2, *v[1:]) for k, v in s.items() if k[:3] in ("con", "bn1")}}, "a stem of"),
+    ("grouped basic blocks", lambda s: {**s, **{k: halved(v) for k, v in s.items() if ".conv2." in k}}, "2 groups"),
 ]
 
 
@@ -201,6 +213,33 @@ def test_what_is_known_but_not_supported_is_called_that(make: Callable[[Shapes],
     message = refusal(make(shapes_of()))
     assert words in message
     assert "not supported yet" in message
+
+
+def test_groups_that_differ_between_blocks() -> None:
+    shapes = shapes_of(DEEP)
+    for at, groups in (("layer1.0", 2), ("layer1.1", 2), ("layer2.0", 4), ("layer2.1", 4)):
+        shape = shapes[f"{at}.conv2.weight"]
+        shapes[f"{at}.conv2.weight"] = (shape[0], shape[1] // groups, 3, 3)
+    assert "is 4x2x3x3 where 4x4x3x3 fits" in refusal(shapes)  # stages 2 and 3 have none
+    for at in ("layer3.0", "layer3.1", "layer4.0", "layer4.1"):
+        shapes[f"{at}.conv2.weight"] = halved(shapes[f"{at}.conv2.weight"])
+    assert "2-4 groups" in refusal(shapes)
+
+
+def test_attention_in_some_blocks_only() -> None:
+    shapes = shapes_of()
+    eca = attention(shapes, "conv", (1, 1, 3))
+    del eca["layer2.1.se.conv.weight"]
+    assert "missing: 'layer2.1.se.conv.weight'" in refusal(shapes | eca)
+    del eca["layer3.0.se.conv.weight"]
+    assert "missing: 'layer3.0.se.conv.weight'" in refusal(shapes | eca)
+
+
+def test_a_stem_narrower_than_the_block_that_reads_it() -> None:
+    narrow = {
+        key: (2, *shape[1:]) if key[:3] in ("con", "bn1") and shape else shape for key, shape in shapes_of().items()
+    }
+    assert "'conv1.weight' (stem.conv.weight) is 2x3x7x7 where 4x3x7x7 fits" in refusal(narrow)
 
 
 def test_unexplained_keys_are_grouped_and_the_nearest_scheme_is_named() -> None:

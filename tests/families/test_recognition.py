@@ -15,6 +15,7 @@ from resnet_families import (
     BUILDERS,
     Detectron2,
     HuggingFaceBackbone,
+    MmpretrainDeep,
     Size,
     Torchvision,
     answer,
@@ -23,7 +24,9 @@ from torch import nn
 
 from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.checkpoint import open_checkpoint
+from idsnn_cli.errors import FamilyError
 from idsnn_cli.families import (
+    AVERAGED_SHORTCUTS,
     BOTTLENECK_STRIDE,
     INPUT_NORMALISATION,
     NEURONS,
@@ -121,6 +124,22 @@ def test_option_a_shortcuts_have_no_tensors(head: str, scheme: str) -> None:
     assert OPTION_A_CHANNELS in found.unknown
 
 
+@pytest.mark.parametrize("size", [FULL, DEEP], ids=["basic", "bottleneck"])
+@pytest.mark.parametrize("averaged", [False, True])
+def test_mmpretrains_deep_stems_and_averaged_shortcuts(size: Size, averaged: bool) -> None:
+    shapes, names = answer(MmpretrainDeep(size, averaged))
+    found = recognise(shapes)
+    assert found.scheme == "mmpretrain"
+    assert dict(found.names) == names
+    assert (found.architecture.stem, found.architecture.stem_widths) == ("deep", (2, 2, 4))
+    assert found.architecture.shortcut == ("average" if averaged else "projection")
+    for key in ("backbone.layer2.0.downsample.1.weight", "backbone.stem.1.bn.running_var"):
+        # A missing tensor is named as the file names it, whatever its stage.
+        rest = {name: shape for name, shape in shapes.items() if name != key}
+        with pytest.raises(FamilyError, match=f"'{key}'"):
+            recognise(rest)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("resnet20", {}), ("resnet8", {"shortcut": "pad"}), ("resnet34", {"stem": "7x7", "width": 16}), ("resnet50", {})],
@@ -133,6 +152,7 @@ def test_our_own_names_pass_through(name: str, options: dict[str, Any]) -> None:
     assert dict(found.names) == {key: key for key in architecture.tensors()}
     assert INPUT_NORMALISATION not in found.unknown
     assert NEURONS in found.unknown
+    assert (AVERAGED_SHORTCUTS in found.unknown) is (architecture.shortcut == "projection")
 
 
 def test_a_spiking_student_passes_as_the_ann_of_its_shapes() -> None:
@@ -223,6 +243,13 @@ def test_what_stands_beside_a_backbone_is_dropped_by_name() -> None:
     found = recognise(shapes | other)
     assert dict(found.names) == names
     assert found.dropped == dict.fromkeys(other, "outside 'model.backbone.bottom_up.', which holds the network")
+
+
+def test_a_linear_layer_may_be_stored_as_a_1x1_convolution() -> None:
+    shapes, names = answer(Torchvision(THIN))
+    found = recognise({**shapes, "fc.weight": (*shapes["fc.weight"], 1, 1)})
+    assert dict(found.names) == names
+    assert found.architecture == described(THIN)
 
 
 def test_counters_of_a_profiler_are_dropped() -> None:

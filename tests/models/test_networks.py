@@ -146,7 +146,7 @@ def test_every_neuron_gives_zeros_and_ones(block: SpikingBlock) -> None:
 def test_a_repeated_image_computes_the_stem_once() -> None:
     model = build(build_description("spiking-resnet8", 3, width=4, timesteps=6), seed=0)
     shapes: list[tuple[int, ...]] = []
-    for conv in (model.stem.conv, model.get_submodule("stages.0.0.conv0")):
+    for conv in (model.get_submodule("stem.conv"), model.get_submodule("stages.0.0.conv0")):
         conv.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
     model(torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(1)))
     assert shapes == [(2, 4, 8, 8), (12, 4, 8, 8)]
