@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.checkpoint import open_checkpoint, tensors_sha256
-from idsnn_cli.errors import CheckpointError, UsageError
-from idsnn_cli.families import recognise
-from idsnn_cli.initializer.apply import Read, apply
+from idsnn_cli.errors import UsageError
+from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.plan import Plan, make_plan
 from idsnn_cli.initializer.rules import Rules
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Network, ResNet, build, identify, identify_tensors
 
 Source = str | Path | Mapping[str, Tensor] | nn.Module
 # Of a spiking target that is given by its name alone.
@@ -53,56 +52,14 @@ class Initialization:
         return model.eval()
 
 
-@dataclass(frozen=True, slots=True)
-class SourceNetwork:
-    """A recognised source: its architecture, its keys by canonical name, and a reader of its tensors.
-
-    Without a head its ``architecture`` says one class, which means nothing.
-    """
-
-    architecture: Architecture
-    names: Mapping[str, str]
-    scheme: str
-    dropped: Mapping[str, str]
-    read: Read
-
-    @property
-    def has_head(self) -> bool:
-        return "head.weight" in self.names
-
-
-def open_source(source: Source, stack: ExitStack) -> SourceNetwork:
+def open_source(source: Source, stack: ExitStack) -> Network:
     """Recognise ``source`` without reading its tensors. Files stay open until ``stack`` closes."""
-    described: Architecture | None = None
     if isinstance(source, str | Path):
-        file = stack.enter_context(open_checkpoint(Path(source)))
-        if file.metadata is not None and "architecture" in file.metadata:
-            described = Architecture.from_dict(file.metadata["architecture"])
-        shapes = file.shapes()
-        read: Read = file.get
-    else:
-        if isinstance(source, ResNet):
-            described = source.architecture
-        tensors = source.state_dict() if isinstance(source, nn.Module) else source
-        shapes = {key: tuple(value.shape) for key, value in tensors.items() if isinstance(value, Tensor)}
-        read = tensors.__getitem__
-    if described is not None:
-        return _own_network(described, shapes, read)
-    found = recognise(shapes)
-    return SourceNetwork(found.architecture, found.names, found.scheme, found.dropped, read)
-
-
-def _own_network(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], read: Read) -> SourceNetwork:
-    """A source of ours, whose description must fit its tensors."""
-    expected = architecture.tensors()
-    for name, shape in expected.items():
-        if name in shapes and shapes[name] != shape:
-            raise CheckpointError(
-                f"{name} of the source is {list(shapes[name])}, but its architecture says {list(shape)}",
-                "Make the checkpoint again: its metadata and tensors disagree.",
-            )
-    dropped = {name: "not in its architecture" for name in shapes if name not in expected}
-    return SourceNetwork(architecture, {name: name for name in expected if name in shapes}, "idsnn", dropped, read)
+        return identify(stack.enter_context(open_checkpoint(Path(source))))
+    described = source.architecture if isinstance(source, ResNet) else None
+    tensors = source.state_dict() if isinstance(source, nn.Module) else source
+    shapes = {key: tuple(value.shape) for key, value in tensors.items() if isinstance(value, Tensor)}
+    return identify_tensors(shapes, tensors.__getitem__, described=described)
 
 
 def initialize(
@@ -145,7 +102,7 @@ def initialize(
     return Initialization(state, plan, digest, network.scheme, given, network.dropped)
 
 
-def _describe_target(target: str | Architecture, source: SourceNetwork, num_classes: int | None) -> Architecture:
+def _describe_target(target: str | Architecture, source: Network, num_classes: int | None) -> Architecture:
     if isinstance(target, Architecture):
         if num_classes not in (None, target.num_classes):
             raise UsageError(
@@ -158,7 +115,7 @@ def _describe_target(target: str | Architecture, source: SourceNetwork, num_clas
     return replace(description, timesteps=TIMESTEPS) if description.kind == "spiking" else description
 
 
-def classes_or_source(num_classes: int | None, source: SourceNetwork) -> int:
+def classes_or_source(num_classes: int | None, source: Network) -> int:
     """``num_classes``, or the source's. Raises :class:`UsageError` where the source has no linear layer to tell."""
     if num_classes is None and not source.has_head:
         raise UsageError(

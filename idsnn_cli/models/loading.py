@@ -8,10 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from idsnn_cli.architecture import Architecture
-from idsnn_cli.checkpoint import CheckpointFile, open_checkpoint
+from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
-from idsnn_cli.families import recognise
+from idsnn_cli.models.identify import Network, identify
 from idsnn_cli.models.resnet import ResNet, build
 
 MeanStd = tuple[Sequence[float], Sequence[float]]
@@ -26,20 +25,15 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", normalise: Mea
     :class:`UsageError` where ``normalise`` is missing or speaks against the file.
     """
     with open_checkpoint(Path(path)) as file:
-        if file.metadata is not None and "architecture" in file.metadata:
-            architecture = Architecture.from_dict(file.metadata["architecture"])
-            names = {name: name for name in architecture.tensors()}
-        else:
-            found = recognise(file.shapes())
-            if not found.has_head:
-                raise CheckpointError(
-                    f"{path} has no linear layer, so it cannot classify",
-                    "It can still start a student: idsnn init --from FILE --num-classes N.",
-                )
-            architecture, names = found.architecture, dict(found.names)
-        model = build(architecture, seed=0)
-        _fill(model, file, names)
-    if "input.mean" in names:
+        network = identify(file)
+        if not network.is_own and not network.has_head:
+            raise CheckpointError(
+                f"{path} has no linear layer, so it cannot classify",
+                "It can still start a student: idsnn init --from FILE --num-classes N.",
+            )
+        model = build(network.architecture, seed=0)
+        _fill(model, network, file.path)
+    if "input.mean" in network.names:
         if normalise is not None:
             raise UsageError(f"{path} carries its own input normalisation", "Leave the normalisation out.")
     elif normalise is None:
@@ -52,25 +46,19 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", normalise: Mea
     return model.to(torch.device(device)).eval()
 
 
-def _fill(model: ResNet, file: CheckpointFile, names: dict[str, str]) -> None:
-    """Copy the file's tensors into ``model``, checking each shape and that floats are finite."""
+def _fill(model: ResNet, network: Network, path: Path) -> None:
+    """Copy the file's tensors into ``model``, checking that all are there and that floats are finite."""
     for name, own in model.state_dict().items():
-        if name not in names:
+        key = network.names.get(name)
+        if key is None:
+            if network.is_own:
+                raise CheckpointError(
+                    f"{path} lacks the tensor {name} of a {model.architecture.describe()}",
+                    "Make the checkpoint again: this one is incomplete.",
+                )
             # Older files have no batch counter, foreign ones no input normalisation; recognise() saw to the rest.
             continue
-        key = names[name]
-        try:
-            stored: Tensor = file.get(key)
-        except KeyError:
-            raise CheckpointError(
-                f"{file.path} lacks the tensor {key} of a {model.architecture.describe()}",
-                "Make the checkpoint again: this one is incomplete.",
-            ) from None
-        if stored.numel() != own.numel() or [n for n in stored.shape if n > 1] != [n for n in own.shape if n > 1]:
-            raise CheckpointError(
-                f"{file.path}: {key} is {list(stored.shape)}, but the architecture says {list(own.shape)}",
-                "Make the checkpoint again: its metadata and tensors disagree.",
-            )
+        stored: Tensor = network.read(key)
         if stored.is_floating_point() and not torch.isfinite(stored).all():
-            raise CheckpointError(f"{file.path}: {key} holds NaN or infinite values", "Use another checkpoint.")
-        own.copy_(stored.reshape(own.shape))
+            raise CheckpointError(f"{path}: {key} holds NaN or infinite values", "Use another checkpoint.")
+        own.copy_(stored.reshape(own.shape))  # some libraries write further axes of one

@@ -82,7 +82,7 @@ def _side(path: Path, network: OpenNetwork) -> dict[str, Any]:
     return {
         "file": str(path),
         "kind": network.kind,
-        "scheme": network.scheme,
+        "scheme": network.found.scheme,
         "description": network.description,
     }
 
@@ -127,9 +127,9 @@ def _equal(first: Tensor, second: Tensor) -> bool:
 def _differences(a: OpenNetwork, b: OpenNetwork) -> list[dict[str, Any]]:
     first, second = _flat(a.architecture.to_dict()), _flat(b.architecture.to_dict())
     # A stand-in for the classes of a network without a linear layer is no property of it.
-    if not (a.has_head and b.has_head):
-        first["num_classes"] = first["num_classes"] if a.has_head else None
-        second["num_classes"] = second["num_classes"] if b.has_head else None
+    if not (a.found.has_head and b.found.has_head):
+        first["num_classes"] = first["num_classes"] if a.found.has_head else None
+        second["num_classes"] = second["num_classes"] if b.found.has_head else None
     keys = [*first, *(key for key in second if key not in first)]
     return [
         {"key": key, "a": first.get(key), "b": second.get(key)} for key in keys if first.get(key) != second.get(key)

@@ -34,15 +34,15 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
             "file": str(path),
             "file_bytes": path.stat().st_size,
             "kind": network.kind,
-            "scheme": network.scheme,
+            "scheme": network.found.scheme,
             "architecture": network.architecture.to_dict(),
             "description": network.description,
             "parameters": sum(math.prod(network.shape(name)) for name in network.names if is_parameter(name)),
             **{key: sum(stage[key] for stage in inside) for key in ("tensors", "values", "bytes")},
             "stages": stages,
             "missing": _missing(network),
-            "dropped": dict(network.dropped),
-            "unknown": list(network.unknown),
+            "dropped": dict(network.found.dropped),
+            "unknown": list(network.found.unknown),
             **{
                 key: network.metadata.get(key) or None
                 for key in ("provenance", "metrics", "recipe", "data", "versions")
@@ -55,8 +55,8 @@ def _stages(network: OpenNetwork) -> list[dict[str, Any]]:
     groups: dict[str, list[str]] = {}
     for name, key in network.names.items():
         groups.setdefault(place_of(name), []).append(key)
-    if network.dropped:
-        groups[DROPPED] = list(network.dropped)
+    if network.found.dropped:
+        groups[DROPPED] = list(network.found.dropped)
     return [_stage(network, name, keys) for name, keys in groups.items()]
 
 
