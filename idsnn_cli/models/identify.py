@@ -24,7 +24,8 @@ class Network:
 
     ``names`` leads from canonical names, in network order, to the source's own keys, and ``read`` gives the tensor of
     such a key. ``dropped`` leads from every other key to the reason why it is none of the network's; ``unknown`` lists
-    what a foreign file's names cannot tell. Without a head ``architecture`` says one class, which means nothing.
+    what a foreign file's names cannot tell. ``described`` says that the description came with the tensors, instead of
+    being inferred from their names and shapes. Without a head ``architecture`` says one class, which means nothing.
     """
 
     architecture: Architecture
@@ -33,12 +34,8 @@ class Network:
     dropped: Mapping[str, str]
     unknown: tuple[str, ...]
     has_head: bool
+    described: bool
     read: Read
-
-    @property
-    def is_own(self) -> bool:
-        """Whether its description came with it, instead of being inferred from names and shapes."""
-        return self.scheme == OWN_SCHEME
 
 
 def identify(file: CheckpointFile) -> Network:
@@ -68,7 +65,16 @@ def identify_tensors(
         found = recognise(shapes)
     except FamilyError as error:
         raise FamilyError(f"{where}: {error.message}", error.fix) from None
-    return Network(found.architecture, found.names, found.scheme, found.dropped, found.unknown, found.has_head, read)
+    return Network(
+        architecture=found.architecture,
+        names=found.names,
+        scheme=found.scheme,
+        dropped=found.dropped,
+        unknown=found.unknown,
+        has_head=found.has_head,
+        described=False,
+        read=read,
+    )
 
 
 def _own(architecture: Architecture, shapes: Mapping[str, Shape], read: Read, where: str) -> Network:
@@ -82,4 +88,4 @@ def _own(architecture: Architecture, shapes: Mapping[str, Shape], read: Read, wh
             )
     names = {name: name for name in expected if name in shapes}
     dropped = dict.fromkeys(sorted(shapes.keys() - expected.keys()), "the architecture has no such tensor")
-    return Network(architecture, names, OWN_SCHEME, dropped, (), "head.weight" in names, read)
+    return Network(architecture, names, OWN_SCHEME, dropped, (), "head.weight" in names, True, read)

@@ -26,7 +26,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", normalise: Mea
     """
     with open_checkpoint(Path(path)) as file:
         network = identify(file)
-        if not network.is_own and not network.has_head:
+        if not network.described and not network.has_head:
             raise CheckpointError(
                 f"{path} has no linear layer, so it cannot classify",
                 "It can still start a student: idsnn init --from FILE --num-classes N.",
@@ -51,7 +51,7 @@ def _fill(model: ResNet, network: Network, path: Path) -> None:
     for name, own in model.state_dict().items():
         key = network.names.get(name)
         if key is None:
-            if network.is_own:
+            if network.described:
                 raise CheckpointError(
                     f"{path} lacks the tensor {name} of a {model.architecture.describe()}",
                     "Make the checkpoint again: this one is incomplete.",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from idsnn_cli.architecture import Architecture
-from idsnn_cli.checkpoint import file_sha256, write_checkpoint, write_json
+from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint, write_json
 from idsnn_cli.data import calibration_batches
 from idsnn_cli.initializer import Initialization, Plan, Rules, initialize, random_plan, reestimate
 from idsnn_cli.models import build
@@ -36,7 +36,7 @@ def init_step(session: Session, *, source: Path | None = None, output: Path | No
         fix = "Run `idsnn teacher` first, or name a checkpoint with --teacher FILE or init.source=FILE."
         require(origin, "the network to start from", fix)
         distinct(target, origin)
-        inputs["source"] = file_sha256(origin)
+        inputs["source"] = checkpoint_sha256(origin)
     if _needs_data(recipe):
         inputs["data"] = session.data.fingerprint
 

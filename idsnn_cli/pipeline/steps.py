@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from idsnn_cli.checkpoint import file_sha256, write_checkpoint
+from idsnn_cli.checkpoint import checkpoint_sha256, file_sha256, write_checkpoint
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import ResNet, build, load
 from idsnn_cli.pipeline.fitting import Job, measure, train
@@ -43,7 +43,7 @@ def _converted_teacher(session: Session, source: Path, target: Path) -> StepResu
     """A foreign or finished teacher, read into canonical names and measured."""
     require(source, "the teacher checkpoint", "Correct teacher.checkpoint.")
     distinct(target, source)
-    inputs = {"data": session.data.fingerprint, "checkpoint": file_sha256(source)}
+    inputs = {"data": session.data.fingerprint, "checkpoint": checkpoint_sha256(source)}
 
     def work() -> dict[str, Any]:
         model = load_network(source, session.recipe)
@@ -101,7 +101,7 @@ def _student_job(
         fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
         require(guide, "the teacher", fix)
         distinct(target, guide)
-        inputs["teacher"] = file_sha256(guide)
+        inputs["teacher"] = checkpoint_sha256(guide)
 
     def make() -> tuple[ResNet, ResNet | None]:
         network = None if guide is None else load_network(guide, recipe, session.device)

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from idsnn_cli.checkpoint import checkpoint_files
 from idsnn_cli.initializer import Plan
 from idsnn_cli.report.mapping import describe_mapping
 from idsnn_cli.report.network import OpenNetwork, is_parameter, open_network, place_of
@@ -32,7 +33,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
         plan = network.metadata.get("mapping")
         return {
             "file": str(path),
-            "file_bytes": path.stat().st_size,
+            "file_bytes": sum(file.stat().st_size for file in checkpoint_files(path)),
             "kind": network.kind,
             "scheme": network.found.scheme,
             "architecture": network.architecture.to_dict(),

@@ -34,7 +34,7 @@ def test_a_foreign_file_and_its_state_dict_are_the_same_network(tmp_path: Path) 
         found = identify(file)
         assert (found.architecture, found.names, found.unknown) == (given.architecture, given.names, given.unknown)
         assert found.has_head
-        assert not found.is_own
+        assert not found.described
         assert torch.equal(found.read(found.names["head.weight"]), state["fc.weight"])
         with ExitStack() as stack:
             assert open_source(path, stack).names == found.names
@@ -43,7 +43,7 @@ def test_a_foreign_file_and_its_state_dict_are_the_same_network(tmp_path: Path) 
 def test_our_own_description_is_believed_and_what_it_lacks_is_dropped(tmp_path: Path) -> None:
     with open_checkpoint(own_file(tmp_path)) as file:
         found = identify(file)
-    assert found.is_own
+    assert found.described
     assert set(found.names) == set(found.architecture.tensors())
     assert found.dropped == {"extra": "the architecture has no such tensor"}
 
@@ -59,3 +59,10 @@ def test_every_reader_names_the_file_and_says_the_same(tmp_path: Path, reader: o
     with pytest.raises(CheckpointError, match="disagree") as clash:
         reader(own_file(tmp_path, width=8))
     assert str(tmp_path / "own.safetensors") in clash.value.message
+
+
+def test_canonical_names_without_a_description_are_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "bare.safetensors"
+    write_checkpoint(path, build(build_description("resnet8", 3, width=4), seed=1).state_dict(), {})
+    with open_checkpoint(path) as file:
+        assert not identify(file).described
