@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.options import option_name
 from idsnn_cli.cli.session import device_override, session_for
 from idsnn_cli.errors import MissingInputError, UsageError
 from idsnn_cli.recipe import recipe_from_mapping, split_words
@@ -17,13 +18,14 @@ def checkpoint_session(
     path: Path,
     *,
     data: str | None,
-    normalise: str | None,
+    foreign: dict[str, Any],
     device: str | None,
 ) -> Any:
     """The session to measure ``path`` in.
 
-    ``data`` (``NAME`` or ``NAME:PATH``) replaces the checkpoint's own data section, which never holds a path. Raises
-    :class:`UsageError` where neither says which images to use.
+    ``foreign`` holds the options about a foreign file by their key in ``teacher``. ``data`` (``NAME`` or ``NAME:PATH``)
+    replaces the checkpoint's own data section, which never holds a path. Raises :class:`UsageError` where neither says
+    which images to use.
     """
     word, overrides = split_words(words or [])
     if word is not None:
@@ -34,8 +36,11 @@ def checkpoint_session(
 
     with open_checkpoint(path) as file:
         metadata = file.metadata or {}
-    if normalise is not None and "architecture" in metadata:
-        raise UsageError(f"{path} carries its own input normalisation", "Leave --normalise out.")
+    if foreign and "architecture" in metadata:
+        given = ", ".join(option_name(key) for key in foreign)
+        raise UsageError(
+            f"{path} is idsnn's own: it carries its input normalisation and leaves no choice", f"Leave {given} out."
+        )
     plain: dict[str, Any] = dict(metadata.get("recipe", {}))
     # Of the training's precision only fp64 matters to measuring, and a CPU measures what a GPU trained in bf16.
     if plain.get("runtime", {}).get("precision") != "fp64":
@@ -48,7 +53,7 @@ def checkpoint_session(
             f"{path} does not say which images it is for",
             "Name them: --data cifar10, or --data npz:FILE, or data.dataset=NAME.",
         )
-    if normalise is not None:
-        plain["teacher"] = dict(plain.get("teacher", {})) | {"normalise": normalise}
+    if foreign:
+        plain["teacher"] = dict(plain.get("teacher", {})) | foreign
     recipe = recipe_from_mapping(plain, [*overrides, *device_override(device)], origin=f"the recipe in {path.name}")
     return session_for(console, recipe, name=path.name, run_dir=Path(), standalone=True)

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.options import Device, DryRun, Json, Output, Quiet, RunDir, StudentFile, Words
+from idsnn_cli.cli.options import (
+    AllowUnused,
+    Device,
+    DryRun,
+    Json,
+    Output,
+    Quiet,
+    RunDir,
+    StudentFile,
+    Weights,
+    Words,
+    foreign_options,
+    option_name,
+)
 
 Checkpoint = Annotated[
     Path | None,
@@ -35,6 +48,8 @@ def evaluate(
     checkpoint: Checkpoint = None,
     data: DataName = None,
     normalise: Normalise = None,
+    weights: Weights = None,
+    allow_unused: AllowUnused = False,
     student: StudentFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -50,8 +65,10 @@ def evaluate(
     from idsnn_cli.pipeline import eval_step, evaluate_networks, preview
 
     console = Console(as_json=as_json, quiet=quiet)
+    foreign = foreign_options(normalise, weights, allow_unused)
     if checkpoint is None:
-        for name, value in {"--data": data, "--normalise": normalise}.items():
+        options = {"--data": data} | {option_name(key): value for key, value in foreign.items()}
+        for name, value in options.items():
             if value is not None:
                 raise UsageError(f"{name} goes with --checkpoint FILE", "With a recipe, set it there.")
         session = make_session(console, words, run_dir=run_dir, device=device)
@@ -68,7 +85,7 @@ def evaluate(
     for option, path in {"--student": student, "--run-dir": run_dir}.items():
         if path is not None:
             raise UsageError(f"{option} does not go with --checkpoint", "Leave it out.")
-    session = checkpoint_session(console, words, checkpoint, data=data, normalise=normalise, device=device)
+    session = checkpoint_session(console, words, checkpoint, data=data, foreign=foreign, device=device)
     if dry_run:
         given = {"checkpoint": checkpoint, "output": output}
         show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in given.items() if v}))

@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.options import Device, DryRun, Force, Json, Output, Quiet, RunDir, TeacherFile, Words
+from idsnn_cli.cli.options import (
+    AllowUnused,
+    Device,
+    DryRun,
+    Force,
+    Json,
+    Output,
+    Quiet,
+    RunDir,
+    TeacherFile,
+    Weights,
+    Words,
+    foreign_options,
+    option_name,
+)
 
 Source = Annotated[
     Path | None,
@@ -36,6 +50,8 @@ def init(
     arch: Arch = None,
     num_classes: Classes = None,
     normalise: Normalise = None,
+    weights: Weights = None,
+    allow_unused: AllowUnused = False,
     teacher: TeacherFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -52,6 +68,7 @@ def init(
     from idsnn_cli.pipeline import init_step, preview, write_init
 
     console = Console(as_json=as_json, quiet=quiet)
+    foreign = foreign_options(normalise, weights, allow_unused)
     if source is not None:
         session, output = standalone_session(
             console,
@@ -59,7 +76,7 @@ def init(
             source=source,
             arch=arch,
             num_classes=num_classes,
-            normalise=normalise,
+            foreign=foreign,
             output=output,
             device=device,
             force=force,
@@ -67,7 +84,8 @@ def init(
         )
         teacher = source
     else:
-        _only_with_from({"--arch": arch, "--num-classes": num_classes, "--normalise": normalise})
+        _only_with_from({"--arch": arch, "--num-classes": num_classes})
+        _only_with_from({option_name(key): value for key, value in foreign.items()})
         session = make_session(console, words, run_dir=run_dir, device=device, force=force)
     given = {"teacher": teacher, "output": output}
     if dry_run:

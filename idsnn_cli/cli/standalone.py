@@ -22,7 +22,7 @@ def standalone_session(
     source: Path,
     arch: str | None,
     num_classes: int | None,
-    normalise: str | None,
+    foreign: dict[str, Any],
     output: Path | None,
     device: str | None,
     force: bool,
@@ -30,9 +30,10 @@ def standalone_session(
 ) -> tuple[Any, Path]:
     """The session of ``--from`` and the file to write.
 
-    The student's stem, shortcuts and classes are the source's unless options or overrides say otherwise. Raises
-    :class:`UsageError` where something that is needed is missing, or belongs to a recipe; :class:`WriteError` where
-    ``output`` is there already and ``force`` does not say to replace it.
+    ``foreign`` holds the options about a foreign source by their key in ``teacher``. The student's stem, shortcuts and
+    classes are the source's unless options or overrides say otherwise. Raises :class:`UsageError` where something that
+    is needed is missing, or belongs to a recipe; :class:`WriteError` where ``output`` is there already and ``force``
+    does not say to replace it.
     """
     for name, value in conflicting.items():
         if value is not None:
@@ -51,17 +52,16 @@ def standalone_session(
         raise MissingInputError(f"the network to start from is not there: {source}", "Correct --from.")
     if output.exists() and not force:
         raise WriteError(f"{output} exists already", "Replace it with --force, or give another -o FILE.")
+    from idsnn_cli.families import Reading
     from idsnn_cli.initializer import classes_or_source, open_source
 
     with ExitStack() as stack:
-        network = open_source(source, stack)
+        network = open_source(source, stack, Reading(**{k: v for k, v in foreign.items() if k != "normalise"}))
         found, classes = network.architecture, classes_or_source(num_classes, network)
-        if normalise is not None and "input.mean" in network.names:
+        if "normalise" in foreign and "input.mean" in network.names:
             raise UsageError(f"{source} carries its own input normalisation", "Leave --normalise out.")
     student = {"arch": arch, "stem": found.stem, "shortcut": found.shortcut}
-    plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student}
-    if normalise is not None:
-        plain["teacher"] = {"normalise": normalise}
+    plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student, "teacher": foreign}
     recipe = recipe_from_mapping(plain, [*overrides, *device_override(device)], origin="the options of init --from")
     session = session_for(
         console,

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from idsnn_cli.families.recogniser import (
+    ALLOWED,
     BOTTLENECK_STRIDE,
     INPUT_NORMALISATION,
     NEURONS,
     OPTION_A_CHANNELS,
     STEM_STRIDE,
+    Copy,
+    Reading,
     Recognised,
+    Weights,
     recognise,
 )
 from idsnn_cli.families.schemes import SCHEMES, Row, Scheme
 
 __all__ = [
+    "ALLOWED",
     "BOTTLENECK_STRIDE",
     "INPUT_NORMALISATION",
     "NEURONS",
     "OPTION_A_CHANNELS",
     "SCHEMES",
     "STEM_STRIDE",
+    "Copy",
+    "Reading",
     "Recognised",
     "Row",
     "Scheme",
+    "Weights",
     "recognise",
 ]

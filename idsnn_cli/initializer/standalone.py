@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.checkpoint import open_checkpoint, tensors_sha256
 from idsnn_cli.errors import UsageError
+from idsnn_cli.families import Reading, Weights
 from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.plan import Plan, make_plan
 from idsnn_cli.initializer.rules import Rules
@@ -31,7 +32,8 @@ class Initialization:
     ``state`` is the canonical state dict; ``source_sha256`` covers the source tensors that were read (names, dtypes,
     shapes, bytes); ``scheme`` is the naming scheme in which the source was recognised; ``normalisation_given`` says
     that the input normalisation is the caller's (or ImageNet's), for the source carries none; ``dropped`` holds the
-    source keys that were set aside, with the reason.
+    source keys that were set aside, with the reason; ``choice`` says in words which copy of the weights was taken where
+    the source holds raw and averaged ones.
     """
 
     state: dict[str, Tensor]
@@ -40,6 +42,7 @@ class Initialization:
     scheme: str
     normalisation_given: bool
     dropped: Mapping[str, str]
+    choice: str | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -52,14 +55,14 @@ class Initialization:
         return model.eval()
 
 
-def open_source(source: Source, stack: ExitStack) -> Network:
+def open_source(source: Source, stack: ExitStack, reading: Reading | None = None) -> Network:
     """Recognise ``source`` without reading its tensors. Files stay open until ``stack`` closes."""
     if isinstance(source, str | Path):
-        return identify(stack.enter_context(open_checkpoint(Path(source))))
+        return identify(stack.enter_context(open_checkpoint(Path(source))), reading)
     described = source.architecture if isinstance(source, ResNet) else None
     tensors = source.state_dict() if isinstance(source, nn.Module) else source
     shapes = {key: tuple(value.shape) for key, value in tensors.items() if isinstance(value, Tensor)}
-    return identify_tensors(shapes, tensors.__getitem__, described=described)
+    return identify_tensors(shapes, tensors.__getitem__, described=described, reading=reading)
 
 
 def initialize(
@@ -69,6 +72,8 @@ def initialize(
     num_classes: int | None = None,
     rules: Rules | None = None,
     normalise: tuple[Sequence[float], Sequence[float]] | None = None,
+    weights: Weights = "auto",
+    allow_unused: bool = False,
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> Initialization:
@@ -77,12 +82,13 @@ def initialize(
     ``source`` is a checkpoint file, a state dict or a module; ``target`` a name such as ``spiking-resnet18`` (stem,
     shortcut and classes are then the source's unless ``num_classes`` is given, and T is 4) or a whole description.
     ``normalise`` is the (mean, std) of images in 0 to 1 that the source was trained with, used where the source does
-    not carry it (default: ImageNet's). Values are gathered on ``device``. Raises :class:`MappingError` naming both
-    tensors where one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a
-    ResNet, and :class:`UsageError` for a target that is not known, or not wholly described by what is given.
+    not carry it (default: ImageNet's). ``weights`` and ``allow_unused`` are as for :func:`idsnn_cli.load`. Values are
+    gathered on ``device``. Raises :class:`MappingError` naming both tensors where one cannot be made,
+    :class:`FamilyError` or :class:`CheckpointError` for a source that is not a ResNet, and :class:`UsageError` for a
+    target that is not known, or not wholly described by what is given.
     """
     with ExitStack() as stack:
-        network = open_source(source, stack)
+        network = open_source(source, stack, Reading(weights, allow_unused))
         description = _describe_target(target, network, num_classes)
         plan = make_plan(network.architecture, description, network.names, rules or Rules())
         where = torch.device(device)
@@ -99,7 +105,7 @@ def initialize(
         read_once: dict[str, Tensor] = {key: network.read(key) for key in plan.reads()}
         state = apply(plan, read_once.__getitem__, start, where)
         digest = tensors_sha256(read_once.items())
-    return Initialization(state, plan, digest, network.scheme, given, network.dropped)
+    return Initialization(state, plan, digest, network.scheme, given, network.dropped, network.choice)
 
 
 def _describe_target(target: str | Architecture, source: Network, num_classes: int | None) -> Architecture:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import CheckpointFile
-from idsnn_cli.errors import CheckpointError, FamilyError
-from idsnn_cli.families import recognise
+from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
+from idsnn_cli.families import Copy, Reading, recognise
 
 OWN_SCHEME = "idsnn"
 Shape = tuple[int, ...]
@@ -25,7 +25,8 @@ class Network:
     ``names`` leads from canonical names, in network order, to the source's own keys, and ``read`` gives the tensor of
     such a key. ``dropped`` leads from every other key to the reason why it is none of the network's; ``unknown`` lists
     what a foreign file's names cannot tell. ``described`` says that the description came with the tensors, instead of
-    being inferred from their names and shapes. Without a head ``architecture`` says one class, which means nothing.
+    being inferred from their names and shapes. ``copy`` is the kind of weights that is taken, of all ``copies`` that
+    the file has. Without a head ``architecture`` says one class, which means nothing.
     """
 
     architecture: Architecture
@@ -36,16 +37,28 @@ class Network:
     has_head: bool
     described: bool
     read: Read
+    copy: Copy = "raw"
+    copies: tuple[Copy, ...] = ("raw",)
+
+    @property
+    def choice(self) -> str | None:
+        """Which copy of the weights was taken, in words; None where there was no choice."""
+        if len(self.copies) < 2:
+            return None
+        if self.copy == "ema":
+            return "it holds raw and averaged (EMA) weights; the averaged ones are taken (--weights raw for the others)"
+        return "it holds raw and averaged (EMA) weights; the raw ones are taken (--weights ema for the others)"
 
 
-def identify(file: CheckpointFile) -> Network:
+def identify(file: CheckpointFile, reading: Reading | None = None) -> Network:
     """The network in ``file``, by the description that our own checkpoints carry or else by names and shapes.
 
-    Raises :class:`FamilyError` where it is no ResNet and :class:`CheckpointError` where description and tensors
-    disagree; both name the file.
+    ``reading`` says what to do where a foreign file leaves a choice. Raises :class:`FamilyError` where it is no ResNet
+    and :class:`CheckpointError` where description and tensors disagree, both naming the file; :class:`UsageError` where
+    ``reading`` asks for a choice that one of ours does not leave.
     """
-    shapes = file.shapes()
-    return identify_tensors(shapes, file.get, described=described_in(file.metadata), where=str(file.path))
+    described, where = described_in(file.metadata), str(file.path)
+    return identify_tensors(file.shapes(), file.get, described=described, where=where, reading=reading)
 
 
 def described_in(metadata: Mapping[str, Any] | None) -> Architecture | None:
@@ -56,13 +69,23 @@ def described_in(metadata: Mapping[str, Any] | None) -> Architecture | None:
 
 
 def identify_tensors(
-    shapes: Mapping[str, Shape], read: Read, *, described: Architecture | None = None, where: str = "the source"
+    shapes: Mapping[str, Shape],
+    read: Read,
+    *,
+    described: Architecture | None = None,
+    where: str = "the source",
+    reading: Reading | None = None,
 ) -> Network:
     """The network whose tensors have these names and ``shapes``; ``where`` is for an error's words."""
     if described is not None:
+        if reading is not None and reading != Reading():
+            raise UsageError(
+                f"{where} is idsnn's own: it holds one copy of the weights, and nothing in it is unexplained",
+                "Leave --weights and --allow-unused out.",
+            )
         return _own(described, shapes, read, where)
     try:
-        found = recognise(shapes)
+        found = recognise(shapes, reading)
     except FamilyError as error:
         raise FamilyError(f"{where}: {error.message}", error.fix) from None
     return Network(
@@ -74,6 +97,8 @@ def identify_tensors(
         has_head=found.has_head,
         described=False,
         read=read,
+        copy=found.copy,
+        copies=found.copies,
     )
 
 

@@ -10,22 +10,32 @@ from torch import Tensor
 
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
+from idsnn_cli.families import Reading, Weights
 from idsnn_cli.models.identify import Network, identify
 from idsnn_cli.models.resnet import ResNet, build
 
 MeanStd = tuple[Sequence[float], Sequence[float]]
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu", normalise: MeanStd | None = None) -> ResNet:
+def load(
+    path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    normalise: MeanStd | None = None,
+    weights: Weights = "auto",
+    allow_unused: bool = False,
+) -> ResNet:
     """The network in ``path``, in evaluation mode on ``device``: an ANN gives (N, K) logits, a student (T, N, K).
 
     Reads checkpoints of ours and ResNet state dicts in any scheme that is recognised. Images are (N, 3, H, W) in 0 to
     1: the network normalises them itself. A foreign file does not say how, so it needs ``normalise``, the (mean, std)
-    that it was trained with. Raises :class:`CheckpointError` or :class:`FamilyError` for a file that is not a ResNet,
-    :class:`UsageError` where ``normalise`` is missing or speaks against the file.
+    that it was trained with. ``weights`` says which copy is taken of a foreign file with raw and averaged ones
+    (``auto``: the averaged), and ``allow_unused`` drops keys of it that are not explained. Raises
+    :class:`CheckpointError` or :class:`FamilyError` for a file that is not a ResNet, :class:`UsageError` where
+    ``normalise`` is missing or speaks against the file.
     """
     with open_checkpoint(Path(path)) as file:
-        network = identify(file)
+        network = identify(file, Reading(weights, allow_unused))
         if not network.described and not network.has_head:
             raise CheckpointError(
                 f"{path} has no linear layer, so it cannot classify",

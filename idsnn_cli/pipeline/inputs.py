@@ -12,18 +12,43 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.data.normalise import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
+from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan
-from idsnn_cli.models import ResNet, load
+from idsnn_cli.models import ResNet, described_in, identify, load
 from idsnn_cli.pipeline.session import Session, Step, best_of
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd
 
 
-def load_network(path: Path, recipe: Recipe, device: torch.device | str = "cpu") -> ResNet:
-    """The network in ``path``; a foreign one normalises as ``teacher.normalise`` says."""
+def load_network(path: Path, session: Session, device: torch.device | str = "cpu") -> ResNet:
+    """The network in ``path``; a foreign one is read as the recipe's ``teacher`` section says."""
     with open_checkpoint(path) as file:
-        ours = file.metadata is not None and "architecture" in file.metadata
-    return load(path, device=device, normalise=None if ours else foreign_normalisation(recipe))
+        ours = described_in(file.metadata) is not None
+        if ours:
+            return load(path, device=device)
+        choice = identify(file, foreign_reading(session.recipe)).choice
+    if choice is not None:
+        session.events.say(f"{path}: {choice}")
+    teacher = session.recipe.teacher
+    return load(
+        path,
+        device=device,
+        normalise=foreign_normalisation(session.recipe),
+        weights=teacher.weights,
+        allow_unused=teacher.allow_unused,
+    )
+
+
+def reading_of(path: Path, recipe: Recipe) -> Reading:
+    """How ``path`` is read: a foreign file as ``teacher`` says, and ours, which leaves no choice, as it is."""
+    with open_checkpoint(path) as file:
+        ours = described_in(file.metadata) is not None
+    return Reading() if ours else foreign_reading(recipe)
+
+
+def foreign_reading(recipe: Recipe) -> Reading:
+    """``teacher.weights`` and ``teacher.allow_unused``."""
+    return Reading(recipe.teacher.weights, recipe.teacher.allow_unused)
 
 
 def check_classes(architecture: Architecture, session: Session, path: Path, *, teaches: bool = True) -> None:

@@ -46,7 +46,7 @@ def evaluate_networks(session: Session, networks: Mapping[str, Path]) -> dict[st
 
 
 def _measured(session: Session, name: str, path: Path, split: str) -> dict[str, Any]:
-    model = load_network(path, session.recipe)
+    model = load_network(path, session)
     check_classes(model.architecture, session, path, teaches=False)
     _place(model, session)
     session.events.say(f"measuring {name}: {path}")

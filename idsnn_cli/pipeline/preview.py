@@ -9,7 +9,7 @@ from typing import Any
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.data import plan_data
 from idsnn_cli.initializer import Rules, make_plan, open_source
-from idsnn_cli.pipeline.inputs import check_classes, destination, load_network, read_start, require
+from idsnn_cli.pipeline.inputs import check_classes, destination, load_network, read_start, reading_of, require
 from idsnn_cli.pipeline.measuring import networks_of
 from idsnn_cli.pipeline.records import own_sections, read_records, refuse_other_settings
 from idsnn_cli.pipeline.session import Session, Step, best_of
@@ -102,7 +102,7 @@ def _networks(session: Session, steps: Steps, given: dict[str, Path]) -> dict[st
 
 
 def _usable(session: Session, path: Path, *, teaches: bool = True) -> Architecture:
-    architecture = load_network(path, session.recipe).architecture
+    architecture = load_network(path, session).architecture
     check_classes(architecture, session, path, teaches=teaches)
     return architecture
 
@@ -121,7 +121,7 @@ def _mapping(session: Session, given: dict[str, Path], networks: dict[str, Archi
     fix = "Run `idsnn teacher` first, or name a checkpoint with --teacher FILE or init.source=FILE."
     require(origin, "the network to start from", fix)
     with ExitStack() as stack:
-        source = open_source(origin, stack)
+        source = open_source(origin, stack, reading_of(origin, session.recipe))
         networks["source"] = source.architecture
         return make_plan(source.architecture, networks["student"], source.names, rules).counts()
 

@@ -38,8 +38,8 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
     """The values that decide what ``step`` computes; paths are left out, for files count by their content."""
     recipe = session.recipe
     plain = recipe.model_dump(mode="json")
-    # How a foreign network that the step may read normalises its images.
-    foreign = {"teacher": {"normalise": plain["teacher"]["normalise"]}}
+    # How a foreign network that the step may read is taken and normalises its images.
+    foreign = {"teacher": {key: plain["teacher"][key] for key in ("normalise", "weights", "allow_unused")}}
     for section, keys in {
         "data": ("root", "path", "download"),
         "teacher": ("checkpoint", "keep"),

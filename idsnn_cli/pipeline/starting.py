@@ -13,7 +13,7 @@ from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint, write_json
 from idsnn_cli.data import calibration_batches
 from idsnn_cli.initializer import Initialization, Plan, Rules, initialize, random_plan, reestimate
 from idsnn_cli.models import build
-from idsnn_cli.pipeline.inputs import destination, distinct, foreign_normalisation, require
+from idsnn_cli.pipeline.inputs import destination, distinct, foreign_normalisation, reading_of, require
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.recipe import Recipe
@@ -84,6 +84,8 @@ def _first_weights(session: Session, origin: Path | None) -> tuple[dict[str, tor
             "source_tensors_sha256": found.source_sha256,
             "dropped": dict(found.dropped),
         }
+        if found.choice is not None:
+            session.events.say(f"{origin}: {found.choice}")
         if found.normalisation_given:
             session.events.say(
                 f"{origin} does not carry its input normalisation; the student gets {_normalisation_words(recipe)}"
@@ -95,12 +97,14 @@ def _first_weights(session: Session, origin: Path | None) -> tuple[dict[str, tor
 
 
 def _from_source(session: Session, origin: Path, architecture: Architecture, seed: int) -> Initialization:
-    init = session.recipe.init
+    init, reading = session.recipe.init, reading_of(origin, session.recipe)
     return initialize(
         origin,
         architecture,
         rules=Rules(blocks=init.blocks, shortcut=init.shortcut, head=init.head, rescale=init.rescale),
         normalise=foreign_normalisation(session.recipe),
+        weights=reading.weights,
+        allow_unused=reading.allow_unused,
         seed=seed,
         device=session.device,
     )

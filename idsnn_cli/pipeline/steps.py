@@ -46,7 +46,7 @@ def _converted_teacher(session: Session, source: Path, target: Path) -> StepResu
     inputs = {"data": session.data.fingerprint, "checkpoint": checkpoint_sha256(source)}
 
     def work() -> dict[str, Any]:
-        model = load_network(source, session.recipe)
+        model = load_network(source, session)
         check_classes(model.architecture, session, source)
         model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         figures = _alone(session, model)
@@ -104,7 +104,7 @@ def _student_job(
         inputs["teacher"] = checkpoint_sha256(guide)
 
     def make() -> tuple[ResNet, ResNet | None]:
-        network = None if guide is None else load_network(guide, recipe, session.device)
+        network = None if guide is None else load_network(guide, session, session.device)
         if network is not None and guide is not None:
             check_classes(network.architecture, session, guide)
         if start is not None:

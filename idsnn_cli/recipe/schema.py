@@ -145,12 +145,16 @@ class Training(Section):
 class Teacher(Training, Network):
     """The larger ANN, trained here or read from ``checkpoint``.
 
-    ``normalise`` is the input normalisation of a foreign checkpoint, which does not carry it.
+    The other keys here are for a foreign checkpoint: ``normalise`` is its input normalisation, which it does not carry;
+    ``weights`` says which copy is taken where it holds raw and averaged ones (auto: the averaged); ``allow_unused``
+    drops tensors of it that are not explained.
     """
 
     arch: str = "resnet34"
     checkpoint: Path | None = None
     normalise: Normalisation | None = None
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    allow_unused: bool = False
 
     @field_validator("arch")
     @classmethod

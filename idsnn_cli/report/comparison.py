@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from idsnn_cli.families import Reading
 from idsnn_cli.report.network import OpenNetwork, is_parameter, merged_order, open_network
 
 STATUSES = ("same", "changed", "shape differs", "only in A", "only in B")
@@ -51,18 +53,18 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def compare_checkpoints(first: Path, second: Path) -> dict[str, Any]:
+def compare_checkpoints(first: Path, second: Path, reading: Reading | None = None) -> dict[str, Any]:
     """How ``second`` (B) differs from ``first`` (A), ResNets in any naming scheme, under canonical names.
 
-    Keys: ``a`` and ``b`` with ``file``, ``kind``, ``scheme`` and ``description``; ``identical``; ``architecture``, a
-    list of the ``key`` s that differ with their values ``a`` and ``b``; ``summary``, the number of tensors by status;
-    ``parameters``, the ``relative_change`` and ``cosine`` over all trained values of equal shape; ``tensors`` in
-    network order, each with its ``name``, ``status``, ``a_shape``, ``b_shape``, ``a_dtype``, ``b_dtype``,
-    ``relative_change`` ||b - a|| / ||a||, ``cosine``, and ``finite``, False where a value is NaN or infinite.
-    A tensor of another element type counts as changed, whatever its values. One pair of tensors is in memory at a time.
-    Raises as :func:`describe_checkpoint` does.
+    ``reading`` is for those that idsnn did not write. Keys: ``a`` and ``b`` with ``file``, ``kind``, ``scheme``,
+    ``choice`` and ``description``; ``identical``; ``architecture``, a list of the ``key`` s that differ with their
+    values ``a`` and ``b``; ``summary``, the number of tensors by status; ``parameters``, the ``relative_change`` and
+    ``cosine`` over all trained values of equal shape; ``tensors`` in network order, each with its ``name``, ``status``,
+    ``a_shape``, ``b_shape``, ``a_dtype``, ``b_dtype``, ``relative_change`` ||b - a|| / ||a||, ``cosine``, and
+    ``finite``, False where a value is NaN or infinite. A tensor of another element type counts as changed, whatever its
+    values. One pair of tensors is in memory at a time. Raises as :func:`describe_checkpoint` does.
     """
-    with open_network(first) as a, open_network(second) as b:
+    with _open(first, reading) as a, _open(second, reading) as b:
         overall = _Sums()
         rows = [_row(name, a, b, overall) for name in merged_order(list(a.names), list(b.names))]
         architecture = _differences(a, b)
@@ -78,11 +80,16 @@ def compare_checkpoints(first: Path, second: Path) -> dict[str, Any]:
         }
 
 
+def _open(path: Path, reading: Reading | None) -> AbstractContextManager[OpenNetwork]:
+    return open_network(path, reading, only_foreign=True)
+
+
 def _side(path: Path, network: OpenNetwork) -> dict[str, Any]:
     return {
         "file": str(path),
         "kind": network.kind,
         "scheme": network.found.scheme,
+        "choice": network.found.choice,
         "description": network.description,
     }
 

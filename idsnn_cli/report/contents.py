@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli.checkpoint import checkpoint_files
+from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan
 from idsnn_cli.report.mapping import describe_mapping
 from idsnn_cli.report.network import OpenNetwork, is_parameter, open_network, place_of
@@ -15,19 +16,20 @@ from idsnn_cli.report.network import OpenNetwork, is_parameter, open_network, pl
 DROPPED = "dropped"
 
 
-def describe_checkpoint(path: Path) -> dict[str, Any]:
+def describe_checkpoint(path: Path, reading: Reading | None = None) -> dict[str, Any]:
     """What ``path`` holds; no tensor is read.
 
     Keys, always all of them: ``file``, ``file_bytes``; ``kind`` (teacher, init, student, baseline or foreign) and
     ``scheme`` (whose tensor names it has); ``architecture`` as data and as a ``description`` in words; ``parameters``
     (trained values), ``tensors``, ``values`` and ``bytes`` of the network; ``stages``, a list with the ``name``,
     ``tensors``, ``values``, ``bytes`` and ``dtypes`` (tensors by element type) of each part in network order;
-    ``missing``, names that the network has and the file lacks; ``dropped``, reasons by key; ``unknown``, what a
-    foreign file cannot tell; and from our own metadata ``provenance``, ``metrics``, ``recipe``, ``data``, ``versions``
-    and ``mapping`` (see :func:`describe_mapping`), each None where the file has none. Raises :class:`CheckpointError`
-    for a file that cannot be read, :class:`FamilyError` for one that is no ResNet.
+    ``missing``, names that the network has and the file lacks; ``weights``, the copy taken (ema or raw), and
+    ``choice``, in words where there was one; ``dropped``, reasons by key; ``unknown``, what a foreign file cannot tell;
+    and from our own metadata ``provenance``, ``metrics``, ``recipe``, ``data``, ``versions`` and ``mapping`` (see
+    :func:`describe_mapping`), each None where the file has none. Raises :class:`CheckpointError` for a file that cannot
+    be read, :class:`FamilyError` for one that is no ResNet.
     """
-    with open_network(path) as network:
+    with open_network(path, reading) as network:
         stages = _stages(network)
         inside = [stage for stage in stages if stage["name"] != DROPPED]
         plan = network.metadata.get("mapping")
@@ -42,6 +44,8 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
             **{key: sum(stage[key] for stage in inside) for key in ("tensors", "values", "bytes")},
             "stages": stages,
             "missing": _missing(network),
+            "choice": network.found.choice,
+            "weights": network.found.copy,
             "dropped": dict(network.found.dropped),
             "unknown": list(network.found.unknown),
             **{

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import CheckpointFile, open_checkpoint
-from idsnn_cli.models import Network, identify
+from idsnn_cli.families import Reading
+from idsnn_cli.models import Network, described_in, identify
 
 Shape = tuple[int, ...]
 
@@ -65,13 +66,15 @@ class OpenNetwork:
 
 
 @contextmanager
-def open_network(path: Path) -> Iterator[OpenNetwork]:
+def open_network(path: Path, reading: Reading | None = None, *, only_foreign: bool = False) -> Iterator[OpenNetwork]:
     """Open ``path``, one of our checkpoints or a ResNet's in any scheme that is recognised.
 
+    ``reading`` says what to do where a file leaves a choice; with ``only_foreign`` it does not speak of our own.
     Raises :class:`CheckpointError` for a file that cannot be read and :class:`FamilyError` for one that is no ResNet.
     """
     with open_checkpoint(path) as file:
-        yield OpenNetwork(file, identify(file))
+        ours = described_in(file.metadata) is not None
+        yield OpenNetwork(file, identify(file, None if ours and only_foreign else reading))
 
 
 def place_of(name: str) -> str:

@@ -20,7 +20,7 @@ Capture = pytest.CaptureFixture[str]
 
 def theirs(seed: int = 0) -> dict[str, Tensor]:
     """The state dict of a small ResNet, with canonical names and its own normalisation."""
-    return build(build_description("resnet8", 3, width=4), seed).state_dict()
+    return build(build_description("resnet8", 10, width=4), seed).state_dict()
 
 
 def init(capsys: Capture, source: str, output: str, *words: str) -> None:
@@ -49,7 +49,7 @@ def test_one_file_shards_and_arrays_start_the_same_student(capsys: Capture) -> N
         students.append(load_state(Path(f"{number}.safetensors")))
         shown = invoke(capsys, "inspect", source, "--json").document
         assert shown["file_bytes"] > 0
-        assert shown["parameters"] == build_description("resnet8", 3, width=4).parameters()
+        assert shown["parameters"] == build_description("resnet8", 10, width=4).parameters()
     for tensors, metadata in students[1:]:
         assert all(torch.equal(tensors[key], value) for key, value in students[0][0].items())
         provenance = metadata["provenance"]
@@ -64,3 +64,82 @@ def test_a_shard_that_is_missing_is_one_short_error(capsys: Capture) -> None:
         assert done.code == 1
         assert "the shard absent.safetensors is not there" in done.err
     assert not Path("x.safetensors").exists()
+
+
+def both_copies() -> dict[str, dict[str, Tensor]]:
+    return {"state_dict": theirs(1), "state_dict_ema": {f"module.{key}": value for key, value in theirs(2).items()}}
+
+
+@pytest.mark.parametrize(("words", "seed"), [((), 2), (("--weights", "ema"), 2), (("--weights", "raw"), 1)])
+def test_the_copy_of_the_weights_is_chosen_and_said(capsys: Capture, words: tuple[str, ...], seed: int) -> None:
+    torch.save(both_copies(), "both.pth")
+    done = invoke(
+        capsys,
+        "init",
+        "--from",
+        "both.pth",
+        "--arch",
+        "spiking-resnet8",
+        "student.width=4",
+        "-o",
+        "a.safetensors",
+        *words,
+    )
+    assert done.code == 0, done.err
+    taken = "averaged" if seed == 2 else "raw"
+    assert f"the {taken}" in done.err
+    stem = "stem.conv.weight"
+    assert torch.equal(load_state(Path("a.safetensors"))[0][stem], theirs(seed)[stem])
+    shown = invoke(capsys, "inspect", "both.pth", *words)
+    assert f"the {taken}" in " ".join(shown.out.split())
+    own = {"architecture": build_description("resnet8", 10, width=4).to_dict()}
+    write_checkpoint(Path("own.safetensors"), theirs(seed), own)
+    assert invoke(capsys, "inspect", "both.pth", "own.safetensors", "--exit-code", "-q", *words).code == 0
+    measured = invoke(capsys, "eval", "--checkpoint", "both.pth", "--data", "digits", *words)
+    assert measured.code == 0, measured.err
+    assert f"the {taken}" in measured.err
+
+
+def test_a_teacher_in_a_recipe_chooses_too(capsys: Capture) -> None:
+    state = {
+        key: build(build_description("resnet8", 10, width=4), n).state_dict()
+        for n, key in enumerate(("model", "model_ema"))
+    }
+    torch.save(state, "both.pth")
+    done = invoke(
+        capsys, "teacher", "quickstart", "teacher.checkpoint=both.pth", "teacher.weights=raw", "--run-dir", "run"
+    )
+    assert done.code == 0, done.err
+    assert "the raw ones are taken" in done.err
+    stem = "stem.conv.weight"
+    assert torch.equal(load_state(Path("run/teacher.safetensors"))[0][stem], state["model"][stem])
+    wrong = invoke(capsys, "teacher", "quickstart", "teacher.weights=EMA2")
+    assert wrong.code == 2
+    assert "teacher.weights" in wrong.err
+    assert "auto, ema, raw" in wrong.err
+
+
+def test_unexplained_tensors_are_dropped_where_that_is_allowed(capsys: Capture) -> None:
+    torch.save(theirs() | {"projector.weight": torch.zeros(3, 3)}, "more.pth")
+    refused = invoke(capsys, "inspect", "more.pth")
+    assert refused.code == 1
+    assert "projector" in refused.err
+    assert "--allow-unused" in refused.err
+    shown = invoke(capsys, "inspect", "more.pth", "--allow-unused", "--json").document
+    assert shown["dropped"] == {"projector.weight": "unexplained, allowed"}
+    init(capsys, "more.pth", "a.safetensors", "student.width=4", "--allow-unused")
+    provenance = load_state(Path("a.safetensors"))[1]["provenance"]
+    assert provenance["dropped"] == {"projector.weight": "unexplained, allowed"}
+
+
+def test_what_leaves_no_choice_refuses_one(capsys: Capture) -> None:
+    torch.save(theirs(), "bare.pth")
+    init(capsys, "bare.pth", "own.safetensors", "student.width=4")
+    assert invoke(capsys, "inspect", "own.safetensors", "--weights", "raw").code == 2
+    assert invoke(capsys, "eval", "--checkpoint", "own.safetensors", "--data", "digits", "--weights", "raw").code == 2
+    lacking = invoke(capsys, "inspect", "bare.pth", "--weights", "ema")
+    assert lacking.code == 1
+    assert "no averaged (EMA) weights" in lacking.err
+    recipe = invoke(capsys, "init", "quickstart", "--weights", "ema")
+    assert recipe.code == 2
+    assert "--weights goes with --from" in recipe.err
