@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,12 +16,14 @@ class CheckpointFile(ABC):
     """A checkpoint that is open for reading; a context manager.
 
     ``metadata`` is the parsed ``idsnn`` JSON of our own files, else None; ``others`` holds what is no tensor: the
-    leaves of a pickle by dotted name, or the other metadata strings of a safetensors file.
+    leaves of a pickle by dotted name, or the other metadata strings of a safetensors file. ``normalisation`` is the
+    (mean, std) of its input where that is known from where the file came from.
     """
 
     path: Path
     metadata: dict[str, Any] | None
     others: dict[str, Any]
+    normalisation: tuple[Sequence[float], Sequence[float]] | None = None
 
     @abstractmethod
     def keys(self) -> tuple[str, ...]:

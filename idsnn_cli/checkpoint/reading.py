@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from idsnn_cli.checkpoint.arrays import NpzFile, is_npz
+from idsnn_cli.checkpoint.downloads import NamesOnly, fetch, needed_download, normalisation
 from idsnn_cli.checkpoint.dtypes import TORCH_DTYPES
 from idsnn_cli.checkpoint.file import CheckpointFile
 from idsnn_cli.checkpoint.pickles import read_pickle
@@ -20,19 +21,25 @@ from idsnn_cli.checkpoint.sharded import SUFFIX, ShardedFile, index_in, shard_pa
 from idsnn_cli.checkpoint.sniffing import excerpt, sniff, unreadable
 from idsnn_cli.checkpoint.writing import FORMAT_VERSION, METADATA_KEY
 from idsnn_cli.errors import CheckpointError
+from idsnn_cli.published import Published, Source
 
 _AGAIN = "Download or copy it again."
 _safe_open: Any = safe_open  # the package's stubs leave its methods untyped
 
 
-def open_checkpoint(path: Path) -> CheckpointFile:
+def open_checkpoint(path: Source, *, download: bool = True) -> CheckpointFile:
     """Open a checkpoint: safetensors, torch.save's (zip or legacy), numpy's ``.npz``, or several files with an index.
 
     The content says which of the first three a file is. For several files ``path`` is their ``*.index.json``, or a
-    folder with exactly one of these. Raises :class:`CheckpointError` in one line that says what the file is, where it
-    is none of these.
+    folder with exactly one of these. Weights that torchvision publishes are downloaded into torch's cache where they
+    are not there; without ``download`` such a file has names and shapes alone. Raises :class:`CheckpointError` in one
+    line that says what the file is, where it is none of these.
     """
-    path = Path(path)
+    if isinstance(path, Published):
+        there = download or needed_download(path) is None
+        file = open_checkpoint(fetch(path)) if there else NamesOnly(path)
+        file.normalisation = normalisation(path)
+        return file
     try:
         index = _index_of(path)
         return _open_single(path) if index is None else ShardedFile(index, _open_single)
@@ -40,8 +47,13 @@ def open_checkpoint(path: Path) -> CheckpointFile:
         raise unreadable(path, error) from error
 
 
-def checkpoint_files(path: Path) -> tuple[Path, ...]:
-    """The files behind ``path``: itself, or an index and all its shards. Raises :class:`CheckpointError`."""
+def checkpoint_files(path: Source) -> tuple[Path, ...]:
+    """The files behind ``path``: itself, an index and all its shards, or what is downloaded for it.
+
+    Raises :class:`CheckpointError`.
+    """
+    if isinstance(path, Published):
+        return (fetch(path),)
     try:
         index = _index_of(path)
         return (path,) if index is None else (index, *shard_paths(index))
@@ -49,7 +61,7 @@ def checkpoint_files(path: Path) -> tuple[Path, ...]:
         raise unreadable(path, error) from error
 
 
-def checkpoint_sha256(path: Path) -> str:
+def checkpoint_sha256(path: Source) -> str:
     """The SHA-256 of a checkpoint's bytes; of several files, that of their own hashes' lines in the index's order."""
     hashes = [file_sha256(file) for file in checkpoint_files(path)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()

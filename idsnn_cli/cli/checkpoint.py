@@ -9,13 +9,14 @@ from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import option_name
 from idsnn_cli.cli.session import device_override, session_for
 from idsnn_cli.errors import MissingInputError, UsageError
+from idsnn_cli.published import Source
 from idsnn_cli.recipe import recipe_from_mapping, split_words
 
 
 def checkpoint_session(
     console: Console,
     words: list[str] | None,
-    path: Path,
+    path: Source,
     *,
     data: str | None,
     foreign: dict[str, Any],
@@ -30,12 +31,9 @@ def checkpoint_session(
     word, overrides = split_words(words or [])
     if word is not None:
         raise UsageError(f"both --checkpoint and the recipe '{word}' are given", "Use one of them.")
-    if not path.exists():
+    if isinstance(path, Path) and not path.exists():
         raise MissingInputError(f"the checkpoint is not there: {path}", "Correct --checkpoint.")
-    from idsnn_cli.checkpoint import open_checkpoint
-
-    with open_checkpoint(path) as file:
-        metadata = file.metadata or {}
+    metadata = _metadata(path) if isinstance(path, Path) else {}
     if foreign and "architecture" in metadata:
         given = ", ".join(option_name(key) for key in foreign)
         raise UsageError(
@@ -57,3 +55,10 @@ def checkpoint_session(
         plain["teacher"] = dict(plain.get("teacher", {})) | foreign
     recipe = recipe_from_mapping(plain, [*overrides, *device_override(device)], origin=f"the recipe in {path.name}")
     return session_for(console, recipe, name=path.name, run_dir=Path(), standalone=True)
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    from idsnn_cli.checkpoint import open_checkpoint
+
+    with open_checkpoint(path) as file:
+        return file.metadata or {}

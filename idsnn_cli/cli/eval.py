@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,10 +21,15 @@ from idsnn_cli.cli.options import (
     foreign_options,
     option_name,
 )
+from idsnn_cli.published import parse_source
 
 Checkpoint = Annotated[
-    Path | None,
-    typer.Option("--checkpoint", help="Measure this network; its own recipe names the data.", metavar="FILE"),
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        help="Measure this network (a file, or torchvision:NAME); its own recipe names the data.",
+        metavar="FILE",
+    ),
 ]
 DataName = Annotated[
     str | None,
@@ -85,12 +89,13 @@ def evaluate(
     for option, path in {"--student": student, "--run-dir": run_dir}.items():
         if path is not None:
             raise UsageError(f"{option} does not go with --checkpoint", "Leave it out.")
-    session = checkpoint_session(console, words, checkpoint, data=data, foreign=foreign, device=device)
+    source = parse_source(checkpoint)
+    session = checkpoint_session(console, words, source, data=data, foreign=foreign, device=device)
     if dry_run:
-        given = {"checkpoint": checkpoint, "output": output}
-        show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in given.items() if v}))
+        named: dict[str, object] = {"checkpoint": source, "output": output}
+        show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in named.items() if v}))
         return
-    document = evaluate_networks(session, {checkpoint.name: checkpoint})
+    document = evaluate_networks(session, {source.name: source})
     if output is not None:
         write_document(output, document)
     console.document({"command": "eval", **document})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,10 +22,15 @@ from idsnn_cli.cli.options import (
     foreign_options,
     option_name,
 )
+from idsnn_cli.published import Source, parse_source
 
-Source = Annotated[
-    Path | None,
-    typer.Option("--from", help="Start from this ResNet checkpoint; no recipe is needed then.", metavar="CKPT"),
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="Start from this ResNet: a checkpoint, or torchvision:NAME. No recipe is needed then.",
+        metavar="CKPT",
+    ),
 ]
 Arch = Annotated[
     str | None, typer.Option("--arch", help="With --from: the student, spiking-resnet18 for one.", metavar="NAME")
@@ -46,7 +50,7 @@ Normalise = Annotated[
 
 def init(
     words: Words = None,
-    source: Source = None,
+    from_: From = None,
     arch: Arch = None,
     num_classes: Classes = None,
     normalise: Normalise = None,
@@ -69,6 +73,8 @@ def init(
 
     console = Console(as_json=as_json, quiet=quiet)
     foreign = foreign_options(normalise, weights, allow_unused)
+    source: Source | None = None if from_ is None else parse_source(from_)
+    origin: Source | None = teacher
     if source is not None:
         session, output = standalone_session(
             console,
@@ -82,12 +88,12 @@ def init(
             force=force,
             conflicting={"--teacher": teacher, "--run-dir": run_dir},
         )
-        teacher = source
+        origin = source
     else:
         _only_with_from({"--arch": arch, "--num-classes": num_classes})
         _only_with_from({option_name(key): value for key, value in foreign.items()})
         session = make_session(console, words, run_dir=run_dir, device=device, force=force)
-    given = {"teacher": teacher, "output": output}
+    given = {"teacher": origin, "output": output}
     if dry_run:
         show_plan(console, "init", preview(session, ["init"], {k: v for k, v in given.items() if v}))
         return
@@ -95,7 +101,7 @@ def init(
         show_steps(console, "init", session, [write_init(session, source, output)])
         return
     with working(console, session):
-        show_steps(console, "init", session, [init_step(session, source=teacher, output=output)])
+        show_steps(console, "init", session, [init_step(session, source=origin, output=output)])
 
 
 def _only_with_from(options: dict[str, object]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,12 +9,16 @@ import typer
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import AllowUnused, Json, Quiet, Weights
 from idsnn_cli.errors import UsageError
+from idsnn_cli.published import Published, Source, parse_source
 
 if TYPE_CHECKING:
     from idsnn_cli.families import Reading
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint: ours, or any ResNet's that is known.")]
-Other = Annotated[Path | None, typer.Argument(metavar="OTHER", help="A second one to compare it with.")]
+File = Annotated[
+    str,
+    typer.Argument(metavar="FILE", help="A checkpoint: ours, any ResNet's that is known, or torchvision:NAME."),
+]
+Other = Annotated[str | None, typer.Argument(metavar="OTHER", help="A second one to compare it with.")]
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="With OTHER: exit 1 where the two differ.")]
 
 
@@ -34,19 +37,29 @@ def inspect(
 
     reading = Reading(weights or "auto", allow_unused)
     if other is not None:
-        _compare(console, file, other, reading, exit_code)
+        _compare(console, _source(console, file), _source(console, other), reading, exit_code)
         return
     if exit_code:
         raise UsageError("--exit-code compares two checkpoints, but one is given", "Give OTHER, or leave it out.")
     from idsnn_cli.cli.show_checkpoint import show_contents
     from idsnn_cli.report.contents import describe_checkpoint
 
-    document = describe_checkpoint(file, reading)
+    document = describe_checkpoint(_source(console, file), reading)
     console.document({"command": "inspect", **document})
     show_contents(console, document)
 
 
-def _compare(console: Console, first: Path, second: Path, reading: Reading, exit_code: bool) -> None:
+def _source(console: Console, text: str) -> Source:
+    """What ``text`` names, on this machine by then."""
+    from idsnn_cli.checkpoint import fetch
+
+    source = parse_source(text)
+    if isinstance(source, Published):
+        fetch(source, console.say)
+    return source
+
+
+def _compare(console: Console, first: Source, second: Source, reading: Reading, exit_code: bool) -> None:
     from idsnn_cli.cli.show_checkpoint import show_comparison
     from idsnn_cli.report.comparison import compare_checkpoints
 

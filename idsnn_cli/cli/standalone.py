@@ -9,6 +9,7 @@ from typing import Any
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.session import device_override, session_for
 from idsnn_cli.errors import MissingInputError, UsageError, WriteError
+from idsnn_cli.published import Source
 from idsnn_cli.recipe import recipe_from_mapping, split_words
 
 # Fills the place of a data section that the overrides do not give; digits need no files.
@@ -19,7 +20,7 @@ def standalone_session(
     console: Console,
     words: list[str] | None,
     *,
-    source: Path,
+    source: Source,
     arch: str | None,
     num_classes: int | None,
     foreign: dict[str, Any],
@@ -48,7 +49,7 @@ def standalone_session(
         raise UsageError("--from needs --arch", "Name the student, for example --arch spiking-resnet18.")
     if output is None:
         raise UsageError("--from needs -o FILE", "Name the file to write, for example -o init.safetensors.")
-    if not source.exists():
+    if isinstance(source, Path) and not source.exists():
         raise MissingInputError(f"the network to start from is not there: {source}", "Correct --from.")
     if output.exists() and not force:
         raise WriteError(f"{output} exists already", "Replace it with --force, or give another -o FILE.")
@@ -56,7 +57,9 @@ def standalone_session(
     from idsnn_cli.initializer import classes_or_source, open_source
 
     with ExitStack() as stack:
-        network = open_source(source, stack, Reading(**{k: v for k, v in foreign.items() if k != "normalise"}))
+        network = open_source(
+            source, stack, Reading(**{k: v for k, v in foreign.items() if k != "normalise"}), download=False
+        )
         found, classes = network.architecture, classes_or_source(num_classes, network)
         if "normalise" in foreign and "input.mean" in network.names:
             raise UsageError(f"{source} carries its own input normalisation", "Leave --normalise out.")

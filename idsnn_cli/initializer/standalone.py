@@ -18,8 +18,9 @@ from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.plan import Plan, make_plan
 from idsnn_cli.initializer.rules import Rules
 from idsnn_cli.models import Network, ResNet, build, identify, identify_tensors
+from idsnn_cli.published import Published, as_source
 
-Source = str | Path | Mapping[str, Tensor] | nn.Module
+Source = str | Path | Published | Mapping[str, Tensor] | nn.Module
 # Of a spiking target that is given by its name alone.
 TIMESTEPS = 4
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -55,10 +56,13 @@ class Initialization:
         return model.eval()
 
 
-def open_source(source: Source, stack: ExitStack, reading: Reading | None = None) -> Network:
-    """Recognise ``source`` without reading its tensors. Files stay open until ``stack`` closes."""
-    if isinstance(source, str | Path):
-        return identify(stack.enter_context(open_checkpoint(Path(source))), reading)
+def open_source(source: Source, stack: ExitStack, reading: Reading | None = None, *, download: bool = True) -> Network:
+    """Recognise ``source`` without reading its tensors. Files stay open until ``stack`` closes.
+
+    Without ``download``, published weights that are not on this machine can be looked at but not read.
+    """
+    if isinstance(source, str | Path | Published):
+        return identify(stack.enter_context(open_checkpoint(as_source(source), download=download)), reading)
     described = source.architecture if isinstance(source, ResNet) else None
     tensors = source.state_dict() if isinstance(source, nn.Module) else source
     shapes = {key: tuple(value.shape) for key, value in tensors.items() if isinstance(value, Tensor)}
@@ -79,13 +83,13 @@ def initialize(
 ) -> Initialization:
     """Start ``target`` from the weights of ``source`` (Section 3.2.2), any ResNet on either side.
 
-    ``source`` is a checkpoint file, a state dict or a module; ``target`` a name such as ``spiking-resnet18`` (stem,
-    shortcut and classes are then the source's unless ``num_classes`` is given, and T is 4) or a whole description.
-    ``normalise`` is the (mean, std) of images in 0 to 1 that the source was trained with, used where the source does
-    not carry it (default: ImageNet's). ``weights`` and ``allow_unused`` are as for :func:`idsnn_cli.load`. Values are
-    gathered on ``device``. Raises :class:`MappingError` naming both tensors where one cannot be made,
-    :class:`FamilyError` or :class:`CheckpointError` for a source that is not a ResNet, and :class:`UsageError` for a
-    target that is not known, or not wholly described by what is given.
+    ``source`` is a checkpoint file, ``torchvision:NAME[/WEIGHTS]``, a state dict or a module; ``target`` a name such as
+    ``spiking-resnet18`` (stem, shortcut and classes are then the source's unless ``num_classes`` is given, and T is 4)
+    or a whole description. ``normalise`` is the (mean, std) of images in 0 to 1 that the source was trained with, used
+    where the source does not carry it (default: ImageNet's). ``weights`` and ``allow_unused`` are as for
+    :func:`idsnn_cli.load`. Values are gathered on ``device``. Raises :class:`MappingError` naming both tensors where
+    one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a ResNet, and
+    :class:`UsageError` for a target that is not known, or not wholly described by what is given.
     """
     with ExitStack() as stack:
         network = open_source(source, stack, Reading(weights, allow_unused))
@@ -93,15 +97,17 @@ def initialize(
         plan = make_plan(network.architecture, description, network.names, rules or Rules())
         where = torch.device(device)
         start = build(description, seed).state_dict()
-        given = "input.mean" not in network.names
-        if given:
-            for name, values in zip(("input.mean", "input.std"), normalise or IMAGENET, strict=True):
+        lacking = "input.mean" not in network.names
+        if lacking:
+            known = normalise or network.normalisation
+            for name, values in zip(("input.mean", "input.std"), known or IMAGENET, strict=True):
                 if len(values) != description.in_channels:
                     raise UsageError(
                         f"the normalisation has {len(values)} channels, but the target reads {description.in_channels}",
                         "Give normalise=(mean, std) with one value for each channel.",
                     )
                 start[name] = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+        given = lacking and (normalise is not None or network.normalisation is None)
         read_once: dict[str, Tensor] = {key: network.read(key) for key in plan.reads()}
         state = apply(plan, read_once.__getitem__, start, where)
         digest = tensors_sha256(read_once.items())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from idsnn_cli.families import Copy, Reading, recognise
 OWN_SCHEME = "idsnn"
 Shape = tuple[int, ...]
 Read = Callable[[str], Tensor]
+MeanStd = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Network:
     such a key. ``dropped`` leads from every other key to the reason why it is none of the network's; ``unknown`` lists
     what a foreign file's names cannot tell. ``described`` says that the description came with the tensors, instead of
     being inferred from their names and shapes. ``copy`` is the kind of weights that is taken, of all ``copies`` that
-    the file has. Without a head ``architecture`` says one class, which means nothing.
+    the file has. ``normalisation`` is its input's (mean, std) where that is known although no tensor holds it. Without
+    a head ``architecture`` says one class, which means nothing.
     """
 
     architecture: Architecture
@@ -39,6 +41,7 @@ class Network:
     read: Read
     copy: Copy = "raw"
     copies: tuple[Copy, ...] = ("raw",)
+    normalisation: MeanStd | None = None
 
     @property
     def choice(self) -> str | None:
@@ -58,7 +61,8 @@ def identify(file: CheckpointFile, reading: Reading | None = None) -> Network:
     ``reading`` asks for a choice that one of ours does not leave.
     """
     described, where = described_in(file.metadata), str(file.path)
-    return identify_tensors(file.shapes(), file.get, described=described, where=where, reading=reading)
+    found = identify_tensors(file.shapes(), file.get, described=described, where=where, reading=reading)
+    return replace(found, normalisation=file.normalisation)
 
 
 def described_in(metadata: Mapping[str, Any] | None) -> Architecture | None:

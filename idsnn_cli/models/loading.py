@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,14 +10,13 @@ from torch import Tensor
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.families import Reading, Weights
-from idsnn_cli.models.identify import Network, identify
+from idsnn_cli.models.identify import MeanStd, Network, identify
 from idsnn_cli.models.resnet import ResNet, build
-
-MeanStd = tuple[Sequence[float], Sequence[float]]
+from idsnn_cli.published import Source, as_source
 
 
 def load(
-    path: str | Path,
+    path: str | Source,
     *,
     device: str | torch.device = "cpu",
     normalise: MeanStd | None = None,
@@ -27,14 +25,15 @@ def load(
 ) -> ResNet:
     """The network in ``path``, in evaluation mode on ``device``: an ANN gives (N, K) logits, a student (T, N, K).
 
-    Reads checkpoints of ours and ResNet state dicts in any scheme that is recognised. Images are (N, 3, H, W) in 0 to
-    1: the network normalises them itself. A foreign file does not say how, so it needs ``normalise``, the (mean, std)
-    that it was trained with. ``weights`` says which copy is taken of a foreign file with raw and averaged ones
-    (``auto``: the averaged), and ``allow_unused`` drops keys of it that are not explained. Raises
-    :class:`CheckpointError` or :class:`FamilyError` for a file that is not a ResNet, :class:`UsageError` where
-    ``normalise`` is missing or speaks against the file.
+    Reads checkpoints of ours, ResNet state dicts in any scheme that is recognised, and ``torchvision:NAME[/WEIGHTS]``,
+    which is downloaded where torch's cache lacks it. Images are (N, 3, H, W) in 0 to 1: the network normalises them
+    itself. A foreign file does not say how, so it needs ``normalise``, the (mean, std) that it was trained with.
+    ``weights`` says which copy is taken of a foreign file with raw and averaged ones (``auto``: the averaged), and
+    ``allow_unused`` drops keys of it that are not explained. Raises :class:`CheckpointError` or :class:`FamilyError`
+    for a file that is not a ResNet, :class:`UsageError` where ``normalise`` is missing or speaks against the file.
     """
-    with open_checkpoint(Path(path)) as file:
+    source = as_source(path)
+    with open_checkpoint(source) as file:
         network = identify(file, Reading(weights, allow_unused))
         if not network.described and not network.has_head:
             raise CheckpointError(
@@ -43,6 +42,7 @@ def load(
             )
         model = build(network.architecture, seed=0)
         _fill(model, network, file.path)
+    normalise = normalise or network.normalisation
     if "input.mean" in network.names:
         if normalise is not None:
             raise UsageError(f"{path} carries its own input normalisation", "Leave the normalisation out.")

@@ -11,9 +11,10 @@ from idsnn_cli.checkpoint import checkpoint_sha256, file_sha256, write_checkpoin
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import ResNet, build, load
 from idsnn_cli.pipeline.fitting import Job, measure, train
-from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, load_network, read_start, require
+from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, ensure, load_network, read_start, require
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, Step, StepResult
+from idsnn_cli.published import Source
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.training import Objective
 
@@ -39,10 +40,11 @@ def teacher_step(session: Session, *, output: Path | None = None) -> StepResult:
     return train(session, Job("teacher", recipe.teacher, make, objective, metadata, inputs, target, "teacher"))
 
 
-def _converted_teacher(session: Session, source: Path, target: Path) -> StepResult:
+def _converted_teacher(session: Session, source: Source, target: Path) -> StepResult:
     """A foreign or finished teacher, read into canonical names and measured."""
     require(source, "the teacher checkpoint", "Correct teacher.checkpoint.")
     distinct(target, source)
+    ensure(session, source)
     inputs = {"data": session.data.fingerprint, "checkpoint": checkpoint_sha256(source)}
 
     def work() -> dict[str, Any]:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from idsnn_cli.families import Reading
+from idsnn_cli.published import Source
 from idsnn_cli.report.network import OpenNetwork, is_parameter, merged_order, open_network
 
 STATUSES = ("same", "changed", "shape differs", "only in A", "only in B")
@@ -53,7 +53,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def compare_checkpoints(first: Path, second: Path, reading: Reading | None = None) -> dict[str, Any]:
+def compare_checkpoints(first: Source, second: Source, reading: Reading | None = None) -> dict[str, Any]:
     """How ``second`` (B) differs from ``first`` (A), ResNets in any naming scheme, under canonical names.
 
     ``reading`` is for those that idsnn did not write. Keys: ``a`` and ``b`` with ``file``, ``kind``, ``scheme``,
@@ -80,11 +80,11 @@ def compare_checkpoints(first: Path, second: Path, reading: Reading | None = Non
         }
 
 
-def _open(path: Path, reading: Reading | None) -> AbstractContextManager[OpenNetwork]:
+def _open(path: Source, reading: Reading | None) -> AbstractContextManager[OpenNetwork]:
     return open_network(path, reading, only_foreign=True)
 
 
-def _side(path: Path, network: OpenNetwork) -> dict[str, Any]:
+def _side(path: Source, network: OpenNetwork) -> dict[str, Any]:
     return {
         "file": str(path),
         "kind": network.kind,

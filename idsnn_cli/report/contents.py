@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from idsnn_cli.checkpoint import checkpoint_files
 from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan
+from idsnn_cli.published import Source
 from idsnn_cli.report.mapping import describe_mapping
 from idsnn_cli.report.network import OpenNetwork, is_parameter, open_network, place_of
 
 DROPPED = "dropped"
 
 
-def describe_checkpoint(path: Path, reading: Reading | None = None) -> dict[str, Any]:
+def describe_checkpoint(path: Source, reading: Reading | None = None) -> dict[str, Any]:
     """What ``path`` holds; no tensor is read.
 
     Keys, always all of them: ``file``, ``file_bytes``; ``kind`` (teacher, init, student, baseline or foreign) and

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import CheckpointFile, open_checkpoint
 from idsnn_cli.families import Reading
 from idsnn_cli.models import Network, described_in, identify
+from idsnn_cli.published import Source
 
 Shape = tuple[int, ...]
 
@@ -66,7 +66,7 @@ class OpenNetwork:
 
 
 @contextmanager
-def open_network(path: Path, reading: Reading | None = None, *, only_foreign: bool = False) -> Iterator[OpenNetwork]:
+def open_network(path: Source, reading: Reading | None = None, *, only_foreign: bool = False) -> Iterator[OpenNetwork]:
     """Open ``path``, one of our checkpoints or a ResNet's in any scheme that is recognised.
 
     ``reading`` says what to do where a file leaves a choice; with ``only_foreign`` it does not speak of our own.
