@@ -51,7 +51,10 @@ class NpzFile(CheckpointFile):
             raise CheckpointError(f"{path}: there are no named tensors in it.", "Give a file that holds a state dict.")
 
     def _look(self, size: int) -> None:
-        claimed = 0
+        # Before any header is read: one may claim to be as long as its file is unpacked.
+        claimed = sum(entry.file_size for entry in self._archive.infolist())
+        if claimed > size + _MOST_BEYOND_FILE:
+            raise ValueError(f"its arrays claim {claimed:,} bytes, the file has {size:,}")
         for entry in self._archive.infolist():
             name = entry.filename.removesuffix(".npy")
             with self._archive.open(entry) as member:
@@ -65,15 +68,12 @@ class NpzFile(CheckpointFile):
                 )
             if math.prod(shape) * dtype.itemsize != entry.file_size - start or name in self._described:
                 raise ValueError(f"the array '{name}' does not fill its shape, or stands there twice")
-            claimed += entry.file_size
             kind = _torch_dtype(dtype)
             if kind is None:
                 self.others[name] = f"{dtype} array of shape {list(shape)}"
             else:
                 self._entries[name] = entry
                 self._described[name] = (shape, kind)
-        if claimed > size + _MOST_BEYOND_FILE:
-            raise ValueError(f"its arrays claim {claimed:,} bytes, the file has {size:,}")
 
     def keys(self) -> tuple[str, ...]:
         return tuple(self._described)

@@ -58,7 +58,7 @@ def fetch(source: Published, say: Say | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(download.url, str(path), digest[1] if digest else None, progress=False)
     except (OSError, HTTPException, RuntimeError) as error:
-        reason = excerpt(str(error), 160) or type(error).__name__
+        reason = excerpt(str(getattr(error, "reason", error)), 160) or type(error).__name__
         raise CheckpointError(
             f"{source}: {download.url} could not be downloaded: {reason.rstrip('.')}.",
             f"Check the connection and try again, or put the file at {path}.",

@@ -15,7 +15,7 @@ from idsnn_cli.checkpoint.sniffing import excerpt
 from idsnn_cli.errors import CheckpointError
 
 SUFFIX = ".index.json"
-_LARGEST_INDEX = 100_000_000
+_LARGEST_INDEX = 10_000_000  # some 50,000 tensors of the longest names
 _AGAIN = "Download or copy all files of it again."
 
 

@@ -42,7 +42,7 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
     foreign = {"teacher": {key: plain["teacher"][key] for key in ("normalise", "weights", "allow_unused")}}
     for section, keys in {
         "data": ("root", "path", "download"),
-        "teacher": ("checkpoint", "keep"),
+        "teacher": ("checkpoint", "keep", "weights", "allow_unused"),
         "init": ("source",),
         "distill": ("keep", "baseline"),
     }.items():

@@ -94,3 +94,13 @@ def test_damaged_archives_are_read_or_refused_and_nothing_else(tmp_path: Path) -
             refusals.append(error.message)
     assert len(refusals) > 50
     assert all("\n" not in message for message in refusals)
+
+
+def test_a_header_that_unpacks_to_far_more_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "header.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as member:
+        member.write(b"\x93NUMPY\x02\x00" + (240_000_000).to_bytes(4, "little"))
+        for _ in range(60):
+            member.write(b" " * 4_000_000)
+    with pytest.raises(CheckpointError, match="claim"):
+        open_checkpoint(path)

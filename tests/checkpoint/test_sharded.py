@@ -128,3 +128,10 @@ def test_a_folder_of_two_is_ambiguous_and_of_none_is_a_folder(tmp_path: Path) ->
     sharded(tmp_path)
     sharded(tmp_path, torch_files=True)
     assert "2 sharded checkpoints" in refusal(tmp_path).message
+
+
+def test_an_index_larger_than_any_resnets_is_not_parsed(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    with index.open("wb") as handle:
+        handle.truncate(10_000_001)
+    assert "an index of more than" in refusal(index).message
