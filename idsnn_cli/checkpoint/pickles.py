@@ -67,8 +67,7 @@ def _check_archive(path: Path) -> None:
             f"{path}: a TorchScript program, not a state dict.", "Save the state_dict() of the model it was made from."
         )
     if not any(name.endswith("data.pkl") for name in names):
-        npz = bool(names) and all(name.endswith(".npy") for name in names)
-        what = "numpy arrays (.npz)" if npz else "a zip archive that torch.save did not write"
+        what = "a zip archive that neither torch.save nor numpy.savez wrote"
         raise CheckpointError(f"{path}: not a checkpoint: it is {what}.", "Give a file of torch.save or safetensors.")
     # Mapped storages are the archive's own bytes: compressed ones would be read as numbers.
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):

@@ -2,85 +2,82 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from abc import ABC, abstractmethod
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from idsnn_cli.checkpoint.arrays import NpzFile, is_npz
+from idsnn_cli.checkpoint.downloads import NamesOnly, fetch, needed_download, normalisation
 from idsnn_cli.checkpoint.dtypes import TORCH_DTYPES
+from idsnn_cli.checkpoint.file import CheckpointFile
 from idsnn_cli.checkpoint.pickles import read_pickle
+from idsnn_cli.checkpoint.provenance import file_sha256
+from idsnn_cli.checkpoint.sharded import SUFFIX, ShardedFile, index_in, shard_paths
 from idsnn_cli.checkpoint.sniffing import excerpt, sniff, unreadable
 from idsnn_cli.checkpoint.writing import FORMAT_VERSION, METADATA_KEY
 from idsnn_cli.errors import CheckpointError
+from idsnn_cli.published import Published, Source
 
 _AGAIN = "Download or copy it again."
 _safe_open: Any = safe_open  # the package's stubs leave its methods untyped
 
 
-class CheckpointFile(ABC):
-    """A checkpoint that is open for reading; a context manager.
+def open_checkpoint(path: Source, *, download: bool = True) -> CheckpointFile:
+    """Open a checkpoint: safetensors, torch.save's (zip or legacy), numpy's ``.npz``, or several files with an index.
 
-    ``metadata`` is the parsed ``idsnn`` JSON of our own files, else None; ``others`` holds what is no tensor: the
-    leaves of a pickle by dotted name, or the other metadata strings of a safetensors file.
+    The content says which of the first three a file is. For several files ``path`` is their ``*.index.json``, or a
+    folder with exactly one of these. Weights that torchvision publishes are downloaded into torch's cache where they
+    are not there; without ``download`` such a file has names and shapes alone. Raises :class:`CheckpointError` in one
+    line that says what the file is, where it is none of these.
     """
-
-    path: Path
-    metadata: dict[str, Any] | None
-    others: dict[str, Any]
-
-    @abstractmethod
-    def keys(self) -> tuple[str, ...]:
-        """The tensors' names, in the file's order; those of nested dictionaries are joined by dots."""
-
-    @abstractmethod
-    def shape(self, key: str) -> tuple[int, ...]:
-        """The shape of a tensor, without reading it."""
-
-    @abstractmethod
-    def dtype(self, key: str) -> torch.dtype:
-        """The element type of a tensor, without reading it."""
-
-    @abstractmethod
-    def get(self, key: str, device: torch.device | str = "cpu") -> Tensor:
-        """One tensor on ``device``. Raises KeyError for a name that is not in :meth:`keys`.
-
-        On the CPU it may share the file's mapped memory: copy it before changing it in place.
-        """
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor's shape by name, as the recogniser takes them."""
-        keys = self.keys()
-        return {key: self.shape(key) for key in keys}
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give the file back. Tensors that were read stay good."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def open_checkpoint(path: Path) -> CheckpointFile:
-    """Open a ``.safetensors`` file, or one of torch.save (zip or legacy), whichever its content says.
-
-    Raises :class:`CheckpointError` in one line that says what the file is, where it is none of these.
-    """
-    path = Path(path)
-    kind = sniff(path)
+    if isinstance(path, Published):
+        there = download or needed_download(path) is None
+        file = open_checkpoint(fetch(path)) if there else NamesOnly(path)
+        file.normalisation = normalisation(path)
+        return file
     try:
-        return _SafetensorsFile(path) if kind == "safetensors" else _PickleFile(path, *read_pickle(path, kind))
+        index = _index_of(path)
+        return _open_single(path) if index is None else ShardedFile(index, _open_single)
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def checkpoint_files(path: Source) -> tuple[Path, ...]:
+    """The files behind ``path``: itself, an index and all its shards, or what is downloaded for it.
+
+    Raises :class:`CheckpointError`.
+    """
+    if isinstance(path, Published):
+        return (fetch(path),)
+    try:
+        index = _index_of(path)
+        return (path,) if index is None else (index, *shard_paths(index))
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def checkpoint_sha256(path: Source) -> str:
+    """The SHA-256 of a checkpoint's bytes; of several files, that of their own hashes' lines in the index's order."""
+    hashes = [file_sha256(file) for file in checkpoint_files(path)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _index_of(path: Path) -> Path | None:
+    if path.is_dir():
+        return index_in(path)
+    return path if path.name.endswith(SUFFIX) and path.is_file() else None
+
+
+def _open_single(path: Path) -> CheckpointFile:
+    kind = sniff(path)
+    if kind == "safetensors":
+        return _SafetensorsFile(path)
+    return NpzFile(path) if kind == "zip" and is_npz(path) else _PickleFile(path, *read_pickle(path, kind))
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

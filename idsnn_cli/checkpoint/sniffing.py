@@ -89,7 +89,7 @@ def excerpt(text: str, limit: int = 60) -> str:
 
 
 def _checkpoints_inside(folder: Path) -> str:
-    suffixes = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt")
+    suffixes = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".npz")
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.endswith(suffixes))
@@ -126,19 +126,14 @@ def _what_else(path: Path, head: bytes) -> tuple[str, str]:
     if text is None:
         if path.suffix == ".safetensors":
             return "no safetensors file either: its header's length makes no sense, so it is damaged", _AGAIN
-        return "of no format that is known here (safetensors, or torch.save's)", _EXPORT
+        return "of no format that is known here (safetensors, torch.save's or numpy's)", _EXPORT
     start = text.lstrip("\ufeff \t\r\n").lower()
     if start.startswith(("<!doctype html", "<html", "<head", "<body")):
         return "an HTML page", _AGAIN
     if start.startswith("<"):
         return "XML or HTML text", _AGAIN
     if start.startswith(("{", "[")):
-        index = path.name.endswith(".index.json")
-        return (
-            ("the index of a sharded checkpoint", "Give one file that holds all tensors.")
-            if index
-            else ("JSON text", _EXPORT)
-        )
+        return "JSON text", _EXPORT
     return f"text that begins with '{excerpt(text, 40)}'", _EXPORT
 
 

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.options import Device, DryRun, Json, Output, Quiet, RunDir, StudentFile, Words
+from idsnn_cli.cli.options import (
+    AllowUnused,
+    Device,
+    DryRun,
+    Json,
+    Output,
+    Quiet,
+    RunDir,
+    StudentFile,
+    Weights,
+    Words,
+    foreign_options,
+    option_name,
+)
+from idsnn_cli.published import parse_source
 
 Checkpoint = Annotated[
-    Path | None,
-    typer.Option("--checkpoint", help="Measure this network; its own recipe names the data.", metavar="FILE"),
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        help="Measure this network (a file, or torchvision:NAME); its own recipe names the data.",
+        metavar="FILE",
+    ),
 ]
 DataName = Annotated[
     str | None,
@@ -35,6 +52,8 @@ def evaluate(
     checkpoint: Checkpoint = None,
     data: DataName = None,
     normalise: Normalise = None,
+    weights: Weights = None,
+    allow_unused: AllowUnused = False,
     student: StudentFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -50,8 +69,10 @@ def evaluate(
     from idsnn_cli.pipeline import check, eval_step, evaluate_networks, preview
 
     console = Console(as_json=as_json, quiet=quiet)
+    foreign = foreign_options(normalise, weights, allow_unused)
     if checkpoint is None:
-        for name, value in {"--data": data, "--normalise": normalise}.items():
+        options = {"--data": data} | {option_name(key): value for key, value in foreign.items()}
+        for name, value in options.items():
             if value is not None:
                 raise UsageError(f"{name} goes with --checkpoint FILE", "With a recipe, set it there.")
         session = make_session(console, words, run_dir=run_dir, device=device)
@@ -69,12 +90,13 @@ def evaluate(
     for option, path in {"--student": student, "--run-dir": run_dir}.items():
         if path is not None:
             raise UsageError(f"{option} does not go with --checkpoint", "Leave it out.")
-    session = checkpoint_session(console, words, checkpoint, data=data, normalise=normalise, device=device)
+    source = parse_source(checkpoint)
+    session = checkpoint_session(console, words, source, data=data, foreign=foreign, device=device)
     if dry_run:
-        given = {"checkpoint": checkpoint} | ({"output": output} if output else {})
-        show_plan(console, "eval", preview(session, ["eval"], given))
+        named: dict[str, object] = {"checkpoint": source, "output": output}
+        show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in named.items() if v}))
         return
-    document = evaluate_networks(session, {checkpoint.name: checkpoint})
+    document = evaluate_networks(session, {source.name: source})
     if output is not None:
         write_document(output, document)
     console.document({"command": "eval", **document})

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.options import Device, DryRun, Force, Json, Output, Quiet, RunDir, TeacherFile, Words
+from idsnn_cli.cli.options import (
+    AllowUnused,
+    Device,
+    DryRun,
+    Force,
+    Json,
+    Output,
+    Quiet,
+    RunDir,
+    TeacherFile,
+    Weights,
+    Words,
+    foreign_options,
+    option_name,
+)
+from idsnn_cli.published import Source, parse_source
 
-Source = Annotated[
-    Path | None,
-    typer.Option("--from", help="Start from this ResNet checkpoint; no recipe is needed then.", metavar="CKPT"),
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="Start from this ResNet: a checkpoint, or torchvision:NAME. No recipe is needed then.",
+        metavar="CKPT",
+    ),
 ]
 Arch = Annotated[
     str | None, typer.Option("--arch", help="With --from: the student, spiking-resnet18 for one.", metavar="NAME")
@@ -32,10 +50,12 @@ Normalise = Annotated[
 
 def init(
     words: Words = None,
-    source: Source = None,
+    from_: From = None,
     arch: Arch = None,
     num_classes: Classes = None,
     normalise: Normalise = None,
+    weights: Weights = None,
+    allow_unused: AllowUnused = False,
     teacher: TeacherFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -52,6 +72,9 @@ def init(
     from idsnn_cli.pipeline import check, init_step, preview, write_init
 
     console = Console(as_json=as_json, quiet=quiet)
+    foreign = foreign_options(normalise, weights, allow_unused)
+    source: Source | None = None if from_ is None else parse_source(from_)
+    origin: Source | None = teacher
     if source is not None:
         session, output = standalone_session(
             console,
@@ -59,17 +82,18 @@ def init(
             source=source,
             arch=arch,
             num_classes=num_classes,
-            normalise=normalise,
+            foreign=foreign,
             output=output,
             device=device,
             force=force,
             conflicting={"--teacher": teacher, "--run-dir": run_dir},
         )
-        teacher = source
+        origin = source
     else:
-        _only_with_from({"--arch": arch, "--num-classes": num_classes, "--normalise": normalise})
+        _only_with_from({"--arch": arch, "--num-classes": num_classes})
+        _only_with_from({option_name(key): value for key, value in foreign.items()})
         session = make_session(console, words, run_dir=run_dir, device=device, force=force)
-    given = {k: v for k, v in {"teacher": teacher, "output": output}.items() if v}
+    given: dict[str, Any] = {k: v for k, v in {"teacher": origin, "output": output}.items() if v}
     if dry_run:
         show_plan(console, "init", preview(session, ["init"], given))
         return
@@ -78,7 +102,7 @@ def init(
         return
     with working(console, session):
         check(session, ["init"], given)
-        show_steps(console, "init", session, [init_step(session, source=teacher, output=output)])
+        show_steps(console, "init", session, [init_step(session, source=origin, output=output)])
 
 
 def _only_with_from(options: dict[str, object]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Resolve and check everything, print the plan, do nothing.")]
 Force = Annotated[bool, typer.Option("--force", help="Start this step anew, replacing its outputs.")]
+Weights = Annotated[
+    Literal["auto", "ema", "raw"] | None,
+    typer.Option(
+        "--weights", help="Of a foreign file with raw and averaged (EMA) weights: which; auto takes the averaged."
+    ),
+]
+AllowUnused = Annotated[
+    bool, typer.Option("--allow-unused", help="Drop tensors of a foreign file that no naming scheme explains.")
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the checkpoint here.", metavar="FILE")]
 TeacherFile = Annotated[
     Path | None, typer.Option("--teacher", help="The teacher's checkpoint, instead of RUN's.", metavar="FILE")
@@ -26,3 +35,14 @@ TeacherFile = Annotated[
 StudentFile = Annotated[
     Path | None, typer.Option("--student", help="The student's checkpoint, instead of RUN's.", metavar="FILE")
 ]
+
+
+def foreign_options(normalise: str | None, weights: str | None, allow_unused: bool) -> dict[str, Any]:
+    """The options about a foreign file that were given, by their key in a recipe's ``teacher`` section."""
+    given = {"normalise": normalise, "weights": weights, "allow_unused": allow_unused or None}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def option_name(key: str) -> str:
+    """``allow_unused`` -> ``--allow-unused``."""
+    return f"--{key.replace('_', '-')}"

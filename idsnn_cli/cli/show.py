@@ -100,6 +100,8 @@ def show_plan(console: Console, command: str, plan: dict[str, Any]) -> None:
             console.line(f"would download {url} ({data['download_mb']:.0f} MB)")
         for note in data["notes"]:
             console.line(f"  {note}")
+    for each in plan["downloads"]:
+        console.line(f"would download {each['url']} ({each['megabytes']:.0f} MB)")
     for name, network in plan["networks"].items():
         console.line(f"{name}: {network['architecture']} ({network['parameters']:,} parameters)")
     if plan["mapping"] is not None:

@@ -28,6 +28,8 @@ def show_contents(console: Console, document: Mapping[str, Any]) -> None:
     foreign = document["kind"] == "foreign"
     _field(console, "file", f"{document['file']} ({_size(document['file_bytes'])})")
     _field(console, "kind", f"foreign, tensors named as in {document['scheme']}" if foreign else document["kind"])
+    if document["choice"] is not None:
+        _field(console, "weights", document["choice"])
     _field(console, "network", document["description"])
     _field(console, "parameters", f"{document['parameters']:,}")
     console.line()
@@ -111,6 +113,8 @@ def show_comparison(console: Console, document: Mapping[str, Any]) -> None:
         about = document[side]
         kind = f"foreign ({about['scheme']})" if about["kind"] == "foreign" else about["kind"]
         _field(console, side.upper(), f"{about['file']}: {kind}, {about['description']}")
+        if about["choice"] is not None:
+            _field(console, "", about["choice"])
     for each in document["architecture"]:
         _field(console, "differs", f"{each['key']}: {_value(each['a'])} in A, {_value(each['b'])} in B")
     console.line()

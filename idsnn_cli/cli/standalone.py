@@ -9,6 +9,7 @@ from typing import Any
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.session import device_override, session_for
 from idsnn_cli.errors import MissingInputError, UsageError, WriteError
+from idsnn_cli.published import Source
 from idsnn_cli.recipe import recipe_from_mapping, split_words
 
 # Fills the place of a data section that the overrides do not give; digits need no files.
@@ -19,10 +20,10 @@ def standalone_session(
     console: Console,
     words: list[str] | None,
     *,
-    source: Path,
+    source: Source,
     arch: str | None,
     num_classes: int | None,
-    normalise: str | None,
+    foreign: dict[str, Any],
     output: Path | None,
     device: str | None,
     force: bool,
@@ -30,9 +31,10 @@ def standalone_session(
 ) -> tuple[Any, Path]:
     """The session of ``--from`` and the file to write.
 
-    The student's stem, shortcuts and classes are the source's unless options or overrides say otherwise. Raises
-    :class:`UsageError` where something that is needed is missing, or belongs to a recipe; :class:`WriteError` where
-    ``output`` is there already and ``force`` does not say to replace it.
+    ``foreign`` holds the options about a foreign source by their key in ``teacher``. The student's stem, shortcuts and
+    classes are the source's unless options or overrides say otherwise. Raises :class:`UsageError` where something that
+    is needed is missing, or belongs to a recipe; :class:`WriteError` where ``output`` is there already and ``force``
+    does not say to replace it.
     """
     for name, value in conflicting.items():
         if value is not None:
@@ -47,21 +49,22 @@ def standalone_session(
         raise UsageError("--from needs --arch", "Name the student, for example --arch spiking-resnet18.")
     if output is None:
         raise UsageError("--from needs -o FILE", "Name the file to write, for example -o init.safetensors.")
-    if not source.exists():
+    if isinstance(source, Path) and not source.exists():
         raise MissingInputError(f"the network to start from is not there: {source}", "Correct --from.")
     if output.exists() and not force:
         raise WriteError(f"{output} exists already", "Replace it with --force, or give another -o FILE.")
+    from idsnn_cli.families import Reading
     from idsnn_cli.initializer import classes_or_source, open_source
 
     with ExitStack() as stack:
-        network = open_source(source, stack)
+        network = open_source(
+            source, stack, Reading(**{k: v for k, v in foreign.items() if k != "normalise"}), download=False
+        )
         found, classes = network.architecture, classes_or_source(num_classes, network)
-        if normalise is not None and "input.mean" in network.names:
+        if "normalise" in foreign and "input.mean" in network.names:
             raise UsageError(f"{source} carries its own input normalisation", "Leave --normalise out.")
     student = {"arch": arch, "stem": found.named_stem, "shortcut": found.named_shortcut}
-    plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student}
-    if normalise is not None:
-        plain["teacher"] = {"normalise": normalise}
+    plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student, "teacher": foreign}
     recipe = recipe_from_mapping(plain, [*overrides, *device_override(device)], origin="the options of init --from")
     session = session_for(
         console,

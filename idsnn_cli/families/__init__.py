@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from idsnn_cli.families.recogniser import (
+    ALLOWED,
     AVERAGED_SHORTCUTS,
     BOTTLENECK_STRIDE,
     INPUT_NORMALISATION,
     NEURONS,
     OPTION_A_CHANNELS,
     STEM_STRIDE,
+    Copy,
+    Reading,
     Recognised,
+    Weights,
     recognise,
 )
 from idsnn_cli.families.schemes import SCHEMES, Row, Scheme
 
 __all__ = [
+    "ALLOWED",
     "AVERAGED_SHORTCUTS",
     "BOTTLENECK_STRIDE",
     "INPUT_NORMALISATION",
@@ -22,8 +27,11 @@ __all__ = [
     "OPTION_A_CHANNELS",
     "SCHEMES",
     "STEM_STRIDE",
+    "Copy",
+    "Reading",
     "Recognised",
     "Row",
     "Scheme",
+    "Weights",
     "recognise",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from idsnn_cli.families.schemes import DROPPED_LEAVES, PREFIXES, TRANSPARENT, WRAPPERS, Row, Scheme
+from idsnn_cli.families.schemes import AVERAGED, DROPPED_LEAVES, PREFIXES, TRANSPARENT, WRAPPERS, Row, Scheme
 
 # The tensors of each kind of module.
 LEAVES: dict[str, tuple[str, ...]] = {
@@ -132,6 +132,11 @@ def roots(keys: Iterable[str]) -> dict[str, list[str]]:
 def wrapper_rank(root: str) -> int:
     """The place of a root's outermost wrapper among :data:`WRAPPERS`; before all of them where there is none."""
     return next((WRAPPERS.index(part) for part in root.split(".") if part in WRAPPERS), -1)
+
+
+def is_averaged(root: str) -> bool:
+    """Whether what stands under a root is an average of weights (EMA), by the names of the wrappers in it."""
+    return any(part in AVERAGED for part in root.split("."))
 
 
 def _fill(template: str, numbers: Mapping[str, int]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import FamilyError
 from idsnn_cli.families.layout import infer
-from idsnn_cli.families.matching import Match, match, roots, source_name, without_transparent, wrapper_rank
+from idsnn_cli.families.matching import Match, is_averaged, match, roots, source_name, without_transparent, wrapper_rank
 from idsnn_cli.families.schemes import BESIDE, SCHEMES, TRAITS, WRAPPERS
 from idsnn_cli.families.words import grouped, shown
 
@@ -21,8 +22,25 @@ OPTION_A_CHANNELS = "where option-A shortcuts put their zeros"
 INPUT_NORMALISATION = "the input normalisation"
 NEURONS = "whether the network spikes, and its neurons' constants"
 
+ALLOWED = "unexplained, allowed"
+Copy = Literal["ema", "raw"]
+Weights = Literal["auto", "ema", "raw"]
+
 _MOST_TENSORS = 50_000
+_COPY_WORDS = {"ema": "averaged (EMA)", "raw": "raw"}
 _RESNET = "Give the state dict of a ResNet, or rename its tensors as torchvision does."
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What to do where a file leaves a choice.
+
+    ``weights`` says which copy is taken of a file with raw and averaged ones (EMA); ``auto`` takes the averaged.
+    ``allow_unused`` drops keys that no row explains, where the others are a whole ResNet.
+    """
+
+    weights: Weights = "auto"
+    allow_unused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +52,8 @@ class Recognised:
     (``state_dict.module.``). ``unknown`` lists what keys cannot tell; ``architecture`` has the usual choice there:
     kind ``ann``, stride 1 for a 3x3 stem, stride 2 and a max-pool for a 7x7 one, bottlenecks that stride in their
     3x3, averages before the projections of pre-activation networks that have a deep stem. Without a head ``has_head``
-    is False and ``architecture.num_classes`` is 1, which only stands in.
+    is False and ``architecture.num_classes`` is 1, which only stands in. ``copy`` says whether the weights are averaged
+    ones, ``copies`` which kinds the file has.
     """
 
     scheme: str
@@ -44,16 +63,19 @@ class Recognised:
     unknown: tuple[str, ...]
     has_head: bool
     root: str
+    copy: Copy
+    copies: tuple[Copy, ...]
 
 
-def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
-    """Recognise the ResNet whose tensors have these names and ``shapes``.
+def recognise(shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = None) -> Recognised:
+    """Recognise the ResNet whose tensors have these names and ``shapes``, by ``reading`` where there is a choice.
 
     Wrappers and prefixes are seen through: the sub-tree that a scheme's table explains whole is taken, and what
     stands beside it is dropped by name. Every key ends used, dropped or unexplained. Raises :class:`FamilyError`
-    where a key of the network stays unexplained, a tensor is missing or of another shape, or where it is no ResNet
-    that can be described.
+    where a key of the network stays unexplained, a tensor is missing or of another shape, where it is no ResNet that
+    can be described, or where the copy that ``reading`` wants is not there.
     """
+    reading = reading or Reading()
     if not shapes:
         raise FamilyError("there are no tensors.", _RESNET)
     if len(shapes) > _MOST_TENSORS:
@@ -61,9 +83,12 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
     original = _original_keys(shapes)
     matches = [match(scheme, root, keys) for root, keys in roots(original).items() for scheme in SCHEMES]
     fitting = [found for found in matches if found.fits]
-    if not fitting:
-        raise _no_fit(matches)
-    best = min(fitting, key=lambda found: (wrapper_rank(found.root), -found.explained))
+    copies: tuple[Copy, ...] = tuple(dict.fromkeys(_copy(found) for found in fitting))
+    wanted = [found for found in fitting if reading.weights in ("auto", _copy(found))]
+    if not wanted:
+        wanted = _not_fitting(matches, reading, copies)
+        copies = tuple(dict.fromkeys((*copies, *(_copy(found) for found in wanted))))
+    best = min(wanted, key=lambda found: (wrapper_rank(found.root), -found.explained))
     if best.twice:
         first, second = (original[best.root + key] for key in best.twice[0])
         raise FamilyError(
@@ -86,12 +111,37 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
         unknown=_unknown(best, architecture),
         has_head=has_head,
         root=best.root,
+        copy=_copy(best),
+        copies=copies,
     )
 
 
 def _without_kernel(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """A linear layer's shape where it is stored as a 1x1 convolution's."""
     return shape[:2] if name == "head.weight" and shape[2:] == (1, 1) else shape
+
+
+def _copy(found: Match) -> Copy:
+    return "ema" if is_averaged(found.root) else "raw"
+
+
+def _not_fitting(matches: list[Match], reading: Reading, copies: tuple[Copy, ...]) -> list[Match]:
+    """The nearest matches without their unexplained keys, where ``reading`` allows that; else the error."""
+    near = [found for found in matches if reading.weights in ("auto", _copy(found))]
+    most = max((len(found.used) for found in near), default=0)
+    if copies and not most:
+        raise FamilyError(
+            f"there are no {_COPY_WORDS[reading.weights]} weights in it, only {_COPY_WORDS[copies[0]]} ones.",
+            "Take those: leave --weights out (teacher.weights=auto in a recipe).",
+        )
+    refusal = _no_fit(near or matches)
+    if not (reading.allow_unused and refusal.can_go_on):
+        raise refusal
+    return [
+        replace(found, dropped={**found.dropped, **dict.fromkeys(found.unexplained, ALLOWED)}, unexplained=())
+        for found in near
+        if len(found.used) == most
+    ]
 
 
 def _original_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
@@ -141,7 +191,15 @@ def _unknown(best: Match, architecture: Architecture) -> tuple[str, ...]:
     return tuple(question for question, known in told.items() if not known)
 
 
-def _no_fit(matches: list[Match]) -> FamilyError:
+class _NoFit(FamilyError):
+    """``can_go_on`` says that the unexplained keys may be dropped, if the user allows it."""
+
+    def __init__(self, message: str, fix: str, can_go_on: bool = False) -> None:
+        super().__init__(message, fix)
+        self.can_go_on = can_go_on
+
+
+def _no_fit(matches: list[Match]) -> _NoFit:
     """The error for a file that no table explains whole, by the one that comes nearest."""
     nearest = max(matches, key=lambda found: (len(found.used), -len(found.unexplained)))
     total = nearest.explained + len(nearest.unexplained)
@@ -149,18 +207,19 @@ def _no_fit(matches: list[Match]) -> FamilyError:
     for pattern, words, alone in TRAITS:
         traced = [key for key in nearest.unexplained if re.search(pattern, key)]
         if traced and (alone or convolutions > 1):
-            return FamilyError(
+            return _NoFit(
                 f"a ResNet with {words}: known, but not supported yet. It shows in {grouped(traced, 2)}.",
                 "Give a plain ResNet of basic or bottleneck blocks.",
             )
     if convolutions < 2 or not nearest.unexplained:
-        return FamilyError(
+        return _NoFit(
             f"not a ResNet that is known: of {total} tensors, the nearest naming scheme ({nearest.scheme.title}) "
             f"explains {len(nearest.used)}.\nThere are {grouped(nearest.unexplained or nearest.used.values(), 3)}.",
             _RESNET,
         )
-    return FamilyError(
+    return _NoFit(
         f"{len(nearest.unexplained)} of {total} tensors are not explained by the nearest naming scheme "
         f"({nearest.scheme.title}):\n{grouped(nearest.unexplained, 6)}.",
-        "Remove them if the network does not need them, or rename them as torchvision does.",
+        "Go on without them if the network does not need them: --allow-unused (teacher.allow_unused in a recipe).",
+        can_go_on=True,
     )

@@ -260,6 +260,9 @@ WRAPPERS: tuple[str, ...] = (
     "teacher",
 )
 
+# Those of them that hold averaged weights (EMA).
+AVERAGED: frozenset[str] = frozenset(("state_dict_ema", "model_ema", "ema_state"))
+
 # Modules around the network.
 PREFIXES: tuple[str, ...] = (
     "module",

@@ -4,7 +4,7 @@ from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.plan import BlockPair, Entry, Plan, make_plan, random_plan
 from idsnn_cli.initializer.reestimate import reestimate
 from idsnn_cli.initializer.rules import Rules, loop_indices, source_block
-from idsnn_cli.initializer.standalone import Initialization, SourceNetwork, classes_or_source, initialize, open_source
+from idsnn_cli.initializer.standalone import Initialization, classes_or_source, initialize, open_source
 
 __all__ = [
     "BlockPair",
@@ -12,7 +12,6 @@ __all__ = [
     "Initialization",
     "Plan",
     "Rules",
-    "SourceNetwork",
     "apply",
     "classes_or_source",
     "initialize",

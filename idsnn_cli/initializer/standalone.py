@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.checkpoint import open_checkpoint, tensors_sha256
-from idsnn_cli.errors import CheckpointError, UsageError
-from idsnn_cli.families import recognise
-from idsnn_cli.initializer.apply import Read, apply
+from idsnn_cli.errors import UsageError
+from idsnn_cli.families import Reading, Weights
+from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.plan import Plan, make_plan
 from idsnn_cli.initializer.rules import Rules
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Network, ResNet, build, identify, identify_tensors
+from idsnn_cli.published import Published, as_source
 
-Source = str | Path | Mapping[str, Tensor] | nn.Module
+Source = str | Path | Published | Mapping[str, Tensor] | nn.Module
 # Of a spiking target that is given by its name alone.
 TIMESTEPS = 4
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -32,7 +33,8 @@ class Initialization:
     ``state`` is the canonical state dict; ``source_sha256`` covers the source tensors that were read (names, dtypes,
     shapes, bytes); ``scheme`` is the naming scheme in which the source was recognised; ``normalisation_given`` says
     that the input normalisation is the caller's (or ImageNet's), for the source carries none; ``dropped`` holds the
-    source keys that were set aside, with the reason.
+    source keys that were set aside, with the reason; ``choice`` says in words which copy of the weights was taken where
+    the source holds raw and averaged ones.
     """
 
     state: dict[str, Tensor]
@@ -41,6 +43,7 @@ class Initialization:
     scheme: str
     normalisation_given: bool
     dropped: Mapping[str, str]
+    choice: str | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -53,56 +56,17 @@ class Initialization:
         return model.eval()
 
 
-@dataclass(frozen=True, slots=True)
-class SourceNetwork:
-    """A recognised source: its architecture, its keys by canonical name, and a reader of its tensors.
+def open_source(source: Source, stack: ExitStack, reading: Reading | None = None, *, download: bool = True) -> Network:
+    """Recognise ``source`` without reading its tensors. Files stay open until ``stack`` closes.
 
-    Without a head its ``architecture`` says one class, which means nothing.
+    Without ``download``, published weights that are not on this machine can be looked at but not read.
     """
-
-    architecture: Architecture
-    names: Mapping[str, str]
-    scheme: str
-    dropped: Mapping[str, str]
-    read: Read
-
-    @property
-    def has_head(self) -> bool:
-        return "head.weight" in self.names
-
-
-def open_source(source: Source, stack: ExitStack) -> SourceNetwork:
-    """Recognise ``source`` without reading its tensors. Files stay open until ``stack`` closes."""
-    described: Architecture | None = None
-    if isinstance(source, str | Path):
-        file = stack.enter_context(open_checkpoint(Path(source)))
-        if file.metadata is not None and "architecture" in file.metadata:
-            described = Architecture.from_dict(file.metadata["architecture"])
-        shapes = file.shapes()
-        read: Read = file.get
-    else:
-        if isinstance(source, ResNet):
-            described = source.architecture
-        tensors = source.state_dict() if isinstance(source, nn.Module) else source
-        shapes = {key: tuple(value.shape) for key, value in tensors.items() if isinstance(value, Tensor)}
-        read = tensors.__getitem__
-    if described is not None:
-        return _own_network(described, shapes, read)
-    found = recognise(shapes)
-    return SourceNetwork(found.architecture, found.names, found.scheme, found.dropped, read)
-
-
-def _own_network(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], read: Read) -> SourceNetwork:
-    """A source of ours, whose description must fit its tensors."""
-    expected = architecture.tensors()
-    for name, shape in expected.items():
-        if name in shapes and shapes[name] != shape:
-            raise CheckpointError(
-                f"{name} of the source is {list(shapes[name])}, but its architecture says {list(shape)}",
-                "Make the checkpoint again: its metadata and tensors disagree.",
-            )
-    dropped = {name: "not in its architecture" for name in shapes if name not in expected}
-    return SourceNetwork(architecture, {name: name for name in expected if name in shapes}, "idsnn", dropped, read)
+    if isinstance(source, str | Path | Published):
+        return identify(stack.enter_context(open_checkpoint(as_source(source), download=download)), reading)
+    described = source.architecture if isinstance(source, ResNet) else None
+    tensors = source.state_dict() if isinstance(source, nn.Module) else source
+    shapes = {key: tuple(value.shape) for key, value in tensors.items() if isinstance(value, Tensor)}
+    return identify_tensors(shapes, tensors.__getitem__, described=described, reading=reading)
 
 
 def initialize(
@@ -112,40 +76,45 @@ def initialize(
     num_classes: int | None = None,
     rules: Rules | None = None,
     normalise: tuple[Sequence[float], Sequence[float]] | None = None,
+    weights: Weights = "auto",
+    allow_unused: bool = False,
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> Initialization:
     """Start ``target`` from the weights of ``source`` (Section 3.2.2), any ResNet on either side.
 
-    ``source`` is a checkpoint file, a state dict or a module; ``target`` a name such as ``spiking-resnet18`` (stem,
-    shortcut and classes are then the source's unless ``num_classes`` is given, and T is 4) or a whole description.
-    ``normalise`` is the (mean, std) of images in 0 to 1 that the source was trained with, used where the source does
-    not carry it (default: ImageNet's). Values are gathered on ``device``. Raises :class:`MappingError` naming both
-    tensors where one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a
-    ResNet, and :class:`UsageError` for a target that is not known, or not wholly described by what is given.
+    ``source`` is a checkpoint file, ``torchvision:NAME[/WEIGHTS]``, a state dict or a module; ``target`` a name such as
+    ``spiking-resnet18`` (stem, shortcut and classes are then the source's unless ``num_classes`` is given, and T is 4)
+    or a whole description. ``normalise`` is the (mean, std) of images in 0 to 1 that the source was trained with, used
+    where the source does not carry it (default: ImageNet's). ``weights`` and ``allow_unused`` are as for
+    :func:`idsnn_cli.load`. Values are gathered on ``device``. Raises :class:`MappingError` naming both tensors where
+    one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a ResNet, and
+    :class:`UsageError` for a target that is not known, or not wholly described by what is given.
     """
     with ExitStack() as stack:
-        network = open_source(source, stack)
+        network = open_source(source, stack, Reading(weights, allow_unused))
         description = _describe_target(target, network, num_classes)
         plan = make_plan(network.architecture, description, network.names, rules or Rules())
         where = torch.device(device)
         start = build(description, seed).state_dict()
-        given = "input.mean" not in network.names
-        if given:
-            for name, values in zip(("input.mean", "input.std"), normalise or IMAGENET, strict=True):
+        lacking = "input.mean" not in network.names
+        if lacking:
+            known = normalise or network.normalisation
+            for name, values in zip(("input.mean", "input.std"), known or IMAGENET, strict=True):
                 if len(values) != description.in_channels:
                     raise UsageError(
                         f"the normalisation has {len(values)} channels, but the target reads {description.in_channels}",
                         "Give normalise=(mean, std) with one value for each channel.",
                     )
                 start[name] = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+        given = lacking and (normalise is not None or network.normalisation is None)
         read_once: dict[str, Tensor] = {key: network.read(key) for key in plan.reads()}
         state = apply(plan, read_once.__getitem__, start, where)
         digest = tensors_sha256(read_once.items())
-    return Initialization(state, plan, digest, network.scheme, given, network.dropped)
+    return Initialization(state, plan, digest, network.scheme, given, network.dropped, network.choice)
 
 
-def _describe_target(target: str | Architecture, source: SourceNetwork, num_classes: int | None) -> Architecture:
+def _describe_target(target: str | Architecture, source: Network, num_classes: int | None) -> Architecture:
     if isinstance(target, Architecture):
         if num_classes not in (None, target.num_classes):
             raise UsageError(
@@ -158,7 +127,7 @@ def _describe_target(target: str | Architecture, source: SourceNetwork, num_clas
     return replace(description, timesteps=TIMESTEPS) if description.kind == "spiking" else description
 
 
-def classes_or_source(num_classes: int | None, source: SourceNetwork) -> int:
+def classes_or_source(num_classes: int | None, source: Network) -> int:
     """``num_classes``, or the source's. Raises :class:`UsageError` where the source has no linear layer to tell."""
     if num_classes is None and not source.has_head:
         raise UsageError(

@@ -1,6 +1,17 @@
 """The networks."""
 
+from idsnn_cli.models.identify import Network, described_in, identify, identify_tensors
 from idsnn_cli.models.loading import load
 from idsnn_cli.models.resnet import ResNet, SpikingResNet, build, per_step
 
-__all__ = ["ResNet", "SpikingResNet", "build", "load", "per_step"]
+__all__ = [
+    "Network",
+    "ResNet",
+    "SpikingResNet",
+    "build",
+    "described_in",
+    "identify",
+    "identify_tensors",
+    "load",
+    "per_step",
+]

@@ -9,24 +9,59 @@ from typing import Any
 import torch
 
 from idsnn_cli.architecture import Architecture
-from idsnn_cli.checkpoint import open_checkpoint
+from idsnn_cli.checkpoint import fetch, open_checkpoint
 from idsnn_cli.data.normalise import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
+from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan
-from idsnn_cli.models import ResNet, load
+from idsnn_cli.models import ResNet, described_in, identify, load
+from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.session import Session, Step, best_of
+from idsnn_cli.published import Published, Source
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd
 
 
-def load_network(path: Path, recipe: Recipe, device: torch.device | str = "cpu") -> ResNet:
-    """The network in ``path``; a foreign one normalises as ``teacher.normalise`` says."""
+def ensure(session: Session, source: Source) -> None:
+    """Download what is published and not on this machine; one process does it, and says so."""
+    if isinstance(source, Published):
+        decided_by_main(lambda: fetch(source, session.events.say))
+
+
+def load_network(path: Source, session: Session, device: torch.device | str = "cpu") -> ResNet:
+    """The network in ``path``; a foreign one is read as the recipe's ``teacher`` section says."""
     with open_checkpoint(path) as file:
-        ours = file.metadata is not None and "architecture" in file.metadata
-    return load(path, device=device, normalise=None if ours else foreign_normalisation(recipe))
+        ours = described_in(file.metadata) is not None
+        if ours:
+            return load(path, device=device)
+        choice = identify(file, foreign_reading(session.recipe)).choice
+    if choice is not None:
+        session.events.say(f"{path}: {choice}")
+    teacher = session.recipe.teacher
+    return load(
+        path,
+        device=device,
+        normalise=foreign_normalisation(session.recipe),
+        weights=teacher.weights,
+        allow_unused=teacher.allow_unused,
+    )
 
 
-def check_classes(architecture: Architecture, session: Session, path: Path, *, teaches: bool = True) -> None:
+def reading_of(path: Source, recipe: Recipe) -> Reading:
+    """How ``path`` is read: a foreign file as ``teacher`` says, and ours, which leaves no choice, as it is."""
+    if isinstance(path, Published):
+        return foreign_reading(recipe)
+    with open_checkpoint(path) as file:
+        ours = described_in(file.metadata) is not None
+    return Reading() if ours else foreign_reading(recipe)
+
+
+def foreign_reading(recipe: Recipe) -> Reading:
+    """``teacher.weights`` and ``teacher.allow_unused``."""
+    return Reading(recipe.teacher.weights, recipe.teacher.allow_unused)
+
+
+def check_classes(architecture: Architecture, session: Session, path: Source, *, teaches: bool = True) -> None:
     """Raise :class:`UsageError` where the network in ``path`` has not as many classes as the data."""
     classes = session.num_classes
     if architecture.num_classes != classes:
@@ -38,8 +73,9 @@ def check_classes(architecture: Architecture, session: Session, path: Path, *, t
         )
 
 
-def require(path: Path, what: str, fix: str) -> None:
-    if not path.exists():
+def require(path: Source, what: str, fix: str) -> None:
+    """Raise :class:`MissingInputError` where there is no such file; what is published need not be here yet."""
+    if isinstance(path, Path) and not path.exists():
         raise MissingInputError(f"{path}, {what}, is not there", fix)
 
 
@@ -56,9 +92,12 @@ def destination(session: Session, step: Step, output: Path | None) -> Path:
     return output
 
 
-def distinct(target: Path, source: Path) -> None:
+def distinct(target: Path, source: Source) -> None:
     """A step must not read what it is about to replace: its own output, or the best epoch's beside it."""
-    if os.path.realpath(source) in (os.path.realpath(target), os.path.realpath(best_of(target))):
+    if isinstance(source, Path) and os.path.realpath(source) in (
+        os.path.realpath(target),
+        os.path.realpath(best_of(target)),
+    ):
         raise UsageError(f"{source} would be read and replaced by the same step", "Copy it to another name first.")
 
 

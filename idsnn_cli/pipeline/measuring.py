@@ -12,9 +12,10 @@ from idsnn_cli.checkpoint import file_sha256, open_checkpoint, write_json
 from idsnn_cli.models import ResNet
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.fitting import measure
-from idsnn_cli.pipeline.inputs import check_classes, load_network, require
+from idsnn_cli.pipeline.inputs import check_classes, ensure, load_network, require
 from idsnn_cli.pipeline.records import Record, own_sections, read_records, write_record
 from idsnn_cli.pipeline.session import Session, StepResult
+from idsnn_cli.published import Source
 
 
 def networks_of(session: Session, student: Path | None = None) -> dict[str, Path]:
@@ -31,7 +32,7 @@ def networks_of(session: Session, student: Path | None = None) -> dict[str, Path
     return {name: path for name, path in found.items() if path.exists()}
 
 
-def evaluate_networks(session: Session, networks: Mapping[str, Path]) -> dict[str, Any]:
+def evaluate_networks(session: Session, networks: Mapping[str, Source]) -> dict[str, Any]:
     """Measure each network; the document that ``eval.json`` and ``--json`` hold."""
     split = session.recipe.eval.split
     results = [_measured(session, name, path, split) for name, path in networks.items()]
@@ -45,8 +46,9 @@ def evaluate_networks(session: Session, networks: Mapping[str, Path]) -> dict[st
     }
 
 
-def _measured(session: Session, name: str, path: Path, split: str) -> dict[str, Any]:
-    model = load_network(path, session.recipe)
+def _measured(session: Session, name: str, path: Source, split: str) -> dict[str, Any]:
+    ensure(session, path)
+    model = load_network(path, session)
     check_classes(model.architecture, session, path, teaches=False)
     _place(model, session)
     session.events.say(f"measuring {name}: {path}")

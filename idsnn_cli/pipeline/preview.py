@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from idsnn_cli.architecture import Architecture
+from idsnn_cli.checkpoint import Download, needed_download, open_checkpoint
 from idsnn_cli.data import plan_data
 from idsnn_cli.initializer import Rules, make_plan, open_source
+from idsnn_cli.models import identify
 from idsnn_cli.pipeline.agreement import decided_by_main
-from idsnn_cli.pipeline.inputs import check_classes, destination, load_network, read_start, require
+from idsnn_cli.pipeline.inputs import (
+    check_classes,
+    destination,
+    foreign_reading,
+    load_network,
+    read_start,
+    reading_of,
+    require,
+)
 from idsnn_cli.pipeline.measuring import networks_of
 from idsnn_cli.pipeline.records import own_sections, protect, read_records, refuse_other_settings
 from idsnn_cli.pipeline.session import Session, Step, best_of
 from idsnn_cli.pipeline.starting import mapping_file
+from idsnn_cli.published import Published, Source
 
 Steps = list[Step]
 
@@ -28,7 +40,7 @@ def steps_of_run(session: Session) -> Steps:
     return [*steps, "eval"]
 
 
-def preview(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str, Any]:
+def preview(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str, Any]:
     """What the command would read, download and write. Raises the errors that doing it would raise at its start.
 
     ``given`` holds files named on the command line: ``teacher``, ``student``, ``output``, and ``checkpoint`` for one
@@ -62,6 +74,7 @@ def preview(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str,
             "download_mb": data.download_mb,
             "notes": list(data.notes),
         },
+        "downloads": [asdict(each) for each in _downloads(session, steps, given)],
         "networks": {
             name: {"architecture": each.describe(), "parameters": each.parameters()} for name, each in networks.items()
         },
@@ -77,12 +90,12 @@ def preview(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str,
     }
 
 
-def check(session: Session, steps: Steps, given: dict[str, Path]) -> None:
+def check(session: Session, steps: Steps, given: dict[str, Any]) -> None:
     """Let what would stop a later step stop the command now, not after hours of training; the main process tells."""
     decided_by_main(lambda: preview(session, steps, given))
 
 
-def _networks(session: Session, steps: Steps, given: dict[str, Path]) -> dict[str, Architecture]:
+def _networks(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str, Architecture]:
     """Every network that the steps would make or read; a file that they would read is read, and must fit."""
     recipe = session.recipe
     found: dict[str, Architecture] = {}
@@ -112,13 +125,27 @@ def _networks(session: Session, steps: Steps, given: dict[str, Path]) -> dict[st
     return found
 
 
-def _usable(session: Session, path: Path, *, teaches: bool = True) -> Architecture:
-    architecture = load_network(path, session.recipe).architecture
+def _downloads(session: Session, steps: Steps, given: dict[str, Any]) -> list[Download]:
+    """The published networks that the steps would read and this machine does not have."""
+    recipe = session.recipe
+    named = [given.get("checkpoint"), given.get("teacher")]
+    named += [recipe.teacher.checkpoint] if "teacher" in steps else []
+    named += [recipe.init.source] if "init" in steps and recipe.init.rule != "none" else []
+    found = [needed_download(source) for source in dict.fromkeys(named) if isinstance(source, Published)]
+    return [download for download in found if download is not None]
+
+
+def _usable(session: Session, path: Source, *, teaches: bool = True) -> Architecture:
+    if isinstance(path, Published):
+        with open_checkpoint(path, download=False) as file:
+            architecture = identify(file, foreign_reading(session.recipe)).architecture
+    else:
+        architecture = load_network(path, session).architecture
     check_classes(architecture, session, path, teaches=teaches)
     return architecture
 
 
-def _mapping(session: Session, given: dict[str, Path], networks: dict[str, Architecture]) -> dict[str, int]:
+def _mapping(session: Session, given: dict[str, Any], networks: dict[str, Architecture]) -> dict[str, int]:
     """How many of the student's values the initializer would copy, interpolate and leave random; a source that is not
     the teacher joins ``networks``.
     """
@@ -132,12 +159,12 @@ def _mapping(session: Session, given: dict[str, Path], networks: dict[str, Archi
     fix = "Run `idsnn teacher` first, or name a checkpoint with --teacher FILE or init.source=FILE."
     require(origin, "the network to start from", fix)
     with ExitStack() as stack:
-        source = open_source(origin, stack)
+        source = open_source(origin, stack, reading_of(origin, session.recipe), download=False)
         networks["source"] = source.architecture
         return make_plan(source.architecture, networks["student"], source.names, rules).counts()
 
 
-def _writes(session: Session, step: Step, given: dict[str, Path]) -> dict[str, Path]:
+def _writes(session: Session, step: Step, given: dict[str, Any]) -> dict[str, Path]:
     """The files that ``step`` would write, by the names that its record gives them."""
     output = given.get("output")
     if step == "eval":

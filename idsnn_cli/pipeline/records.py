@@ -39,11 +39,11 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
     recipe = session.recipe
     plain = recipe.model_dump(mode="json")
     given = recipe.teacher.checkpoint is not None
-    # How a foreign network that the step may read normalises its images.
-    foreign = {"teacher": {"normalise": plain["teacher"]["normalise"]}}
+    # How a foreign network that the step may read is taken and normalises its images.
+    foreign = {"teacher": {key: plain["teacher"][key] for key in ("normalise", "weights", "allow_unused")}}
     for section, keys in {
         "data": ("root", "path", "download"),
-        "teacher": ("checkpoint", "keep"),
+        "teacher": ("checkpoint", "keep", "weights", "allow_unused"),
         "init": ("source",),
         "distill": ("keep", "baseline"),
     }.items():

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from idsnn_cli.architecture import Architecture
-from idsnn_cli.checkpoint import file_sha256, write_checkpoint, write_json
+from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint, write_json
 from idsnn_cli.data import calibration_batches
 from idsnn_cli.initializer import Initialization, Plan, Rules, initialize, random_plan, reestimate
 from idsnn_cli.models import build
-from idsnn_cli.pipeline.inputs import destination, distinct, foreign_normalisation, require
+from idsnn_cli.pipeline.inputs import destination, distinct, ensure, foreign_normalisation, reading_of, require
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, StepResult
+from idsnn_cli.published import Source
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd
 from idsnn_cli.seeding import derive_seed
@@ -23,7 +24,7 @@ from idsnn_cli.seeding import derive_seed
 MAPPING = "mapping.json"
 
 
-def init_step(session: Session, *, source: Path | None = None, output: Path | None = None) -> StepResult:
+def init_step(session: Session, *, source: Source | None = None, output: Path | None = None) -> StepResult:
     """Give the student its first weights: RUN/init.safetensors and RUN/mapping.json."""
     recipe = session.recipe
     target = destination(session, "init", output)
@@ -36,7 +37,8 @@ def init_step(session: Session, *, source: Path | None = None, output: Path | No
         fix = "Run `idsnn teacher` first, or name a checkpoint with --teacher FILE or init.source=FILE."
         require(origin, "the network to start from", fix)
         distinct(target, origin)
-        inputs["source"] = file_sha256(origin)
+        ensure(session, origin)
+        inputs["source"] = checkpoint_sha256(origin)
     if _needs_data(recipe):
         inputs["data"] = session.data.fingerprint
 
@@ -46,14 +48,15 @@ def init_step(session: Session, *, source: Path | None = None, output: Path | No
     return main_step(session, "init", inputs, {"init": target, "mapping": mapping}, work)
 
 
-def write_init(session: Session, source: Path, target: Path) -> StepResult:
+def write_init(session: Session, source: Source, target: Path) -> StepResult:
     """``init`` outside a run directory: the checkpoint alone, which carries the mapping too."""
     distinct(destination(session, "init", target), source)
+    ensure(session, source)
     figures = _write_start(session, source, target, None)
     return StepResult("init", "done", (target,), figures)
 
 
-def _write_start(session: Session, origin: Path | None, target: Path, mapping: Path | None) -> dict[str, Any]:
+def _write_start(session: Session, origin: Source | None, target: Path, mapping: Path | None) -> dict[str, Any]:
     state, plan, provenance = _first_weights(session, origin)
     metadata = described(session, "init", plan.target, provenance, {}, plan, of_data=_needs_data(session.recipe))
     write_checkpoint(target, state, metadata)
@@ -66,7 +69,7 @@ def _needs_data(recipe: Recipe) -> bool:
     return recipe.init.rule == "none" or recipe.init.reestimate > 0
 
 
-def _first_weights(session: Session, origin: Path | None) -> tuple[dict[str, torch.Tensor], Plan, dict[str, Any]]:
+def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, torch.Tensor], Plan, dict[str, Any]]:
     recipe = session.recipe
     architecture = recipe.student.architecture(session.num_classes)
     seed = derive_seed(recipe.seed, "init", "weights")
@@ -84,6 +87,8 @@ def _first_weights(session: Session, origin: Path | None) -> tuple[dict[str, tor
             "source_tensors_sha256": found.source_sha256,
             "dropped": dict(found.dropped),
         }
+        if found.choice is not None:
+            session.events.say(f"{origin}: {found.choice}")
         if found.normalisation_given:
             session.events.say(
                 f"{origin} does not carry its input normalisation; the student gets {_normalisation_words(recipe)}"
@@ -94,13 +99,15 @@ def _first_weights(session: Session, origin: Path | None) -> tuple[dict[str, tor
     return state, plan, provenance
 
 
-def _from_source(session: Session, origin: Path, architecture: Architecture, seed: int) -> Initialization:
-    init = session.recipe.init
+def _from_source(session: Session, origin: Source, architecture: Architecture, seed: int) -> Initialization:
+    init, reading = session.recipe.init, reading_of(origin, session.recipe)
     return initialize(
         origin,
         architecture,
         rules=Rules(blocks=init.blocks, shortcut=init.shortcut, head=init.head, rescale=init.rescale),
         normalise=foreign_normalisation(session.recipe),
+        weights=reading.weights,
+        allow_unused=reading.allow_unused,
         seed=seed,
         device=session.device,
     )

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
-from idsnn_cli.checkpoint import file_sha256, write_checkpoint
+from idsnn_cli.checkpoint import checkpoint_sha256, file_sha256, write_checkpoint
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import ResNet, build, load
 from idsnn_cli.pipeline.fitting import METRICS, STATE, Job, clear, measure, train
-from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, load_network, read_start, require
+from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, ensure, load_network, read_start, require
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, Step, StepResult, best_of
+from idsnn_cli.published import Source
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.training import Objective
 
@@ -39,14 +40,15 @@ def teacher_step(session: Session, *, output: Path | None = None) -> StepResult:
     return train(session, Job("teacher", recipe.teacher, make, objective, metadata, inputs, target, "teacher"))
 
 
-def _converted_teacher(session: Session, source: Path, target: Path) -> StepResult:
+def _converted_teacher(session: Session, source: Source, target: Path) -> StepResult:
     """A foreign or finished teacher, read into canonical names and measured."""
     require(source, "the teacher checkpoint", "Correct teacher.checkpoint.")
     distinct(target, source)
-    inputs = {"data": session.data.fingerprint, "checkpoint": file_sha256(source)}
+    ensure(session, source)
+    inputs = {"data": session.data.fingerprint, "checkpoint": checkpoint_sha256(source)}
 
     def work() -> dict[str, Any]:
-        model = load_network(source, session.recipe)
+        model = load_network(source, session)
         check_classes(model.architecture, session, source)
         model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         figures = _alone(session, model)
@@ -104,10 +106,10 @@ def _student_job(
         fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
         require(guide, "the teacher", fix)
         distinct(target, guide)
-        inputs["teacher"] = file_sha256(guide)
+        inputs["teacher"] = checkpoint_sha256(guide)
 
     def make() -> tuple[ResNet, ResNet | None]:
-        network = None if guide is None else load_network(guide, recipe, session.device)
+        network = None if guide is None else load_network(guide, session, session.device)
         if network is not None and guide is not None:
             check_classes(network.architecture, session, guide)
         if start is not None:

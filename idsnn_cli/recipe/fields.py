@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from idsnn_cli.published import Published
 from idsnn_cli.recipe.schema import Recipe
 
 _BOUNDS = ("ge", "gt", "le", "lt")
@@ -87,7 +88,13 @@ def _words(option: Any, bounds: dict[str, Any]) -> str:
     model = model_of(option)
     if model:
         return f"a mapping with the keys {', '.join(model.model_fields)}"
-    simple = {bool: "true or false", str: "text", Path: "a path", type(None): "null"}
+    simple = {
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+        Published: "torchvision:NAME[/WEIGHTS]",
+        type(None): "null",
+    }
     if option in simple:
         return simple[option]
     return {int: "an integer", float: "a number"}.get(option, "another value") + _range(bounds)

@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, field_validator, model_validator
 
 from idsnn_cli.architecture import (
     ANN_NAMES,
@@ -25,7 +25,8 @@ from idsnn_cli.architecture import (
     Surrogate,
     build_description,
 )
-from idsnn_cli.errors import did_you_mean
+from idsnn_cli.errors import UsageError, did_you_mean
+from idsnn_cli.published import SCHEME, Published, Source, parse_source
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -37,6 +38,21 @@ def _one_of(value: str, names: tuple[str, ...]) -> str:
     if lowered not in names:
         raise ValueError(f"give one of {', '.join(names)}.{did_you_mean(lowered, names)}")
     return lowered
+
+
+def _source(value: object) -> Source:
+    if isinstance(value, Path | Published):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"give a path, or {SCHEME}NAME")
+    try:
+        return parse_source(value)
+    except UsageError as error:
+        raise ValueError(error.message) from None
+
+
+# A file, or weights that torchvision publishes; text in a recipe.
+NetworkSource = Annotated[Path | Published, PlainValidator(_source), PlainSerializer(str, return_type=str)]
 
 
 class Section(BaseModel):
@@ -145,12 +161,16 @@ class Training(Section):
 class Teacher(Training, Network):
     """The larger ANN, trained here or read from ``checkpoint``.
 
-    ``normalise`` is the input normalisation of a foreign checkpoint, which does not carry it.
+    The other keys here are for a foreign checkpoint: ``normalise`` is its input normalisation, which it does not carry;
+    ``weights`` says which copy is taken where it holds raw and averaged ones (auto: the averaged); ``allow_unused``
+    drops tensors of it that are not explained.
     """
 
     arch: str = "resnet34"
-    checkpoint: Path | None = None
+    checkpoint: NetworkSource | None = None
     normalise: Normalisation | None = None
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    allow_unused: bool = False
 
     @field_validator("arch")
     @classmethod
@@ -224,7 +244,7 @@ class Init(Section):
     head: Literal["random", "copy"] = "random"
     rescale: Literal["none", "variance"] = "none"
     reestimate: Annotated[int, Field(ge=0)] = 0
-    source: Path | None = None
+    source: NetworkSource | None = None
 
 
 class Distill(Training):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from idsnn_cli.families import Reading
+from idsnn_cli.published import Source
 from idsnn_cli.report.network import OpenNetwork, is_parameter, merged_order, open_network
 
 STATUSES = ("same", "changed", "shape differs", "only in A", "only in B")
@@ -51,18 +53,18 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def compare_checkpoints(first: Path, second: Path) -> dict[str, Any]:
+def compare_checkpoints(first: Source, second: Source, reading: Reading | None = None) -> dict[str, Any]:
     """How ``second`` (B) differs from ``first`` (A), ResNets in any naming scheme, under canonical names.
 
-    Keys: ``a`` and ``b`` with ``file``, ``kind``, ``scheme`` and ``description``; ``identical``; ``architecture``, a
-    list of the ``key`` s that differ with their values ``a`` and ``b``; ``summary``, the number of tensors by status;
-    ``parameters``, the ``relative_change`` and ``cosine`` over all trained values of equal shape; ``tensors`` in
-    network order, each with its ``name``, ``status``, ``a_shape``, ``b_shape``, ``a_dtype``, ``b_dtype``,
-    ``relative_change`` ||b - a|| / ||a||, ``cosine``, and ``finite``, False where a value is NaN or infinite.
-    A tensor of another element type counts as changed, whatever its values. One pair of tensors is in memory at a time.
-    Raises as :func:`describe_checkpoint` does.
+    ``reading`` is for those that idsnn did not write. Keys: ``a`` and ``b`` with ``file``, ``kind``, ``scheme``,
+    ``choice`` and ``description``; ``identical``; ``architecture``, a list of the ``key`` s that differ with their
+    values ``a`` and ``b``; ``summary``, the number of tensors by status; ``parameters``, the ``relative_change`` and
+    ``cosine`` over all trained values of equal shape; ``tensors`` in network order, each with its ``name``, ``status``,
+    ``a_shape``, ``b_shape``, ``a_dtype``, ``b_dtype``, ``relative_change`` ||b - a|| / ||a||, ``cosine``, and
+    ``finite``, False where a value is NaN or infinite. A tensor of another element type counts as changed, whatever its
+    values. One pair of tensors is in memory at a time. Raises as :func:`describe_checkpoint` does.
     """
-    with open_network(first) as a, open_network(second) as b:
+    with _open(first, reading) as a, _open(second, reading) as b:
         overall = _Sums()
         rows = [_row(name, a, b, overall) for name in merged_order(list(a.names), list(b.names))]
         architecture = _differences(a, b)
@@ -78,11 +80,16 @@ def compare_checkpoints(first: Path, second: Path) -> dict[str, Any]:
         }
 
 
-def _side(path: Path, network: OpenNetwork) -> dict[str, Any]:
+def _open(path: Source, reading: Reading | None) -> AbstractContextManager[OpenNetwork]:
+    return open_network(path, reading, only_foreign=True)
+
+
+def _side(path: Source, network: OpenNetwork) -> dict[str, Any]:
     return {
         "file": str(path),
         "kind": network.kind,
-        "scheme": network.scheme,
+        "scheme": network.found.scheme,
+        "choice": network.found.choice,
         "description": network.description,
     }
 
@@ -127,9 +134,9 @@ def _equal(first: Tensor, second: Tensor) -> bool:
 def _differences(a: OpenNetwork, b: OpenNetwork) -> list[dict[str, Any]]:
     first, second = _flat(a.architecture.to_dict()), _flat(b.architecture.to_dict())
     # A stand-in for the classes of a network without a linear layer is no property of it.
-    if not (a.has_head and b.has_head):
-        first["num_classes"] = first["num_classes"] if a.has_head else None
-        second["num_classes"] = second["num_classes"] if b.has_head else None
+    if not (a.found.has_head and b.found.has_head):
+        first["num_classes"] = first["num_classes"] if a.found.has_head else None
+        second["num_classes"] = second["num_classes"] if b.found.has_head else None
     keys = [*first, *(key for key in second if key not in first)]
     return [
         {"key": key, "a": first.get(key), "b": second.get(key)} for key in keys if first.get(key) != second.get(key)

@@ -4,45 +4,50 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
+from idsnn_cli.checkpoint import checkpoint_files
+from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan
+from idsnn_cli.published import Source
 from idsnn_cli.report.mapping import describe_mapping
 from idsnn_cli.report.network import OpenNetwork, is_parameter, open_network, place_of
 
 DROPPED = "dropped"
 
 
-def describe_checkpoint(path: Path) -> dict[str, Any]:
+def describe_checkpoint(path: Source, reading: Reading | None = None) -> dict[str, Any]:
     """What ``path`` holds; no tensor is read.
 
     Keys, always all of them: ``file``, ``file_bytes``; ``kind`` (teacher, init, student, baseline or foreign) and
     ``scheme`` (whose tensor names it has); ``architecture`` as data and as a ``description`` in words; ``parameters``
     (trained values), ``tensors``, ``values`` and ``bytes`` of the network; ``stages``, a list with the ``name``,
     ``tensors``, ``values``, ``bytes`` and ``dtypes`` (tensors by element type) of each part in network order;
-    ``missing``, names that the network has and the file lacks; ``dropped``, reasons by key; ``unknown``, what a
-    foreign file cannot tell; and from our own metadata ``provenance``, ``metrics``, ``recipe``, ``data``, ``versions``
-    and ``mapping`` (see :func:`describe_mapping`), each None where the file has none. Raises :class:`CheckpointError`
-    for a file that cannot be read, :class:`FamilyError` for one that is no ResNet.
+    ``missing``, names that the network has and the file lacks; ``weights``, the copy taken (ema or raw), and
+    ``choice``, in words where there was one; ``dropped``, reasons by key; ``unknown``, what a foreign file cannot tell;
+    and from our own metadata ``provenance``, ``metrics``, ``recipe``, ``data``, ``versions`` and ``mapping`` (see
+    :func:`describe_mapping`), each None where the file has none. Raises :class:`CheckpointError` for a file that cannot
+    be read, :class:`FamilyError` for one that is no ResNet.
     """
-    with open_network(path) as network:
+    with open_network(path, reading) as network:
         stages = _stages(network)
         inside = [stage for stage in stages if stage["name"] != DROPPED]
         plan = network.metadata.get("mapping")
         return {
             "file": str(path),
-            "file_bytes": path.stat().st_size,
+            "file_bytes": sum(file.stat().st_size for file in checkpoint_files(path)),
             "kind": network.kind,
-            "scheme": network.scheme,
+            "scheme": network.found.scheme,
             "architecture": network.architecture.to_dict(),
             "description": network.description,
             "parameters": sum(math.prod(network.shape(name)) for name in network.names if is_parameter(name)),
             **{key: sum(stage[key] for stage in inside) for key in ("tensors", "values", "bytes")},
             "stages": stages,
             "missing": _missing(network),
-            "dropped": dict(network.dropped),
-            "unknown": list(network.unknown),
+            "choice": network.found.choice,
+            "weights": network.found.copy,
+            "dropped": dict(network.found.dropped),
+            "unknown": list(network.found.unknown),
             **{
                 key: network.metadata.get(key) or None
                 for key in ("provenance", "metrics", "recipe", "data", "versions")
@@ -55,8 +60,8 @@ def _stages(network: OpenNetwork) -> list[dict[str, Any]]:
     groups: dict[str, list[str]] = {}
     for name, key in network.names.items():
         groups.setdefault(place_of(name), []).append(key)
-    if network.dropped:
-        groups[DROPPED] = list(network.dropped)
+    if network.found.dropped:
+        groups[DROPPED] = list(network.found.dropped)
     return [_stage(network, name, keys) for name, keys in groups.items()]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,28 +12,28 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import CheckpointFile, open_checkpoint
-from idsnn_cli.errors import FamilyError
-from idsnn_cli.families import recognise
+from idsnn_cli.families import Reading
+from idsnn_cli.models import Network, described_in, identify
+from idsnn_cli.published import Source
 
-OWN_SCHEME = "idsnn"
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OpenNetwork:
-    """A file's ResNet.
-
-    ``names`` leads from canonical names, in network order, to the file's keys; ``dropped`` from every other key to the
-    reason why it is none of the network's. ``unknown`` lists what a foreign file's names cannot tell.
-    """
+    """A file and the ResNet in it; tensors go by their canonical names."""
 
     file: CheckpointFile
-    architecture: Architecture
-    names: Mapping[str, str]
-    scheme: str
-    dropped: Mapping[str, str]
-    unknown: tuple[str, ...]
-    has_head: bool
+    found: Network
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.found.architecture
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Canonical names, in network order -> the file's keys."""
+        return self.found.names
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -50,7 +49,7 @@ class OpenNetwork:
     def description(self) -> str:
         """The network in one line of words."""
         words = self.architecture.describe()
-        return words if self.has_head else words.replace(", 1 classes", ", no linear layer")
+        return words if self.found.has_head else words.replace(", 1 classes", ", no linear layer")
 
     def shape(self, name: str) -> Shape:
         """The shape of a canonical tensor, without axes of one that only some libraries write."""
@@ -63,31 +62,19 @@ class OpenNetwork:
 
     def get(self, name: str) -> Tensor:
         """A canonical tensor on the CPU, read now."""
-        return self.file.get(self.names[name])
+        return self.found.read(self.names[name])
 
 
 @contextmanager
-def open_network(path: Path) -> Iterator[OpenNetwork]:
+def open_network(path: Source, reading: Reading | None = None, *, only_foreign: bool = False) -> Iterator[OpenNetwork]:
     """Open ``path``, one of our checkpoints or a ResNet's in any scheme that is recognised.
 
+    ``reading`` says what to do where a file leaves a choice; with ``only_foreign`` it does not speak of our own.
     Raises :class:`CheckpointError` for a file that cannot be read and :class:`FamilyError` for one that is no ResNet.
     """
     with open_checkpoint(path) as file:
-        metadata = file.metadata
-        if metadata is not None and "architecture" in metadata:
-            architecture = Architecture.from_dict(metadata["architecture"])
-            known, present = architecture.tensors(), set(file.keys())
-            names = {name: name for name in known if name in present}
-            dropped = dict.fromkeys(sorted(present - known.keys()), "the architecture has no such tensor")
-            yield OpenNetwork(file, architecture, names, OWN_SCHEME, dropped, (), "head.weight" in names)
-            return
-        try:
-            found = recognise(file.shapes())
-        except FamilyError as error:
-            raise FamilyError(f"{path}: {error.message}", error.fix) from None
-        yield OpenNetwork(
-            file, found.architecture, found.names, found.scheme, found.dropped, found.unknown, found.has_head
-        )
+        ours = described_in(file.metadata) is not None
+        yield OpenNetwork(file, identify(file, None if ours and only_foreign else reading))
 
 
 def place_of(name: str) -> str:

@@ -1,0 +1,122 @@
+"""numpy's ``.npz`` archives as checkpoints: headers at once, arrays one at a time, nothing ever unpickled."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from idsnn_cli.checkpoint.file import CheckpointFile
+from idsnn_cli.checkpoint.sniffing import excerpt
+from idsnn_cli.errors import CheckpointError
+
+_AGAIN = "Download or copy it again."
+# Weights hardly compress, so an archive that claims far more than it has is damaged or made to harm.
+_MOST_BEYOND_FILE = 200_000_000
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def is_npz(path: Path) -> bool:
+    """Whether the zip archive at ``path`` holds numpy arrays and nothing else; False for one that is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # zipfile raises many kinds; the reader that is tried next says what is wrong
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+class NpzFile(CheckpointFile):
+    """A state dict that ``numpy.savez`` wrote. Raises :class:`CheckpointError` for one of Python objects."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metadata = None
+        self.others = {}
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        self._described: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+        try:
+            self._archive = zipfile.ZipFile(path)
+            self._look(path.stat().st_size)
+        except CheckpointError:
+            raise
+        except Exception as error:  # a damaged archive raises whatever its bytes happen to mean
+            raise self._damaged(error) from error
+        if not self._described:
+            raise CheckpointError(f"{path}: there are no named tensors in it.", "Give a file that holds a state dict.")
+
+    def _look(self, size: int) -> None:
+        # Before any header is read: one may claim to be as long as its file is unpacked.
+        claimed = sum(entry.file_size for entry in self._archive.infolist())
+        if claimed > size + _MOST_BEYOND_FILE:
+            raise ValueError(f"its arrays claim {claimed:,} bytes, the file has {size:,}")
+        for entry in self._archive.infolist():
+            name = entry.filename.removesuffix(".npy")
+            with self._archive.open(entry) as member:
+                shape, dtype = _header(member)
+                start = member.tell()
+            if dtype.hasobject:
+                raise CheckpointError(
+                    f"{self.path}: the array '{excerpt(name)}' holds Python objects, which could run code; "
+                    "it was not opened.",
+                    "Save plain numbers, one array for each tensor: numpy.savez(FILE, **arrays).",
+                )
+            if math.prod(shape) * dtype.itemsize != entry.file_size - start or name in self._described:
+                raise ValueError(f"the array '{name}' does not fill its shape, or stands there twice")
+            kind = _torch_dtype(dtype)
+            if kind is None:
+                self.others[name] = f"{dtype} array of shape {list(shape)}"
+            else:
+                self._entries[name] = entry
+                self._described[name] = (shape, kind)
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._described)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return self._described[key][0]
+
+    def dtype(self, key: str) -> torch.dtype:
+        return self._described[key][1]
+
+    def get(self, key: str, device: torch.device | str = "cpu") -> Tensor:
+        entry = self._entries[key]
+        try:
+            with self._archive.open(entry) as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
+        except Exception as error:
+            raise self._damaged(error) from error
+        native = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
+        return torch.from_numpy(native).to(device)
+
+    def close(self) -> None:
+        self._archive.close()
+
+    def _damaged(self, error: Exception) -> CheckpointError:
+        reason = excerpt(str(error), 120) or type(error).__name__
+        return CheckpointError(f"{self.path}: a truncated or damaged numpy archive: {reason.rstrip('.')}.", _AGAIN)
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(member)
+    if version not in _HEADERS:
+        raise ValueError(f"arrays of format version {version}")
+    shape, _, dtype = _HEADERS[version](member)
+    if min(shape, default=0) < 0:
+        raise ValueError("a negative size")
+    return tuple(int(size) for size in shape), dtype
+
+
+def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype | None:
+    """torch's name for a numpy element type; None for text, dates, records and numbers that torch does not have."""
+    if dtype.kind not in "biufc":
+        return None
+    try:
+        return torch.from_numpy(np.empty(0, dtype.newbyteorder("="))).dtype
+    except TypeError:
+        return None

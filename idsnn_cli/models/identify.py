@@ -1,0 +1,120 @@
+"""Which network a file or a state dict holds: the one place that decides, for the initializer, loading and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.checkpoint import CheckpointFile
+from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
+from idsnn_cli.families import Copy, Reading, recognise
+
+OWN_SCHEME = "idsnn"
+Shape = tuple[int, ...]
+Read = Callable[[str], Tensor]
+MeanStd = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A ResNet whose tensors are not read yet.
+
+    ``names`` leads from canonical names, in network order, to the source's own keys, and ``read`` gives the tensor of
+    such a key. ``dropped`` leads from every other key to the reason why it is none of the network's; ``unknown`` lists
+    what a foreign file's names cannot tell. ``described`` says that the description came with the tensors, instead of
+    being inferred from their names and shapes. ``copy`` is the kind of weights that is taken, of all ``copies`` that
+    the file has. ``normalisation`` is its input's (mean, std) where that is known although no tensor holds it. Without
+    a head ``architecture`` says one class, which means nothing.
+    """
+
+    architecture: Architecture
+    names: Mapping[str, str]
+    scheme: str
+    dropped: Mapping[str, str]
+    unknown: tuple[str, ...]
+    has_head: bool
+    described: bool
+    read: Read
+    copy: Copy = "raw"
+    copies: tuple[Copy, ...] = ("raw",)
+    normalisation: MeanStd | None = None
+
+    @property
+    def choice(self) -> str | None:
+        """Which copy of the weights was taken, in words; None where there was no choice."""
+        if len(self.copies) < 2:
+            return None
+        if self.copy == "ema":
+            return "it holds raw and averaged (EMA) weights; the averaged ones are taken (--weights raw for the others)"
+        return "it holds raw and averaged (EMA) weights; the raw ones are taken (--weights ema for the others)"
+
+
+def identify(file: CheckpointFile, reading: Reading | None = None) -> Network:
+    """The network in ``file``, by the description that our own checkpoints carry or else by names and shapes.
+
+    ``reading`` says what to do where a foreign file leaves a choice. Raises :class:`FamilyError` where it is no ResNet
+    and :class:`CheckpointError` where description and tensors disagree, both naming the file; :class:`UsageError` where
+    ``reading`` asks for a choice that one of ours does not leave.
+    """
+    described, where = described_in(file.metadata), str(file.path)
+    found = identify_tensors(file.shapes(), file.get, described=described, where=where, reading=reading)
+    return replace(found, normalisation=file.normalisation)
+
+
+def described_in(metadata: Mapping[str, Any] | None) -> Architecture | None:
+    """The description in a checkpoint's metadata; None where there is none. Raises :class:`CheckpointError`."""
+    if metadata is None or "architecture" not in metadata:
+        return None
+    return Architecture.from_dict(metadata["architecture"])
+
+
+def identify_tensors(
+    shapes: Mapping[str, Shape],
+    read: Read,
+    *,
+    described: Architecture | None = None,
+    where: str = "the source",
+    reading: Reading | None = None,
+) -> Network:
+    """The network whose tensors have these names and ``shapes``; ``where`` is for an error's words."""
+    if described is not None:
+        if reading is not None and reading != Reading():
+            raise UsageError(
+                f"{where} is idsnn's own: it holds one copy of the weights, and nothing in it is unexplained",
+                "Leave --weights and --allow-unused out.",
+            )
+        return _own(described, shapes, read, where)
+    try:
+        found = recognise(shapes, reading)
+    except FamilyError as error:
+        raise FamilyError(f"{where}: {error.message}", error.fix) from None
+    return Network(
+        architecture=found.architecture,
+        names=found.names,
+        scheme=found.scheme,
+        dropped=found.dropped,
+        unknown=found.unknown,
+        has_head=found.has_head,
+        described=False,
+        read=read,
+        copy=found.copy,
+        copies=found.copies,
+    )
+
+
+def _own(architecture: Architecture, shapes: Mapping[str, Shape], read: Read, where: str) -> Network:
+    expected = architecture.tensors()
+    for name, shape in expected.items():
+        # Axes of one are no other shape: some libraries store a linear layer as a 1x1 convolution.
+        if name in shapes and [n for n in shapes[name] if n > 1] != [n for n in shape if n > 1]:
+            raise CheckpointError(
+                f"{where}: {name} is {list(shapes[name])}, but its architecture says {list(shape)}",
+                "Make the checkpoint again: its metadata and tensors disagree.",
+            )
+    names = {name: name for name in expected if name in shapes}
+    dropped = dict.fromkeys(sorted(shapes.keys() - expected.keys()), "the architecture has no such tensor")
+    return Network(architecture, names, OWN_SCHEME, dropped, (), "head.weight" in names, True, read)

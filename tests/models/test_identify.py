@@ -1,0 +1,68 @@
+"""``identify``: one answer for every reader, and the file's name in every error."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from idsnn_cli.architecture import build_description
+from idsnn_cli.checkpoint import open_checkpoint, write_checkpoint
+from idsnn_cli.errors import CheckpointError, FamilyError
+from idsnn_cli.initializer import open_source
+from idsnn_cli.models import build, identify, identify_tensors, load
+from idsnn_cli.report.contents import describe_checkpoint
+
+
+def own_file(folder: Path, *, width: int = 4) -> Path:
+    model = build(build_description("resnet8", 3, width=4), seed=1)
+    path = folder / "own.safetensors"
+    described = build_description("resnet8", 3, width=width)
+    write_checkpoint(path, model.state_dict() | {"extra": torch.zeros(2)}, {"architecture": described.to_dict()})
+    return path
+
+
+def test_a_foreign_file_and_its_state_dict_are_the_same_network(tmp_path: Path) -> None:
+    state = torchvision.models.resnet18(weights=None, num_classes=3).state_dict()
+    path = tmp_path / "theirs.pth"
+    torch.save(state, path)
+    given = identify_tensors({key: tuple(value.shape) for key, value in state.items()}, state.__getitem__)
+    with open_checkpoint(path) as file:
+        found = identify(file)
+        assert (found.architecture, found.names, found.unknown) == (given.architecture, given.names, given.unknown)
+        assert found.has_head
+        assert not found.described
+        assert torch.equal(found.read(found.names["head.weight"]), state["fc.weight"])
+        with ExitStack() as stack:
+            assert open_source(path, stack).names == found.names
+
+
+def test_our_own_description_is_believed_and_what_it_lacks_is_dropped(tmp_path: Path) -> None:
+    with open_checkpoint(own_file(tmp_path)) as file:
+        found = identify(file)
+    assert found.described
+    assert set(found.names) == set(found.architecture.tensors())
+    assert found.dropped == {"extra": "the architecture has no such tensor"}
+
+
+@pytest.mark.parametrize("reader", [load, describe_checkpoint, lambda path: open_source(path, ExitStack())])
+def test_every_reader_names_the_file_and_says_the_same(tmp_path: Path, reader: object) -> None:
+    assert callable(reader)
+    path = tmp_path / "alien.pth"
+    torch.save({"encoder.layer.weight": torch.zeros(3, 3)}, path)
+    with pytest.raises(FamilyError) as caught:
+        reader(path)
+    assert caught.value.message.startswith(f"{path}: not a ResNet")
+    with pytest.raises(CheckpointError, match="disagree") as clash:
+        reader(own_file(tmp_path, width=8))
+    assert str(tmp_path / "own.safetensors") in clash.value.message
+
+
+def test_canonical_names_without_a_description_are_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "bare.safetensors"
+    write_checkpoint(path, build(build_description("resnet8", 3, width=4), seed=1).state_dict(), {})
+    with open_checkpoint(path) as file:
+        assert not identify(file).described
