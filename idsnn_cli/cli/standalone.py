@@ -40,9 +40,7 @@ def standalone_session(
     word, overrides = split_words(words or [])
     if word is not None:
         raise UsageError(f"both --from and the recipe '{word}' are given", "Use one of them.")
-    for override in overrides:
-        if override.startswith(("init.source=", "teacher.checkpoint=")):
-            raise UsageError(f"{override} does not go with --from", "Leave it out: --from names the source.")
+    _refuse_unread(overrides)
     if arch is None:
         raise UsageError("--from needs --arch", "Name the student, for example --arch spiking-resnet18.")
     if output is None:
@@ -56,8 +54,9 @@ def standalone_session(
     with ExitStack() as stack:
         network = open_source(source, stack)
         found, classes = network.architecture, classes_or_source(num_classes, network)
-        if normalise is not None and "input.mean" in network.names:
-            raise UsageError(f"{source} carries its own input normalisation", "Leave --normalise out.")
+        named = normalise is not None or any(word.startswith("teacher.normalise") for word in overrides)
+        if named and "input.mean" in network.names:
+            raise UsageError(f"{source} carries its own input normalisation", "Leave the normalisation out.")
     student = {"arch": arch, "stem": found.named_stem, "shortcut": found.named_shortcut}
     plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student}
     if normalise is not None:
@@ -79,3 +78,16 @@ def standalone_session(
             "Give data.dataset=NAME (and data.path or data.root), or leave the override out.",
         )
     return session, output
+
+
+def _refuse_unread(overrides: list[str]) -> None:
+    """Raise :class:`UsageError` for an override that nothing here would read."""
+    data_named = any(word.startswith("data.dataset=") for word in overrides)
+    for word in overrides:
+        key = word.partition("=")[0]
+        section = key.partition(".")[0]
+        if section == "data" and not data_named:
+            raise UsageError(f"{word} is about no data set", "Give data.dataset=NAME with it, or leave it out.")
+        read = key.startswith("teacher.normalise") or key == "distill.batch_size"
+        if key in ("student.arch", "init.source") or (section in ("teacher", "distill", "eval") and not read):
+            raise UsageError(f"{word} does not go with --from", "Leave it out: nothing would read it.")
