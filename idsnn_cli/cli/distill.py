@@ -21,7 +21,7 @@ def distill(
     """Train the spiking student from its first weights, against the teacher, into RUN/student.safetensors."""
     from idsnn_cli.cli.session import make_session, working
     from idsnn_cli.cli.show import show_plan, show_steps
-    from idsnn_cli.pipeline import check, distill_step, preview
+    from idsnn_cli.pipeline import distill_step, preview
 
     console = Console(as_json=as_json, quiet=quiet)
     session = make_session(console, words, run_dir=run_dir, device=device, force=force)
@@ -29,6 +29,5 @@ def distill(
     if dry_run:
         show_plan(console, "distill", preview(session, ["distill"], given))
         return
-    with working(console, session):
-        check(session, ["distill"], given)
+    with working(console, session, ["distill"], given):
         show_steps(console, "distill", session, [distill_step(session, **given)])

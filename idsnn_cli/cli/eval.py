@@ -66,7 +66,7 @@ def evaluate(
     from idsnn_cli.cli.session import make_session, working
     from idsnn_cli.cli.show import show_evaluation, show_plan, show_steps
     from idsnn_cli.errors import UsageError
-    from idsnn_cli.pipeline import check, eval_step, evaluate_networks, preview
+    from idsnn_cli.pipeline import eval_step, evaluate_networks, preview
 
     console = Console(as_json=as_json, quiet=quiet)
     foreign = foreign_options(normalise, weights, allow_unused)
@@ -80,8 +80,7 @@ def evaluate(
         if dry_run:
             show_plan(console, "eval", preview(session, ["eval"], given))
             return
-        with working(console, session):
-            check(session, ["eval"], given)
+        with working(console, session, ["eval"], given):
             show_steps(console, "eval", session, [eval_step(session, student=student, output=output)])
         return
     from idsnn_cli.cli.checkpoint import checkpoint_session

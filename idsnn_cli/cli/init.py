@@ -69,7 +69,7 @@ def init(
     from idsnn_cli.cli.session import make_session, working
     from idsnn_cli.cli.show import show_plan, show_steps
     from idsnn_cli.cli.standalone import standalone_session
-    from idsnn_cli.pipeline import check, init_step, preview, write_init
+    from idsnn_cli.pipeline import init_step, preview, write_init
 
     console = Console(as_json=as_json, quiet=quiet)
     foreign = foreign_options(normalise, weights, allow_unused)
@@ -100,8 +100,7 @@ def init(
     if source is not None and output is not None:
         show_steps(console, "init", session, [write_init(session, source, output)])
         return
-    with working(console, session):
-        check(session, ["init"], given)
+    with working(console, session, ["init"], given):
         show_steps(console, "init", session, [init_step(session, source=origin, output=output)])
 
 

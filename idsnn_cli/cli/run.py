@@ -22,10 +22,11 @@ def run(
 
     console = Console(as_json=as_json, quiet=quiet)
     session = make_session(console, words, run_dir=run_dir, device=device, force=force)
+    steps = steps_of_run(session)
     if dry_run:
-        show_plan(console, "run", preview(session, steps_of_run(session), {}))
+        show_plan(console, "run", preview(session, steps, {}))
         return
-    with working(console, session):
+    with working(console, session, steps, {}):
         results = run_all(session)
         rows = summary(results)
         console.document(

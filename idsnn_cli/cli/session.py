@@ -54,11 +54,16 @@ def device_override(device: str | None) -> list[str]:
 
 
 @contextmanager
-def working(console: Console, session: Any) -> Iterator[None]:
-    """Hold the run directory and, under torchrun, the process group; only the main process prints."""
+def working(console: Console, session: Any, steps: list[Any], given: dict[str, Path]) -> Iterator[None]:
+    """Hold the run directory and, under torchrun, the process group; only the main process prints.
+
+    What would stop one of ``steps`` raises before the run directory is made: ``given`` holds the files named.
+    """
+    from idsnn_cli.pipeline import check
     from idsnn_cli.training import is_main, process_group
 
     with process_group(session.device):
         console.main = is_main()
+        check(session, steps, given)
         with session.locked():
             yield

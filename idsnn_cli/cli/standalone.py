@@ -42,9 +42,7 @@ def standalone_session(
     word, overrides = split_words(words or [])
     if word is not None:
         raise UsageError(f"both --from and the recipe '{word}' are given", "Use one of them.")
-    for override in overrides:
-        if override.startswith(("init.source=", "teacher.checkpoint=")):
-            raise UsageError(f"{override} does not go with --from", "Leave it out: --from names the source.")
+    _refuse_unread(overrides)
     if arch is None:
         raise UsageError("--from needs --arch", "Name the student, for example --arch spiking-resnet18.")
     if output is None:
@@ -61,8 +59,9 @@ def standalone_session(
             source, stack, Reading(**{k: v for k, v in foreign.items() if k != "normalise"}), download=False
         )
         found, classes = network.architecture, classes_or_source(num_classes, network)
-        if "normalise" in foreign and "input.mean" in network.names:
-            raise UsageError(f"{source} carries its own input normalisation", "Leave --normalise out.")
+        named = "normalise" in foreign or any(word.startswith("teacher.normalise") for word in overrides)
+        if named and "input.mean" in network.names:
+            raise UsageError(f"{source} carries its own input normalisation", "Leave the normalisation out.")
     student = {"arch": arch, "stem": found.named_stem, "shortcut": found.named_shortcut}
     plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student, "teacher": foreign}
     recipe = recipe_from_mapping(plain, [*overrides, *device_override(device)], origin="the options of init --from")
@@ -82,3 +81,16 @@ def standalone_session(
             "Give data.dataset=NAME (and data.path or data.root), or leave the override out.",
         )
     return session, output
+
+
+def _refuse_unread(overrides: list[str]) -> None:
+    """Raise :class:`UsageError` for an override that nothing here would read."""
+    data_named = any(word.startswith("data.dataset=") for word in overrides)
+    for word in overrides:
+        key = word.partition("=")[0]
+        section = key.partition(".")[0]
+        if section == "data" and not data_named:
+            raise UsageError(f"{word} is about no data set", "Give data.dataset=NAME with it, or leave it out.")
+        read = key.startswith("teacher.normalise") or key == "distill.batch_size"
+        if key in ("student.arch", "init.source") or (section in ("teacher", "distill", "eval") and not read):
+            raise UsageError(f"{word} does not go with --from", "Leave it out: nothing would read it.")

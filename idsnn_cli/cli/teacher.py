@@ -19,7 +19,7 @@ def teacher(
     """Train the larger ANN into RUN/teacher.safetensors, or take it from teacher.checkpoint."""
     from idsnn_cli.cli.session import make_session, working
     from idsnn_cli.cli.show import show_plan, show_steps
-    from idsnn_cli.pipeline import check, preview, teacher_step
+    from idsnn_cli.pipeline import preview, teacher_step
 
     console = Console(as_json=as_json, quiet=quiet)
     session = make_session(console, words, run_dir=run_dir, device=device, force=force)
@@ -27,6 +27,5 @@ def teacher(
     if dry_run:
         show_plan(console, "teacher", preview(session, ["teacher"], given))
         return
-    with working(console, session):
-        check(session, ["teacher"], given)
+    with working(console, session, ["teacher"], given):
         show_steps(console, "teacher", session, [teacher_step(session, output=output)])

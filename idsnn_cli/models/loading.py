@@ -33,8 +33,8 @@ def load(
     itself. A foreign file does not say how, so it needs ``normalise``, the (mean, std) that it was trained with; nor in
     which convolution its bottlenecks stride, the 3x3 unless ``bottleneck_stride`` says otherwise. ``weights`` says
     which copy is taken of a foreign file with raw and averaged ones (``auto``: the averaged), and ``allow_unused``
-    drops keys of it that are not explained. Raises :class:`CheckpointError` or :class:`FamilyError` for a file that is not a
-    ResNet, :class:`UsageError` where ``normalise`` is missing, or an option speaks against the file.
+    drops keys of it that are not explained. Raises :class:`CheckpointError` or :class:`FamilyError` for a file that is
+    not a ResNet, :class:`UsageError` where ``normalise`` is missing, or an option speaks against the file.
     """
     source = as_source(path)
     with open_checkpoint(source) as file:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from idsnn_cli.pipeline.measuring import eval_step
-from idsnn_cli.pipeline.preview import check, steps_of_run
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.pipeline.starting import init_step
 from idsnn_cli.pipeline.steps import baseline_step, distill_step, teacher_step
@@ -15,7 +14,6 @@ def run_all(session: Session) -> list[StepResult]:
     """Teacher (where one is needed), init, distill, the baseline (where the recipe asks for one) and eval."""
     recipe = session.recipe
     results: list[StepResult] = []
-    check(session, steps_of_run(session), {})
     if recipe.needs_teacher:
         results.append(teacher_step(session))
     results.append(init_step(session))

@@ -305,7 +305,7 @@ class Recipe(Section):
     def needs_teacher(self) -> bool:
         """False where neither the start nor the loss reads a teacher."""
         from_teacher = self.init.rule != "none" and self.init.source is None
-        return from_teacher or self.distill.alpha > 0 or self.distill.baseline == "distilled"
+        return from_teacher or self.distill.alpha > 0
 
     def portable(self) -> dict[str, Any]:
         """The resolved recipe as JSON-ready data without paths or machine settings, for a checkpoint."""

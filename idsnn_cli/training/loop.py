@@ -8,12 +8,13 @@ process.
 from __future__ import annotations
 
 import inspect
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +130,9 @@ class _Trainer:
             while progress.epoch < work.config.epochs:
                 self.epoch(stop)
                 self.close_epoch()
+                # The signal may have come while the epoch was measured, or between two looks of several processes.
+                if any_process(bool(stop), work.device):
+                    self._leave(stop)
         finally:
             work.events.fit_finished(work.name)
         # The history on disk may lag behind the state by one kill.
@@ -206,15 +210,18 @@ class _Trainer:
         if look and any_process(bool(stop), work.device):
             check_model(self.model, "before saving")
             self.save()
-            number = stop.signal_number or 15
-            raise InterruptedRun(
-                f"{work.name} stopped in epoch {progress.epoch + 1} of {work.config.epochs}, "
-                f"after batch {progress.batch} of {work.batches.steps_per_epoch}; its state is saved",
-                number,
-            )
+            self._leave(stop)
         if time.monotonic() - self.saved_at >= 60 * work.save_every_minutes:
             check_model(self.model, "before saving")
             self.save()
+
+    def _leave(self, stop: StopRequest) -> NoReturn:
+        """The state is saved: say where, with the signal that another process may have caught."""
+        work, progress = self.work, self.progress
+        where = f"after epoch {progress.epoch} of {work.config.epochs}"
+        if progress.batch:
+            where += f" and batch {progress.batch} of {work.batches.steps_per_epoch}"
+        raise InterruptedRun(f"{work.name} stopped {where}; its state is saved", stop.signal_number or signal.SIGTERM)
 
     def close_epoch(self) -> None:
         work, progress = self.work, self.progress

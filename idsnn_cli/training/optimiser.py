@@ -12,6 +12,9 @@ from idsnn_cli.recipe.schema import Training
 # One-cycle constants of the field (Smith; torch's defaults): rise over 30 %, from lr / 25, down to lr / 25 / 1e4.
 ONE_CYCLE_RISE, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1 / 25e4
 
+# The decay of AdamW's second moment (the usual one); the recipe's momentum decays its first.
+ADAM_SECOND_MOMENT = 0.999
+
 
 def make_optimiser(model: nn.Module, config: Training) -> torch.optim.Optimizer:
     """SGD or AdamW over the model's parameters; weight decay leaves out BatchNorm and biases where asked."""
@@ -24,7 +27,7 @@ def make_optimiser(model: nn.Module, config: Training) -> torch.optim.Optimizer:
             {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
         ]
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
+        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, ADAM_SECOND_MOMENT))
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
 
 

@@ -174,6 +174,21 @@ FROM: dict[str, Any] = {
         2,
         "init.source",
     ),
+    "another name": (
+        ["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", OUT, "student.arch=spiking-resnet8"],
+        2,
+        "student.arch",
+    ),
+    "a training": (
+        ["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", OUT, "distill.lr=1"],
+        2,
+        "nothing would read it",
+    ),
+    "a part of no data": (
+        ["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", OUT, "data.subset=9"],
+        2,
+        "data.dataset=NAME",
+    ),
     "no such file": (["--from", "gone.pth", "--arch", "spiking-resnet14", "-o", OUT], 1, "gone.pth"),
     "no ResNet": (["--from", "linear.pth", "--arch", "spiking-resnet14", "-o", OUT], 1, "not a ResNet"),
     "a page": (["--from", "page.pth", "--arch", "spiking-resnet14", "-o", OUT], 1, "HTML"),
@@ -218,9 +233,13 @@ def test_what_cannot_be_done_says_so_and_writes_nothing(capsys: Capture, case: s
 
 
 def test_a_normalisation_that_the_source_carries_cannot_be_named_again(capsys: Capture, teacher: Path) -> None:
-    found = init(capsys, teacher, "--normalise", "imagenet")
-    assert found.code == 2
-    assert "carries its own" in found.err
+    for words in (["--normalise", "imagenet"], ["teacher.normalise=imagenet"]):
+        found = init(capsys, teacher, *words)
+        assert found.code == 2
+        assert "carries its own" in found.err
+    own = "teacher.normalise={mean: [0.1, 0.2, 0.3], std: [0.5, 0.5, 0.5]}"
+    assert init(capsys, "foreign.pth", own).code == 0
+    assert state(OUT)["input.mean"].flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
 
 
 def test_a_source_without_a_head_needs_the_classes(capsys: Capture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from small_fits import CONFIG, StopAt, same, small_fit, student, weights
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import CheckpointError, InterruptedRun, NonFiniteError
-from idsnn_cli.models import build
+from idsnn_cli.evaluation import Evaluation
+from idsnn_cli.models import ResNet, build
 from idsnn_cli.training import BatchDone, Events, fit, load_state
 
 # Running means of the loss over the three steps of each epoch, at the seeds of small_fits: a change of the fast path
@@ -68,6 +70,27 @@ def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, stop_afte
     untimed = [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in history]
     again = [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in continued]
     assert untimed == again
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_signal_during_the_measurement_of_an_epoch_is_not_lost(tmp_path: Path, epochs: int) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    config = CONFIG.model_copy(update={"epochs": epochs})
+    straight, continued = student(), student()
+    fit(small_fit(tmp_path / "a", straight, config))
+    work = small_fit(tmp_path / "b", student(), config)
+    measure = work.measure
+
+    def interrupted(network: ResNet) -> Evaluation:
+        os.kill(os.getpid(), signal.SIGINT)
+        return measure(network)
+
+    with pytest.raises(InterruptedRun, match=f"after epoch 1 of {epochs}; its state is saved") as stopped:
+        fit(replace(work, measure=interrupted))
+    assert stopped.value.exit_code == 130
+    fit(small_fit(tmp_path / "b", continued, config))
+    assert same(weights(straight), weights(continued))
 
 
 def test_state_is_saved_in_the_middle_of_an_epoch_too(tmp_path: Path) -> None:

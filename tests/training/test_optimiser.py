@@ -77,7 +77,8 @@ def test_weight_decay_leaves_out_norms_and_biases_where_asked() -> None:
     flat = {id(p) for name, p in model.named_parameters() if "norm" in name or name.endswith("bias")}
     assert by_decay[0.0] == flat
     assert by_decay[0.1] == {id(p) for p in model.parameters()} - flat
-    everything = make_optimiser(model, Training(weight_decay=0.1, optimizer="adamw"))
+    everything = make_optimiser(model, Training(weight_decay=0.1, optimizer="adamw", momentum=0.8))
+    assert everything.defaults["betas"] == (0.8, 0.999)
     assert [group["weight_decay"] for group in everything.param_groups] == [0.1]
     assert isinstance(everything, torch.optim.AdamW)
 
