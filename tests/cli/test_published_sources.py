@@ -107,6 +107,7 @@ def test_a_dry_run_lists_the_download_and_does_not_do_it(capsys: Capture, site: 
 def test_a_recipe_names_it_too(capsys: Capture, site: Site) -> None:
     student = (
         "init.source=torchvision:resnet18",
+        "init.head=random",
         "student.arch=spiking-resnet18",
         "student.width=4",
         "student.stem=7x7",
