@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,6 +81,17 @@ def _convolution_time(key: tuple[int, ...], channels_last: bool, rounds: int) ->
         F.conv2d(x, weight, stride=stride, padding=padding).backward(grad)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     return interleaved({"convolution": work}, rounds)["convolution"]
+
+
+def peak_resident() -> int:
+    """The most bytes that this process has held in memory (Linux).
+
+    Not getrusage's figure, which a child takes over from the process that started it.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    raise OSError("/proc/self/status has no VmHWM line")
 
 
 def peak_memory(script: str, case: str, variant: str) -> int:

@@ -15,13 +15,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import resource
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from measuring import Work, convolution_floor, interleaved, peak_memory
+from measuring import Work, convolution_floor, interleaved, peak_memory, peak_resident
 from textbook import NaiveLIF, NaiveSpikingResNet
 from torch import Tensor, nn
 
@@ -218,10 +217,9 @@ def main() -> None:
     torch.manual_seed(0)
     if options.peak_of:
         case, _, tiny = options.case[0].partition(" ")
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_resident()
         step_of(case, options.peak_of, bool(tiny))()
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        sys.stdout.write(json.dumps({"bytes": 1024 * grown}))
+        sys.stdout.write(json.dumps({"bytes": peak_resident() - before}))
         return
     unknown = sorted(set(options.case or ()) - CASES.keys())
     if unknown:
