@@ -119,7 +119,10 @@ class Network(Section):
 
 
 class Training(Section):
-    """How a network is fitted. ``batch_size`` is the global one; ``step`` schedules count epochs."""
+    """How a network is fitted. ``batch_size`` is the global one; ``step`` schedules count epochs.
+
+    ``momentum`` is AdamW's first beta, too; ``gamma`` is for schedule ``step``.
+    """
 
     epochs: Positive = 200
     batch_size: Positive = 64
@@ -145,6 +148,8 @@ class Training(Section):
             raise ValueError("schedule step needs either milestones or step_every, and only one of them")
         if self.schedule != "step" and (self.milestones is not None or self.step_every is not None):
             raise ValueError(f"milestones and step_every are for schedule step, not {self.schedule}")
+        if self.schedule != "step" and self.gamma != Training.model_fields["gamma"].default:
+            raise ValueError(f"gamma is for schedule step, not {self.schedule}")
         if self.milestones is not None and sorted(set(self.milestones)) != list(self.milestones):
             raise ValueError("milestones must rise")
         if self.schedule == "onecycle" and self.warmup_epochs:

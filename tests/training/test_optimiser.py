@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -87,3 +88,9 @@ def test_sgd_takes_the_momentum_of_the_recipe() -> None:
     model = build(build_description("resnet8", 10, width=4), 0)
     optimiser = make_optimiser(model, Training(momentum=0.7, nesterov=True))
     assert (optimiser.defaults["momentum"], optimiser.defaults["nesterov"]) == (0.7, True)
+
+
+def test_a_gamma_without_steps_is_refused() -> None:
+    assert Training(schedule="step", step_every=3, gamma=0.5).gamma == 0.5
+    with pytest.raises(ValidationError, match="gamma is for schedule step, not cosine"):
+        Training(schedule="cosine", gamma=0.5)
