@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from idsnn_cli.architecture import Architecture, build_description, validate
+from idsnn_cli.architecture import Architecture, build_description, read_description, validate
 from idsnn_cli.errors import CheckpointError, UsageError
 
 RESNET50 = build_description("resnet50", 1000, stem="7x7")
@@ -46,7 +46,7 @@ def test_counts_words_and_json(name: str) -> None:
     assert architecture.parameters() == parameters
     assert words in architecture.describe()
     plain = json.loads(json.dumps(architecture.to_dict()))
-    assert Architecture.from_dict(plain) == architecture
+    assert read_description(plain) == architecture
 
 
 def test_the_dictionary_of_a_plain_network_is_as_it_was_before_these_traits() -> None:
@@ -94,10 +94,10 @@ def test_what_cannot_be_built_is_refused(base: Architecture, change: dict[str, A
         validate(replace(base, **change))
     assert caught.value.fix
     with pytest.raises(CheckpointError):
-        Architecture.from_dict({**base.to_dict(), **change})
+        read_description({**base.to_dict(), **change})
 
 
 @pytest.mark.parametrize("value", [3, "wide", None, [1, "2", 3, 4], {"a": 1}])
 def test_damaged_widths_are_typed_errors(value: Any) -> None:
     with pytest.raises(CheckpointError):
-        Architecture.from_dict({**RESNET50.to_dict(), "inner_widths": value})
+        read_description({**RESNET50.to_dict(), "inner_widths": value})

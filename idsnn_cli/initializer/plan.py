@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from idsnn_cli.architecture import Architecture, Convolution
+from idsnn_cli.architecture import Architecture, Convolution, read_description
 from idsnn_cli.errors import CheckpointError, MappingError, UsageError
 from idsnn_cli.initializer.rules import Rules, source_block
 
@@ -81,8 +81,8 @@ class Plan:
         """Raises :class:`MappingError` where it is not what :meth:`to_dict` gives."""
         try:
             return Plan(
-                source=None if plain["source"] is None else Architecture.from_dict(plain["source"]),
-                target=Architecture.from_dict(plain["target"]),
+                source=None if plain["source"] is None else read_description(plain["source"]),
+                target=read_description(plain["target"]),
                 rules=Rules(**plain["rules"]),
                 blocks=tuple(BlockPair(**pair) for pair in plain["blocks"]),
                 entries=tuple(_entry(dict(entry)) for entry in plain["tensors"]),

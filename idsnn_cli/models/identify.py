@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import CheckpointFile
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
 from idsnn_cli.families import Copy, Reading, recognise
@@ -69,7 +69,7 @@ def described_in(metadata: Mapping[str, Any] | None) -> Architecture | None:
     """The description in a checkpoint's metadata; None where there is none. Raises :class:`CheckpointError`."""
     if metadata is None or "architecture" not in metadata:
         return None
-    return Architecture.from_dict(metadata["architecture"])
+    return read_description(metadata["architecture"])
 
 
 def identify_tensors(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import fetch, open_checkpoint
 from idsnn_cli.data.normalise import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
@@ -109,7 +109,7 @@ def read_start(start: Path, architecture: Architecture) -> tuple[Plan | None, di
         raise CheckpointError(
             f"{start} is not a checkpoint of idsnn", "Make one with `idsnn init --from FILE --arch NAME -o FILE`."
         )
-    stored = Architecture.from_dict(metadata["architecture"])
+    stored = read_description(metadata["architecture"])
     if stored != architecture:
         raise UsageError(
             f"{start} holds a {stored.describe()}\nbut the recipe's student is a {architecture.describe()}",

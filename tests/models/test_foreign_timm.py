@@ -9,6 +9,7 @@ import pytest
 import torch
 from foreign import assert_same_logits
 
+from idsnn_cli.architecture import read_description
 from idsnn_cli.families import AVERAGED_SHORTCUTS, recognise
 
 timm = pytest.importorskip("timm", reason="timm is a test extra")
@@ -110,7 +111,7 @@ def test_every_trait_at_once(tmp_path: Path) -> None:
     )
     found = assert_same_logits(network, tmp_path).architecture
     assert (found.groups, found.inner_widths) == (4, (48, 96, 144, 192))
-    assert found.to_dict() == type(found).from_dict(found.to_dict()).to_dict()
+    assert found.to_dict() == read_description(found.to_dict()).to_dict()
 
 
 @pytest.mark.parametrize(

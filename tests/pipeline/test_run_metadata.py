@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_runs import metadata_of, open_run, weights_of, write_recipe
 
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import read_description
 from idsnn_cli.checkpoint import file_sha256, tensors_sha256
 from idsnn_cli.models import load
 from idsnn_cli.pipeline import run_all
@@ -75,7 +75,7 @@ def test_the_architecture_and_the_recipe_rebuild_what_they_describe(
 ) -> None:
     recipe = recipe_from_mapping(described[name]["recipe"], origin="the checkpoint")
     section = recipe.teacher if name.startswith("teacher") else recipe.student
-    assert Architecture.from_dict(described[name]["architecture"]) == section.architecture(10)
+    assert read_description(described[name]["architecture"]) == section.architecture(10)
     assert described[name]["versions"]["idsnn"] == __version__
     assert described[name]["versions"]["torch"] == torch.__version__.partition("+")[0]
 

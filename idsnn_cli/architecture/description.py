@@ -9,93 +9,36 @@ Nothing here imports torch. Canonical tensor names (counted from 0): ``input.mea
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
-from idsnn_cli.errors import CheckpointError, UsageError, did_you_mean
-
-Kind = Literal["ann", "spiking"]
-Block = Literal["basic", "bottleneck"]
-Stem = Literal["3x3", "7x7"]
-Shortcut = Literal["projection", "pad"]
-# What a foreign ANN may have too, but no network that is asked for by name.
-ForeignStem = Literal["deep"]
-ForeignShortcut = Literal["average"]
-Attention = Literal["none", "se", "eca"]
-BottleneckStride = Literal["3x3", "1x1"]
-SpikingBlock = Literal["spiking", "sew"]
-Join = Literal["add", "and", "iand"]
-Coding = Literal["direct", "poisson"]
-Surrogate = Literal["rectangle", "triangle", "sigmoid", "arctan", "dspike"]
-
-# The parameter each surrogate has when none is given: lens, g, a, a, b of the method's equations.
-SURROGATE_SCALES: dict[str, float] = {
-    "rectangle": 0.5,
-    "triangle": 1.0,
-    "sigmoid": 4.0,
-    "arctan": 2.0,
-    "dspike": 3.0,
-}
-
-_FULL: dict[int, tuple[Block, tuple[int, ...]]] = {
-    18: ("basic", (2, 2, 2, 2)),
-    34: ("basic", (3, 4, 6, 3)),
-    50: ("bottleneck", (3, 4, 6, 3)),
-    101: ("bottleneck", (3, 4, 23, 3)),
-    152: ("bottleneck", (3, 8, 36, 3)),
-}
-_THIN = (8, 14, 20, 32, 44, 56, 110)
-
-ANN_NAMES = tuple(f"resnet{depth}" for depth in (*_THIN, *_FULL))
-SPIKING_NAMES = tuple(
-    f"spiking-resnet{depth}" for depth in (*_THIN, *(d for d, (b, _) in _FULL.items() if b == "basic"))
+from idsnn_cli.architecture.parts import Convolution, Neuron, norm_tensors, normed
+from idsnn_cli.architecture.words import (
+    Attention,
+    Block,
+    BottleneckStride,
+    Coding,
+    ForeignShortcut,
+    ForeignStem,
+    Join,
+    Kind,
+    Shortcut,
+    SpikingBlock,
+    Stem,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Neuron:
-    """Constants of the leaky integrate-and-fire neuron (eq. 1-4).
-
-    ``v_threshold`` is theta; ``decay`` is exp(-1/tau) per time step; ``surrogate_scale`` is the surrogate's own
-    parameter (lens, g, a or b).
-    """
-
-    v_threshold: float = 0.5
-    decay: float = 0.25
-    surrogate: Surrogate = "rectangle"
-    surrogate_scale: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Convolution:
-    """One convolution of a network and where it stands. ``kernel``, ``stride`` and ``padding`` are square.
-
-    With ``groups`` above 1 each output channel reads ``in_channels / groups`` of the input's. ``norm`` is the BatchNorm
-    behind it, or before it where ``norm_first`` says so; None where there is none.
-    """
-
-    name: str
-    norm: str | None
-    in_channels: int
-    out_channels: int
-    kernel: int
-    stride: int
-    padding: int
-    stage: int | None = None
-    block: int | None = None
-    groups: int = 1
-    norm_first: bool = False
-
-    @property
-    def norm_channels(self) -> int:
-        return self.in_channels if self.norm_first else self.out_channels
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """The kernel's: (out, in / groups, height, width)."""
-        return (self.out_channels, self.in_channels // self.groups, self.kernel, self.kernel)
+SPIKING_FIELDS = ("timesteps", "neuron", "spiking_block", "join", "coding")
+# Traits that a spiking network cannot have, with their defaults.
+ANN_TRAITS: dict[str, Any] = {
+    "groups": 1,
+    "inner_widths": (),
+    "bottleneck_stride": "3x3",
+    "stem_widths": (),
+    "attention": "none",
+    "attention_sizes": (),
+    "preactivation": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,16 +215,16 @@ class Architecture:
             "input.std": (self.in_channels, 1, 1),
         }
         for conv in self.stem_convolutions():
-            shapes |= _normed(conv)
+            shapes |= normed(conv)
         for stage, block in self.blocks():
             for conv in self.block_convolutions(stage, block):
-                shapes |= _normed(conv)
+                shapes |= normed(conv)
             shapes |= self.attention_tensors(stage, block)
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:
-                shapes |= _normed(projection)
+                shapes |= normed(projection)
         if self.preactivation:
-            shapes |= _norm("final_norm", self.features)
+            shapes |= norm_tensors("final_norm", self.features)
         shapes["head.weight"] = (self.num_classes, self.features)
         shapes["head.bias"] = (self.num_classes,)
         return shapes
@@ -338,209 +281,14 @@ class Architecture:
         return self.stem_padding != (3 if self.stem == "7x7" else 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal description."""
+        """A JSON-ready dictionary that :func:`read_description` turns back into an equal description."""
         plain = asdict(self)
-        for key, default in _ANN_TRAITS.items():
+        for key, default in ANN_TRAITS.items():
             # A plain network's dictionary, and so its checkpoint's bytes, are those of versions without these traits.
             if plain[key] == default:
                 del plain[key]
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
         if self.kind == "ann":
-            for key in _SPIKING_FIELDS:
+            for key in SPIKING_FIELDS:
                 del plain[key]
         return plain
-
-    @staticmethod
-    def from_dict(plain: Mapping[str, Any]) -> Architecture:
-        """Raises :class:`CheckpointError` where a key is missing, unknown or out of range."""
-        try:
-            values = dict(plain)
-            for key in _TUPLES:
-                if key in values or key not in _ANN_TRAITS:
-                    values[key] = tuple(values[key])
-            if "neuron" in values:
-                values["neuron"] = Neuron(**values["neuron"])
-            architecture = Architecture(**values)
-            validate(architecture)
-        except (KeyError, TypeError, ValueError, UsageError) as error:
-            raise CheckpointError(
-                f"the architecture in the checkpoint's metadata is not one that this version knows: {error}",
-                "Upgrade idsnn-cli, or make the checkpoint again with this version.",
-            ) from None
-        return architecture
-
-
-_SPIKING_FIELDS = ("timesteps", "neuron", "spiking_block", "join", "coding")
-
-
-def _normed(conv: Convolution) -> dict[str, tuple[int, ...]]:
-    """The tensors of a convolution and its BatchNorm, in the order in which they run."""
-    norm = {} if conv.norm is None else _norm(conv.norm, conv.norm_channels)
-    weight: dict[str, tuple[int, ...]] = {f"{conv.name}.weight": conv.shape}
-    return norm | weight if conv.norm_first else weight | norm
-
-
-def _norm(name: str, channels: int) -> dict[str, tuple[int, ...]]:
-    parts = ("weight", "bias", "running_mean", "running_var")
-    return {**{f"{name}.{part}": (channels,) for part in parts}, f"{name}.num_batches_tracked": ()}
-
-
-# Traits that a spiking network cannot have, with their defaults.
-_ANN_TRAITS: dict[str, Any] = {
-    "groups": 1,
-    "inner_widths": (),
-    "bottleneck_stride": "3x3",
-    "stem_widths": (),
-    "attention": "none",
-    "attention_sizes": (),
-    "preactivation": False,
-}
-_TUPLES = ("depths", "widths", "inner_widths", "stem_widths", "attention_sizes")
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "kind": get_args(Kind),
-    "block": get_args(Block),
-    "stem": (*get_args(Stem), *get_args(ForeignStem)),
-    "shortcut": (*get_args(Shortcut), *get_args(ForeignShortcut)),
-    "bottleneck_stride": get_args(BottleneckStride),
-    "attention": get_args(Attention),
-    "spiking_block": get_args(SpikingBlock),
-    "join": get_args(Join),
-    "coding": get_args(Coding),
-}
-
-
-def validate(architecture: Architecture) -> None:
-    """Raise :class:`UsageError` for a description that no network can be built from."""
-    for key, allowed in _CHOICES.items():
-        if getattr(architecture, key) not in allowed:
-            raise UsageError(f"{key} is {getattr(architecture, key)!r}", f"Give one of {', '.join(allowed)}.")
-    counts = {
-        "num_classes": architecture.num_classes,
-        "timesteps": architecture.timesteps,
-        "in_channels": architecture.in_channels,
-        "groups": architecture.groups,
-        **{f"{key}[{i}]": n for key in _TUPLES for i, n in enumerate(getattr(architecture, key))},
-    }
-    for key, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise UsageError(f"{key} is {value}", "Give an integer of 1 or more.")
-    if type(architecture.stem_padding) is not int or architecture.stem_padding < 0:
-        raise UsageError(f"stem_padding is {architecture.stem_padding}", "Give an integer of 0 or more.")
-    _validate_neuron(architecture.neuron)
-    if len(architecture.depths) != len(architecture.widths) or not architecture.depths:
-        raise UsageError("depths and widths differ in length", "Give one of each for every stage.")
-    if architecture.kind == "spiking" and architecture.block != "basic":
-        raise UsageError(
-            f"a Spiking ResNet-{architecture.depth} would need bottleneck blocks",
-            f"Choose a basic-block depth: {', '.join(SPIKING_NAMES)}.",
-        )
-    _validate_ann_traits(architecture)
-    _validate_attention(architecture)
-    if type(architecture.preactivation) is not bool:
-        raise UsageError(f"preactivation is {architecture.preactivation!r}", "Give true or false.")
-    if architecture.shortcut == "pad":
-        outer = [w * architecture.expansion for w in architecture.widths]
-        steps = zip([architecture.stem_width, *outer[:-1]], outer, strict=True)
-        if architecture.block != "basic" or any(b < a or (b - a) % 2 for a, b in steps):
-            raise UsageError(
-                "option-A shortcuts need basic blocks whose widths grow by an even number of channels",
-                "Use shortcut: projection.",
-            )
-
-
-def _validate_ann_traits(architecture: Architecture) -> None:
-    if architecture.kind == "spiking":
-        usual = {**_ANN_TRAITS, "stem": architecture.named_stem, "shortcut": architecture.named_shortcut}
-        for key, value in usual.items():
-            if getattr(architecture, key) != value:
-                raise UsageError(
-                    f"{key} is {getattr(architecture, key)}, which a Spiking ResNet cannot have", f"Use {key}: {value}."
-                )
-    inner = architecture.inner_widths
-    if len(inner) not in (0, len(architecture.depths)):
-        raise UsageError("depths and inner_widths differ in length", "Give one of each for every stage.")
-    if architecture.block == "basic" and (architecture.groups, inner, architecture.bottleneck_stride) != (1, (), "3x3"):
-        raise UsageError(
-            "groups, inner_widths and bottleneck_stride are traits of bottlenecks", "Leave them out of basic blocks."
-        )
-    if any(width % architecture.groups for width in inner or architecture.widths):
-        raise UsageError(
-            f"{architecture.groups} groups do not divide the inner widths", "Give widths that the groups divide."
-        )
-    if (len(architecture.stem_widths) > 1) is not (architecture.stem == "deep"):
-        raise UsageError(
-            f"a {architecture.stem} stem does not have {len(architecture.stem_widths)} stem_widths",
-            "Give one for each convolution: two or more for a deep stem, one or none for a plain one.",
-        )
-
-
-def _validate_attention(architecture: Architecture) -> None:
-    sizes = architecture.attention_sizes
-    if len(sizes) != (0 if architecture.attention == "none" else len(architecture.depths)):
-        raise UsageError(
-            f"attention is {architecture.attention!r} with {len(sizes)} attention_sizes",
-            "Give one size for every stage, and none without attention.",
-        )
-    if architecture.preactivation and (architecture.attention != "none" or architecture.shortcut == "pad"):
-        raise UsageError(
-            "pre-activation blocks with attention or option-A shortcuts", "Use projections, and no attention."
-        )
-    if architecture.attention == "eca" and any(size % 2 == 0 for size in sizes):
-        raise UsageError(f"attention_sizes are {sizes}", "Give odd kernels.")
-
-
-def _validate_neuron(neuron: Neuron) -> None:
-    if neuron.surrogate not in SURROGATE_SCALES:
-        raise UsageError(f"surrogate is {neuron.surrogate!r}", f"Give one of {', '.join(SURROGATE_SCALES)}.")
-    for key in ("v_threshold", "surrogate_scale"):
-        value = getattr(neuron, key)
-        if not 0 < value < math.inf:
-            raise UsageError(f"{key} is {value}", "Give a finite number above 0.")
-    if not 0 <= neuron.decay <= 1:
-        raise UsageError(f"decay is {neuron.decay}", "Give a number from 0 to 1.")
-
-
-def build_description(
-    name: str,
-    num_classes: int,
-    *,
-    width: int | None = None,
-    stem: Stem = "3x3",
-    stem_padding: int | None = None,
-    shortcut: Shortcut | None = None,
-    **spiking: Any,
-) -> Architecture:
-    """The description of a named network.
-
-    ``width`` replaces the first stage's channels (64, or 16 for the thin ones); later stages double it.
-    ``spiking`` may hold ``timesteps``, ``neuron``, ``spiking_block``, ``join`` and ``coding``. Raises
-    :class:`UsageError` for a name that is not known or options that do not fit it.
-    """
-    match = re.fullmatch(r"(spiking-)?resnet-?(\d+)", name.lower())
-    names = (*ANN_NAMES, *SPIKING_NAMES)
-    depth = int(match[2]) if match else 0
-    if match is None or (depth not in _FULL and depth not in _THIN):
-        raise UsageError(
-            f"'{name}' is not a network that is known.{did_you_mean(name, names)}",
-            f"Give one of {', '.join(names)}.",
-        )
-    if depth in _FULL:
-        block, depths = _FULL[depth]
-        base, stages = 64, 4
-    else:
-        block, depths = "basic", ((depth - 2) // 6,) * 3
-        base, stages = 16, 3
-    base = base if width is None else width
-    architecture = Architecture(
-        kind="spiking" if match[1] else "ann",
-        block=block,
-        depths=depths,
-        widths=tuple(base * 2**s for s in range(stages)),
-        num_classes=num_classes,
-        stem=stem,
-        stem_padding=(1 if stem == "3x3" else 3) if stem_padding is None else stem_padding,
-        shortcut=shortcut or "projection",
-        **spiking,
-    )
-    validate(architecture)
-    return architecture

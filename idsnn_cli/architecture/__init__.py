@@ -1,0 +1,48 @@
+"""What a ResNet is, as data: its words, its description, what is valid, and its names. Nothing here imports torch."""
+
+from idsnn_cli.architecture.description import Architecture
+from idsnn_cli.architecture.naming import build_description
+from idsnn_cli.architecture.parts import Convolution, Neuron
+from idsnn_cli.architecture.stored import read_description
+from idsnn_cli.architecture.validation import validate
+from idsnn_cli.architecture.words import (
+    ANN_NAMES,
+    SPIKING_NAMES,
+    SURROGATE_SCALES,
+    Attention,
+    Block,
+    BottleneckStride,
+    Coding,
+    ForeignShortcut,
+    ForeignStem,
+    Join,
+    Kind,
+    Shortcut,
+    SpikingBlock,
+    Stem,
+    Surrogate,
+)
+
+__all__ = [
+    "ANN_NAMES",
+    "SPIKING_NAMES",
+    "SURROGATE_SCALES",
+    "Architecture",
+    "Attention",
+    "Block",
+    "BottleneckStride",
+    "Coding",
+    "Convolution",
+    "ForeignShortcut",
+    "ForeignStem",
+    "Join",
+    "Kind",
+    "Neuron",
+    "Shortcut",
+    "SpikingBlock",
+    "Stem",
+    "Surrogate",
+    "build_description",
+    "read_description",
+    "validate",
+]

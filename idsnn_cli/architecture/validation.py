@@ -1,0 +1,129 @@
+"""Which descriptions a network can be built from."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+from idsnn_cli.architecture.description import ANN_TRAITS, Architecture
+from idsnn_cli.architecture.parts import Neuron
+from idsnn_cli.architecture.words import (
+    SPIKING_NAMES,
+    SURROGATE_SCALES,
+    Attention,
+    Block,
+    BottleneckStride,
+    Coding,
+    ForeignShortcut,
+    ForeignStem,
+    Join,
+    Kind,
+    Shortcut,
+    SpikingBlock,
+    Stem,
+)
+from idsnn_cli.errors import UsageError
+
+TUPLES = ("depths", "widths", "inner_widths", "stem_widths", "attention_sizes")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "kind": get_args(Kind),
+    "block": get_args(Block),
+    "stem": (*get_args(Stem), *get_args(ForeignStem)),
+    "shortcut": (*get_args(Shortcut), *get_args(ForeignShortcut)),
+    "bottleneck_stride": get_args(BottleneckStride),
+    "attention": get_args(Attention),
+    "spiking_block": get_args(SpikingBlock),
+    "join": get_args(Join),
+    "coding": get_args(Coding),
+}
+
+
+def validate(architecture: Architecture) -> None:
+    """Raise :class:`UsageError` for a description that no network can be built from."""
+    for key, allowed in _CHOICES.items():
+        if getattr(architecture, key) not in allowed:
+            raise UsageError(f"{key} is {getattr(architecture, key)!r}", f"Give one of {', '.join(allowed)}.")
+    counts = {
+        "num_classes": architecture.num_classes,
+        "timesteps": architecture.timesteps,
+        "in_channels": architecture.in_channels,
+        "groups": architecture.groups,
+        **{f"{key}[{i}]": n for key in TUPLES for i, n in enumerate(getattr(architecture, key))},
+    }
+    for key, value in counts.items():
+        if type(value) is not int or value < 1:
+            raise UsageError(f"{key} is {value}", "Give an integer of 1 or more.")
+    if type(architecture.stem_padding) is not int or architecture.stem_padding < 0:
+        raise UsageError(f"stem_padding is {architecture.stem_padding}", "Give an integer of 0 or more.")
+    _validate_neuron(architecture.neuron)
+    if len(architecture.depths) != len(architecture.widths) or not architecture.depths:
+        raise UsageError("depths and widths differ in length", "Give one of each for every stage.")
+    if architecture.kind == "spiking" and architecture.block != "basic":
+        raise UsageError(
+            f"a Spiking ResNet-{architecture.depth} would need bottleneck blocks",
+            f"Choose a basic-block depth: {', '.join(SPIKING_NAMES)}.",
+        )
+    _validate_ann_traits(architecture)
+    _validate_attention(architecture)
+    if type(architecture.preactivation) is not bool:
+        raise UsageError(f"preactivation is {architecture.preactivation!r}", "Give true or false.")
+    if architecture.shortcut == "pad":
+        outer = [w * architecture.expansion for w in architecture.widths]
+        steps = zip([architecture.stem_width, *outer[:-1]], outer, strict=True)
+        if architecture.block != "basic" or any(b < a or (b - a) % 2 for a, b in steps):
+            raise UsageError(
+                "option-A shortcuts need basic blocks whose widths grow by an even number of channels",
+                "Use shortcut: projection.",
+            )
+
+
+def _validate_ann_traits(architecture: Architecture) -> None:
+    if architecture.kind == "spiking":
+        usual = {**ANN_TRAITS, "stem": architecture.named_stem, "shortcut": architecture.named_shortcut}
+        for key, value in usual.items():
+            if getattr(architecture, key) != value:
+                raise UsageError(
+                    f"{key} is {getattr(architecture, key)}, which a Spiking ResNet cannot have", f"Use {key}: {value}."
+                )
+    inner = architecture.inner_widths
+    if len(inner) not in (0, len(architecture.depths)):
+        raise UsageError("depths and inner_widths differ in length", "Give one of each for every stage.")
+    if architecture.block == "basic" and (architecture.groups, inner, architecture.bottleneck_stride) != (1, (), "3x3"):
+        raise UsageError(
+            "groups, inner_widths and bottleneck_stride are traits of bottlenecks", "Leave them out of basic blocks."
+        )
+    if any(width % architecture.groups for width in inner or architecture.widths):
+        raise UsageError(
+            f"{architecture.groups} groups do not divide the inner widths", "Give widths that the groups divide."
+        )
+    if (len(architecture.stem_widths) > 1) is not (architecture.stem == "deep"):
+        raise UsageError(
+            f"a {architecture.stem} stem does not have {len(architecture.stem_widths)} stem_widths",
+            "Give one for each convolution: two or more for a deep stem, one or none for a plain one.",
+        )
+
+
+def _validate_attention(architecture: Architecture) -> None:
+    sizes = architecture.attention_sizes
+    if len(sizes) != (0 if architecture.attention == "none" else len(architecture.depths)):
+        raise UsageError(
+            f"attention is {architecture.attention!r} with {len(sizes)} attention_sizes",
+            "Give one size for every stage, and none without attention.",
+        )
+    if architecture.preactivation and (architecture.attention != "none" or architecture.shortcut == "pad"):
+        raise UsageError(
+            "pre-activation blocks with attention or option-A shortcuts", "Use projections, and no attention."
+        )
+    if architecture.attention == "eca" and any(size % 2 == 0 for size in sizes):
+        raise UsageError(f"attention_sizes are {sizes}", "Give odd kernels.")
+
+
+def _validate_neuron(neuron: Neuron) -> None:
+    if neuron.surrogate not in SURROGATE_SCALES:
+        raise UsageError(f"surrogate is {neuron.surrogate!r}", f"Give one of {', '.join(SURROGATE_SCALES)}.")
+    for key in ("v_threshold", "surrogate_scale"):
+        value = getattr(neuron, key)
+        if not 0 < value < math.inf:
+            raise UsageError(f"{key} is {value}", "Give a finite number above 0.")
+    if not 0 <= neuron.decay <= 1:
+        raise UsageError(f"decay is {neuron.decay}", "Give a number from 0 to 1.")
