@@ -1,51 +1,104 @@
-"""The choices that a mapping is made by, and the two rules that turn sizes into indices."""
+"""The choices that a mapping is made by."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 from idsnn_cli.errors import UsageError
 
-BlockRule = Literal["first", "proportional"]
+BlockRule = Literal["first", "proportional", "last", "ends", "greedy"]
+ChannelRule = Literal["loop", "uniform", "importance", "merge", "random"]
+Multiplicity = Literal["ignore", "divide"]
+KernelRule = Literal["centre", "area"]
+BottleneckRule = Literal["fold", "drop"]
+ShortcutRule = Literal["copy", "random"]
+BareShortcutRule = Literal["random", "select"]
+HeadRule = Literal["random", "copy", "map"]
+Rescale = Literal["none", "variance", "threshold"]
+BlockLists = tuple[tuple[int, ...], ...]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "blocks": get_args(BlockRule),
+    "channels": get_args(ChannelRule),
+    "multiplicity": get_args(Multiplicity),
+    "kernels": get_args(KernelRule),
+    "bottleneck": get_args(BottleneckRule),
+    "shortcut": get_args(ShortcutRule),
+    "bare_shortcut": get_args(BareShortcutRule),
+    "head": get_args(HeadRule),
+    "rescale": get_args(Rescale),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a source network's tensors become a target's (Section 3.2.2).
+    """How a source network's tensors become a target's (Section 3.2.2); the defaults are the paper's.
 
-    ``blocks``: which source block each target block takes. ``shortcut``: take projections or leave them random (the
-    authors' code leaves them). ``head``: leave the linear layer random (the paper) or copy it where the classes match.
-    ``rescale``: ``variance`` multiplies each kernel by sqrt(O k^2 / (O' k'^2)) (the authors' code, off by default).
+    ``blocks``: which source block each target block takes, by a rule or as one list of source blocks for each stage.
+    ``channels``: which source channels make up a target's channels, one choice for each residual stream and each inner
+    width; ``loop`` is the paper's. ``multiplicity``: ``divide`` divides what reads a repeated channel by how often it
+    is there (Net2Net), so that growth keeps the function; ``noise``, relative to a kernel's standard deviation, is
+    added to repeated channels. ``kernels``: kernels of another size are cut or padded around their ``centre``, or
+    resized by ``area``. ``bottleneck``: for a basic block, a bottleneck's 1x1 convolutions are folded in (``fold``) or
+    left out (``drop``). ``shortcut``: take projections or leave them random (the authors' code leaves them);
+    ``bare_shortcut``: a projection where the source has none starts random or as a selection of channels. ``head``:
+    leave the linear layer random (the paper), copy it where the classes match, or take the source class that
+    ``class_map`` names for each target class (None: random). ``rescale``: ``variance`` multiplies each kernel by
+    sqrt(O k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma and beta by
+    v_threshold / lambda, lambda the 99.9th percentile of the source's activation there.
     """
 
-    blocks: BlockRule = "proportional"
-    shortcut: Literal["copy", "random"] = "copy"
-    head: Literal["random", "copy"] = "random"
-    rescale: Literal["none", "variance"] = "none"
+    blocks: BlockRule | BlockLists = "proportional"
+    channels: ChannelRule = "loop"
+    multiplicity: Multiplicity = "ignore"
+    noise: float = 0.0
+    kernels: KernelRule = "centre"
+    bottleneck: BottleneckRule = "fold"
+    shortcut: ShortcutRule = "copy"
+    bare_shortcut: BareShortcutRule = "random"
+    head: HeadRule = "random"
+    class_map: tuple[int | None, ...] = ()
+    rescale: Rescale = "none"
 
     def __post_init__(self) -> None:
-        allowed = {
-            "blocks": ("first", "proportional"),
-            "shortcut": ("copy", "random"),
-            "head": ("random", "copy"),
-            "rescale": ("none", "variance"),
-        }
-        for key, choices in allowed.items():
-            if getattr(self, key) not in choices:
-                raise UsageError(f"{key} is {getattr(self, key)!r}", f"Give one of {', '.join(choices)}.")
+        for key, choices in _CHOICES.items():
+            value = getattr(self, key)
+            if key == "blocks" and isinstance(value, tuple):
+                continue
+            if value not in choices:
+                raise UsageError(f"{key} is {value!r}", f"Give one of {', '.join(choices)}.")
+        if not 0 <= self.noise < math.inf:
+            raise UsageError(f"noise is {self.noise}", "Give a finite number of 0 or more.")
+        if (self.head == "map") is not bool(self.class_map):
+            raise UsageError(
+                f"head is {self.head!r} with a class_map of {len(self.class_map)} classes",
+                "Give head: map together with class_map, one source class (or null) for each target class.",
+            )
+
+    @property
+    def looks_at_activations(self) -> bool:
+        """Whether the source has to run on images before a plan can be made."""
+        return self.blocks == "greedy" or self.channels == "merge" or self.rescale == "threshold"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without what is at its default beyond the four rules that every plan names."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = ("blocks", "shortcut", "head", "rescale")
+        default = Rules()
+        plain = {key: value for key, value in plain.items() if key in kept or value != getattr(default, key)}
+        return {key: _lists(value) for key, value in plain.items()}
+
+    @staticmethod
+    def from_dict(plain: dict[str, Any]) -> Rules:
+        """What :meth:`to_dict` gave. Raises :class:`UsageError` or :class:`TypeError` for anything else."""
+        values = dict(plain)
+        for key in ("blocks", "class_map"):
+            if isinstance(values.get(key), list):
+                values[key] = tuple(tuple(each) if isinstance(each, list) else each for each in values[key])
+        return Rules(**values)
 
 
-def source_block(rule: BlockRule, block: int, target_depth: int, source_depth: int) -> int:
-    """The block of a source stage of ``source_depth`` blocks that target block ``block`` of ``target_depth`` takes.
-
-    ``first``: the same place, the last one repeated. ``proportional``: floor(j * d / n). Only a stage's first block
-    takes a stage's first block, whose input comes from another width, as long as the source stage has a second one.
-    """
-    chosen = min(block, source_depth - 1) if rule == "first" else block * source_depth // target_depth
-    return max(chosen, 1) if block > 0 and source_depth > 1 else chosen
-
-
-def loop_indices(source_size: int, target_size: int) -> list[int]:
-    """``c mod C`` for every target channel: the first ones kept, or all of them repeated."""
-    return [c % source_size for c in range(target_size)]
+def _lists(value: Any) -> Any:
+    return [_lists(each) for each in value] if isinstance(value, tuple) else value

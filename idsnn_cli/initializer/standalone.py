@@ -15,7 +15,8 @@ from idsnn_cli.checkpoint import open_checkpoint, tensors_sha256
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Reading, Weights
 from idsnn_cli.initializer.apply import apply
-from idsnn_cli.initializer.plan import Plan, make_plan
+from idsnn_cli.initializer.plan import Plan
+from idsnn_cli.initializer.planning import make_plan
 from idsnn_cli.initializer.rules import Rules
 from idsnn_cli.models import Network, ResNet, build, identify, identify_tensors
 from idsnn_cli.published import Published, as_source
