@@ -98,13 +98,20 @@ def resized(weight: Tensor, to: int, resize: Literal["centre", "area"]) -> Tenso
         return weight
     # One tap has no shape to stretch.
     if resize == "area" and size > 1:
-        ratio = (size / to) ** 2
-        return F.interpolate(weight, size=(to, to), mode="area" if to < size else "bilinear") * ratio
+        shares = _overlaps(size, to).to(weight)
+        return shares @ weight @ shares.T
     if to > size:
         margin = (to - size) // 2
         return F.pad(weight, (margin, to - size - margin) * 2)
     start = (size - to) // 2
     return weight[:, :, start : start + to, start : start + to]
+
+
+def _overlaps(size: int, to: int) -> Tensor:
+    """(to, size): the share of each old tap that falls on each new one, both spread over the same length."""
+    step = size / to
+    new, old = torch.arange(to, dtype=torch.float64)[:, None] * step, torch.arange(size, dtype=torch.float64)
+    return (torch.minimum(new + step, old + 1) - torch.maximum(new, old)).clamp(min=0.0)
 
 
 def norm_scale(gamma: Tensor, variance: Tensor) -> Tensor:
