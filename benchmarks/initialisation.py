@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,8 +240,9 @@ def main(words: list[str] | None = None) -> None:
                     with options.output.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(run) + "\n")
                     runs.append(run)
-                    print(json.dumps(run), flush=True)
-    print("\n".join(table(runs)))
+                    sys.stdout.write(json.dumps(run) + "\n")
+                    sys.stdout.flush()
+    sys.stdout.write("\n".join(table(runs)) + "\n")
 
 
 if __name__ == "__main__":
