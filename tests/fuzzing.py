@@ -168,7 +168,25 @@ def _other_leaf(node: Any, rng: random.Random) -> Any:
         return changed
     if isinstance(node, str) and rng.random() < 0.5:
         return node + rng.choice(("", "x", "\0", "/../.." * 20, "9" * 5000))
-    odd = (0, -1, 1, 7, 2**31, 10**9, 10**30, 0.5, -1e308, True, None, "", "3x3", [], {}, [10**9] * 3, [1] * 10_000)
+    odd: tuple[Any, ...] = (
+        0,
+        -1,
+        1,
+        7,
+        2**31,
+        10**9,
+        10**30,
+        0.5,
+        -1e308,
+        True,
+        None,
+        "",
+        "3x3",
+        [],
+        {},
+        [10**9] * 3,
+        [1] * 10_000,
+    )
     return rng.choice(odd)
 
 

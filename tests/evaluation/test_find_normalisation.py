@@ -21,7 +21,7 @@ from idsnn_cli.evaluation import NormalisationVerdict, find_normalisation
 from idsnn_cli.models import Network, ResNet, build, identify, identify_tensors
 from idsnn_cli.recipe import recipe_from_mapping
 
-SEVEN = build_description("resnet10", 10, width=8, stem="7x7")
+SEVEN = build_description("resnet8", 10, width=8, stem="7x7")
 STEMS: dict[str, Architecture] = {
     "plain": build_description("resnet8", 10, width=12),
     "7x7": SEVEN,
@@ -69,7 +69,7 @@ def foreign(model: ResNet) -> Network:
 
 
 def batches(seed: int = 9, count: int = 512) -> tuple[Tensor, ...]:
-    return photographs(count, seed).split(128)
+    return torch.split(photographs(count, seed), 128)
 
 
 @pytest.mark.parametrize("crop", [False, True])
@@ -117,7 +117,9 @@ def test_the_divergence_is_the_one_that_is_stated() -> None:
             back = 0.5 * (math.log(v / wide) + (wide + (m - at) ** 2) / v - 1)
             total += (forth + back) / 2
         expected.append(total / width)
-    found = find_normalisation(foreign(model), images.split(7), {name: CONSTANTS[name] for name in ("none", "half")})
+    found = find_normalisation(
+        foreign(model), torch.split(images, 7), {name: CONSTANTS[name] for name in ("none", "half")}
+    )
     assert found.divergences["half"] == pytest.approx(min(expected), rel=1e-4)
 
 
@@ -169,7 +171,7 @@ def test_dead_channels_weigh_nothing() -> None:
 def test_the_order_of_the_batches_sizes_does_not_matter() -> None:
     network = foreign(trained(STEMS["plain"], "cifar10", photographs(256, seed=1)))
     images = photographs(120, 5)
-    first, second = (find_normalisation(network, images.split(size)) for size in (120, 17))
+    first, second = (find_normalisation(network, torch.split(images, size)) for size in (120, 17))
     for name in CONSTANTS:
         assert first.divergences[name] == pytest.approx(second.divergences[name], rel=1e-4)
 
