@@ -109,7 +109,11 @@ def test_metadata_that_speaks_against_the_tensors_is_refused(tmp_path: Path) -> 
 def test_a_description_that_is_not_known_is_refused(tmp_path: Path) -> None:
     model = trained()
     path = tmp_path / "own.safetensors"
-    for change in ({"kind": "quantum"}, {"depths": [0, 1, 1]}, {"novel": 1}, {"neuron": {"spin": 1}}):
+    endless, loud = (
+        {"depths": [10**9, 1, 1]},
+        {"neuron": model.architecture.to_dict()["neuron"] | {"v_threshold": 1e300}},
+    )
+    for change in ({"kind": "quantum"}, {"depths": [0, 1, 1]}, {"novel": 1}, {"neuron": {"spin": 1}}, endless, loud):
         write_checkpoint(path, model.state_dict(), {"architecture": model.architecture.to_dict() | change})
         with pytest.raises(CheckpointError) as caught:
             load(path)
