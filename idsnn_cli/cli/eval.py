@@ -15,6 +15,7 @@ from idsnn_cli.cli.options import (
     Output,
     Quiet,
     RunDir,
+    Stride,
     StudentFile,
     Weights,
     Words,
@@ -41,7 +42,8 @@ Normalise = Annotated[
     str | None,
     typer.Option(
         "--normalise",
-        help="With a foreign --checkpoint: what it was trained with: imagenet, cifar10, cifar100 or none.",
+        help="With a foreign --checkpoint: what it was trained with: imagenet, cifar10, cifar100, none, half, "
+        "cifar10-std0.2, or auto, which finds it from training images.",
         metavar="NAME",
     ),
 ]
@@ -52,6 +54,7 @@ def evaluate(
     checkpoint: Checkpoint = None,
     data: DataName = None,
     normalise: Normalise = None,
+    bottleneck_stride: Stride = None,
     weights: Weights = None,
     allow_unused: AllowUnused = False,
     student: StudentFile = None,
@@ -69,7 +72,7 @@ def evaluate(
     from idsnn_cli.pipeline import eval_step, evaluate_networks, preview
 
     console = Console(as_json=as_json, quiet=quiet)
-    foreign = foreign_options(normalise, weights, allow_unused)
+    foreign = foreign_options(normalise, weights, allow_unused, bottleneck_stride)
     if checkpoint is None:
         options = {"--data": data} | {option_name(key): value for key, value in foreign.items()}
         for name, value in options.items():
