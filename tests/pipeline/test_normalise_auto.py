@@ -155,3 +155,30 @@ def test_keys_about_a_foreign_file_need_one(capsys: Capture, tmp_path: Path, ove
     refused = invoke(capsys, "teacher", recipe, "--run-dir", tmp_path / "next", ours, override)
     assert refused.code == 2
     assert "carries all that itself" in refused.err
+
+
+def test_init_finds_it_from_named_images(capsys: Capture) -> None:
+    words = ["init", "--from", save("theirs.pth", "half"), "--arch", "spiking-resnet8", "student.width=4"]
+    words += ["-o", "a.safetensors", "--normalise", "auto"]
+    without = invoke(capsys, *words)
+    assert without.code == 2
+    assert "data.dataset=NAME" in without.err
+    assert not Path("a.safetensors").exists()
+    found = invoke(capsys, *words, "data.dataset=digits")
+    assert found.code == 0, found.err
+    assert found.err.count("normalised as half") == 1
+    assert "ImageNet" not in found.err
+    assert metadata_of(Path("a.safetensors"))["provenance"]["normalisation"]["name"] == "half"
+    assert load("a.safetensors").input.std.flatten().tolist() == [0.5] * 3
+
+
+def test_a_recipes_source_is_looked_at_before_the_run(capsys: Capture, tmp_path: Path) -> None:
+    recipe, run = write_recipe(Path()), tmp_path / "run"
+    words = ["student.stem=3x3", "teacher.normalise=auto", "data.subset=null", "distill.alpha=0"]
+    dark = invoke(
+        capsys, "run", recipe, "--run-dir", run, *words, f"init.source={save('dark.pth', 'half', brightness=0.6)}"
+    )
+    assert (dark.code, run.exists()) == (2, False)
+    found = invoke(capsys, "run", recipe, "--run-dir", run, *words, f"init.source={save('theirs.pth', 'half')}")
+    assert found.code == 0, found.err
+    assert metadata_of(run / "init.safetensors")["provenance"]["normalisation"]["name"] == "half"
