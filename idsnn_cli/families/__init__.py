@@ -16,7 +16,8 @@ from idsnn_cli.families.recogniser import (
     Weights,
     recognise,
 )
-from idsnn_cli.families.schemes import SCHEMES, Row, Scheme
+from idsnn_cli.families.scheme import Row, Scheme
+from idsnn_cli.families.schemes import SCHEMES
 
 __all__ = [
     "ALLOWED",

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from idsnn_cli.families.schemes import AVERAGED, DROPPED_LEAVES, PREFIXES, TRANSPARENT, WRAPPERS, Row, Scheme
+from idsnn_cli.families.scheme import Row, Scheme
+from idsnn_cli.families.surroundings import AVERAGED, DROPPED_LEAVES, PREFIXES, TRANSPARENT, WRAPPERS
 
 # The tensors of each kind of module.
 LEAVES: dict[str, tuple[str, ...]] = {
@@ -176,17 +177,22 @@ def _table(scheme: Scheme) -> _Table:
 
 
 def _pattern(template: str, suffix: str = "") -> str:
-    parts = re.split(r"(\{[sbi](?:\+\d)?\})", template)
-    return "".join(
-        rf"(?P<{part[1]}{suffix}>0|[1-9][0-9]{{0,3}})" if _PLACEHOLDER.fullmatch(part) else re.escape(part)
-        for part in parts
-    )
+    parts = re.split(r"(\{[sbi](?:\+\d)?\}|\{\*\})", template)
+    return "".join(_part(part, suffix) for part in parts)
+
+
+def _part(part: str, suffix: str) -> str:
+    if part == "{*}":
+        return ".*"
+    found = _PLACEHOLDER.fullmatch(part)
+    return rf"(?P<{found[1]}{suffix}>0|[1-9][0-9]{{0,3}})" if found else re.escape(part)
 
 
 def _dropping_row(scheme: Scheme, key: str) -> Row | None:
-    for row in scheme.rows:
-        if row.canonical is None:
-            start, wild, _ = row.source.partition("{*}")
-            if key.startswith(start) if wild else key == start:
-                return row
-    return None
+    return next((row for row, pattern in _drops(scheme) if pattern.fullmatch(key)), None)
+
+
+@cache
+def _drops(scheme: Scheme) -> list[tuple[Row, re.Pattern[str]]]:
+    drops = [row for row in scheme.rows if row.canonical is None]
+    return [(row, re.compile(_pattern(row.source), re.DOTALL)) for row in drops]

@@ -11,7 +11,8 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import FamilyError
 from idsnn_cli.families.layout import infer
 from idsnn_cli.families.matching import Match, is_averaged, match, roots, source_name, without_transparent, wrapper_rank
-from idsnn_cli.families.schemes import BESIDE, SCHEMES, TRAITS, WRAPPERS
+from idsnn_cli.families.schemes import SCHEMES
+from idsnn_cli.families.surroundings import BESIDE, TRAITS, WRAPPERS
 from idsnn_cli.families.words import grouped, shown
 
 # What names and shapes cannot tell.
@@ -26,6 +27,7 @@ ALLOWED = "unexplained, allowed"
 Copy = Literal["ema", "raw"]
 Weights = Literal["auto", "ema", "raw"]
 
+_ANY_SHORTCUT = ("idsnn", "timm-resnetv2", "structure")
 _MOST_TENSORS = 50_000
 _COPY_WORDS = {"ema": "averaged (EMA)", "raw": "raw"}
 _RESNET = "Give the state dict of a ResNet, or rename its tensors as torchvision does."
@@ -52,8 +54,8 @@ class Recognised:
     (``state_dict.module.``). ``unknown`` lists what keys cannot tell; ``architecture`` has the usual choice there:
     kind ``ann``, stride 1 for a 3x3 stem, stride 2 and a max-pool for a 7x7 one, bottlenecks that stride in their
     3x3, averages before the projections of pre-activation networks that have a deep stem. Without a head ``has_head``
-    is False and ``architecture.num_classes`` is 1, which only stands in. ``copy`` says whether the weights are averaged
-    ones, ``copies`` which kinds the file has.
+    is False, ``ending`` says in words what there is instead, and ``architecture.num_classes`` is 1, which only stands
+    in. ``copy`` says whether the weights are averaged ones, ``copies`` which kinds the file has.
     """
 
     scheme: str
@@ -62,6 +64,7 @@ class Recognised:
     dropped: Mapping[str, str]
     unknown: tuple[str, ...]
     has_head: bool
+    ending: str
     root: str
     copy: Copy
     copies: tuple[Copy, ...]
@@ -101,8 +104,8 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = N
         key = sources.get(name) or best.root + (source_name(best.scheme, name) or name)
         return shown(key) if key == name else f"{shown(key)} ({name})"
 
-    found = {name: _without_kernel(name, tuple(shapes[key])) for name, key in sources.items()}
-    architecture, has_head = infer(found, naming, best.scheme.projection)
+    found = {name: _as_usual(name, tuple(shapes[key])) for name, key in sources.items()}
+    architecture, has_head = infer(found, naming, best.scheme.projection, best.scheme.traits)
     return Recognised(
         scheme=best.scheme.name,
         architecture=architecture,
@@ -110,15 +113,19 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = N
         dropped=_dropped(best, original),
         unknown=_unknown(best, architecture),
         has_head=has_head,
+        ending="" if has_head else best.scheme.ending or "has no linear layer",
         root=best.root,
         copy=_copy(best),
         copies=copies,
     )
 
 
-def _without_kernel(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A linear layer's shape where it is stored as a 1x1 convolution's."""
-    return shape[:2] if name == "head.weight" and shape[2:] == (1, 1) else shape
+def _as_usual(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A head's shape where it is stored as a 1x1 convolution's, and a gate's where it is stored as a linear layer's."""
+    if name == "head.weight" and shape[2:] == (1, 1):
+        return shape[:2]
+    gate = name.endswith((".attention.reduce.weight", ".attention.expand.weight"))
+    return (*shape, 1, 1) if gate and len(shape) == 2 else shape
 
 
 def _copy(found: Match) -> Copy:
@@ -179,11 +186,12 @@ def _reason_outside(plain: str, root: str) -> str:
 
 
 def _unknown(best: Match, architecture: Architecture) -> tuple[str, ...]:
+    fixed = {trait.field for trait in best.scheme.traits}
     told = {
-        STEM_STRIDE: False,
-        BOTTLENECK_STRIDE: architecture.block == "basic",
+        STEM_STRIDE: "stem_pool" in fixed,
+        BOTTLENECK_STRIDE: architecture.block == "basic" or "bottleneck_stride" in fixed,
         # In these names alone both are the same.
-        AVERAGED_SHORTCUTS: best.scheme.name not in ("idsnn", "timm-resnetv2") or architecture.shortcut == "pad",
+        AVERAGED_SHORTCUTS: best.scheme.name not in _ANY_SHORTCUT or architecture.shortcut == "pad",
         OPTION_A_CHANNELS: architecture.shortcut != "pad",
         INPUT_NORMALISATION: "input.mean" in best.used,
         NEURONS: not best.scheme.spiking,

@@ -28,7 +28,7 @@ class Network:
     what a foreign file's names cannot tell. ``described`` says that the description came with the tensors, instead of
     being inferred from their names and shapes. ``copy`` is the kind of weights that is taken, of all ``copies`` that
     the file has. ``normalisation`` is its input's (mean, std) where that is known although no tensor holds it. Without
-    a head ``architecture`` says one class, which means nothing.
+    a head ``architecture`` says one class, which means nothing, and ``ending`` what there is instead of a linear layer.
     """
 
     architecture: Architecture
@@ -42,6 +42,7 @@ class Network:
     copy: Copy = "raw"
     copies: tuple[Copy, ...] = ("raw",)
     normalisation: MeanStd | None = None
+    ending: str = ""
 
     @property
     def choice(self) -> str | None:
@@ -103,6 +104,7 @@ def identify_tensors(
         read=read,
         copy=found.copy,
         copies=found.copies,
+        ending=found.ending,
     )
 
 

@@ -41,7 +41,7 @@ def load(
         network = identify(file, Reading(weights, allow_unused))
         if not network.described and not network.has_head:
             raise CheckpointError(
-                f"{path} has no linear layer, so it cannot classify",
+                f"{path} {network.ending}, so it cannot classify",
                 "It can still start a student: idsnn init --from FILE --num-classes N.",
             )
         architecture = network.architecture
