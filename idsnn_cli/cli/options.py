@@ -28,6 +28,10 @@ Weights = Annotated[
 AllowUnused = Annotated[
     bool, typer.Option("--allow-unused", help="Drop tensors of a foreign file that no naming scheme explains.")
 ]
+Scheme = Annotated[
+    Path | None,
+    typer.Option("--scheme", help="A YAML table of a foreign file's tensor names (see the README).", metavar="FILE"),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the checkpoint here.", metavar="FILE")]
 TeacherFile = Annotated[
     Path | None, typer.Option("--teacher", help="The teacher's checkpoint, instead of RUN's.", metavar="FILE")
@@ -37,9 +41,12 @@ StudentFile = Annotated[
 ]
 
 
-def foreign_options(normalise: str | None, weights: str | None, allow_unused: bool) -> dict[str, Any]:
+def foreign_options(
+    normalise: str | None, weights: str | None, allow_unused: bool, scheme: Path | None
+) -> dict[str, Any]:
     """The options about a foreign file that were given, by their key in a recipe's ``teacher`` section."""
-    given = {"normalise": normalise, "weights": weights, "allow_unused": allow_unused or None}
+    given: dict[str, Any] = {"normalise": normalise, "weights": weights, "allow_unused": allow_unused or None}
+    given["scheme"] = None if scheme is None else str(scheme)
     return {key: value for key, value in given.items() if value is not None}
 
 

@@ -72,6 +72,13 @@ def match(scheme: Scheme, root: str, keys: Iterable[str]) -> Match:
             if first != key:
                 twice.append((first, key))
             continue
+        # Rows of single tensors, for names that have no last part.
+        tensor = _canonical(table, key)
+        if tensor is not None and _is_tensor(tensor):
+            first = used.setdefault(tensor, key)
+            if first != key:
+                twice.append((first, key))
+            continue
         row = _dropping_row(scheme, key)
         if row is None:
             unexplained.append(key)
@@ -80,9 +87,15 @@ def match(scheme: Scheme, root: str, keys: Iterable[str]) -> Match:
     return Match(scheme, root, used, dropped, tuple(unexplained), tuple(twice))
 
 
+def _is_tensor(canonical: str) -> bool:
+    module, _, leaf = canonical.rpartition(".")
+    return leaf in LEAVES.get(kind_of(module), ())
+
+
 def kind_of(canonical: str) -> str:
     """``conv``, ``norm``, ``head``, ``input``, ``final_norm`` or a part of attention, from a canonical module name."""
-    return canonical.rpartition(".")[2].rstrip("0123456789")
+    last = canonical.rpartition(".")[2]
+    return re.sub(r"(\{i(\+\d)?\}|[0-9]+)$", "", last)
 
 
 def source_name(scheme: Scheme, canonical: str) -> str | None:
@@ -91,12 +104,13 @@ def source_name(scheme: Scheme, canonical: str) -> str | None:
     for row in scheme.rows:
         if row.canonical is None:
             continue
-        found = re.fullmatch(_pattern(row.canonical), module)
+        whole = _is_tensor(row.canonical)
+        found = re.fullmatch(_pattern(row.canonical), canonical if whole else module)
         if found is None:
             continue
         numbers = _numbers(row.canonical, found.groupdict())
         if min(numbers.values(), default=0) >= 0:
-            return f"{_fill(row.source, numbers)}.{leaf}"
+            return _fill(row.source, numbers) + ("" if whole else f".{leaf}")
     return None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import CheckpointFile
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
-from idsnn_cli.families import Copy, Reading, recognise
+from idsnn_cli.families import Certainty, Copy, Reading, recognise
 
 OWN_SCHEME = "idsnn"
 Shape = tuple[int, ...]
@@ -29,6 +29,7 @@ class Network:
     being inferred from their names and shapes. ``copy`` is the kind of weights that is taken, of all ``copies`` that
     the file has. ``normalisation`` is its input's (mean, std) where that is known although no tensor holds it. Without
     a head ``architecture`` says one class, which means nothing, and ``ending`` what there is instead of a linear layer.
+    ``certainty`` says how sure the layout is where no table of names gave it.
     """
 
     architecture: Architecture
@@ -43,6 +44,7 @@ class Network:
     copies: tuple[Copy, ...] = ("raw",)
     normalisation: MeanStd | None = None
     ending: str = ""
+    certainty: Certainty | None = None
 
     @property
     def choice(self) -> str | None:
@@ -86,7 +88,7 @@ def identify_tensors(
         if reading is not None and reading != Reading():
             raise UsageError(
                 f"{where} is idsnn's own: it holds one copy of the weights, and nothing in it is unexplained",
-                "Leave --weights and --allow-unused out.",
+                "Leave --weights, --allow-unused and --scheme out.",
             )
         return _own(described, shapes, read, where)
     try:
@@ -105,6 +107,7 @@ def identify_tensors(
         copy=found.copy,
         copies=found.copies,
         ending=found.ending,
+        certainty=found.certainty,
     )
 
 

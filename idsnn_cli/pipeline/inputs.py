@@ -12,10 +12,11 @@ from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import fetch, open_checkpoint
 from idsnn_cli.data.normalise import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
-from idsnn_cli.families import Reading
+from idsnn_cli.families import Certainty, Reading
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import ResNet, described_in, identify, load
 from idsnn_cli.pipeline.agreement import decided_by_main
+from idsnn_cli.pipeline.own_scheme import make_reading
 from idsnn_cli.pipeline.session import Session, Step, best_of
 from idsnn_cli.published import Published, Source
 from idsnn_cli.recipe import Recipe
@@ -34,16 +35,18 @@ def load_network(path: Source, session: Session, device: torch.device | str = "c
         ours = described_in(file.metadata) is not None
         if ours:
             return load(path, device=device)
-        choice = identify(file, foreign_reading(session.recipe)).choice
-    if choice is not None:
-        session.events.say(f"{path}: {choice}")
-    teacher = session.recipe.teacher
+        reading = foreign_reading(session.recipe)
+        found = identify(file, reading)
+    for words in (found.choice, certainty_words(found.certainty)):
+        if words is not None:
+            session.events.say(f"{path}: {words}")
     return load(
         path,
         device=device,
         normalise=foreign_normalisation(session.recipe),
-        weights=teacher.weights,
-        allow_unused=teacher.allow_unused,
+        weights=reading.weights,
+        allow_unused=reading.allow_unused,
+        scheme=reading.scheme,
     )
 
 
@@ -57,8 +60,18 @@ def reading_of(path: Source, recipe: Recipe) -> Reading:
 
 
 def foreign_reading(recipe: Recipe) -> Reading:
-    """``teacher.weights`` and ``teacher.allow_unused``."""
-    return Reading(recipe.teacher.weights, recipe.teacher.allow_unused)
+    """``teacher.weights``, ``teacher.allow_unused`` and the table in ``teacher.scheme``."""
+    return make_reading(recipe.teacher.weights, recipe.teacher.allow_unused, recipe.teacher.scheme)
+
+
+def certainty_words(certainty: Certainty | None) -> str | None:
+    """How sure a layout is that no table of names gave; None where one did."""
+    if certainty is None:
+        return None
+    return (
+        "no naming scheme explains its tensors; its layout is inferred from shapes and order, "
+        f"{certainty.words} ({certainty.number:g}): {'; '.join(certainty.reasons)}"
+    )
 
 
 def check_classes(architecture: Architecture, session: Session, path: Source, *, teaches: bool = True) -> None:

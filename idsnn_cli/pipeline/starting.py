@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,15 @@ from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint, write_json
 from idsnn_cli.data import calibration_batches
 from idsnn_cli.initializer import Initialization, Plan, Rules, initialize, random_plan, reestimate
 from idsnn_cli.models import build
-from idsnn_cli.pipeline.inputs import destination, distinct, ensure, foreign_normalisation, reading_of, require
+from idsnn_cli.pipeline.inputs import (
+    certainty_words,
+    destination,
+    distinct,
+    ensure,
+    foreign_normalisation,
+    reading_of,
+    require,
+)
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.published import Source
@@ -87,8 +95,11 @@ def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, t
             "source_tensors_sha256": found.source_sha256,
             "dropped": dict(found.dropped),
         }
-        if found.choice is not None:
-            session.events.say(f"{origin}: {found.choice}")
+        if found.certainty is not None:
+            provenance["source_certainty"] = asdict(found.certainty)
+        for words in (found.choice, certainty_words(found.certainty)):
+            if words is not None:
+                session.events.say(f"{origin}: {words}")
         if found.normalisation_given:
             session.events.say(
                 f"{origin} does not carry its input normalisation; the student gets {_normalisation_words(recipe)}"
@@ -108,6 +119,7 @@ def _from_source(session: Session, origin: Source, architecture: Architecture, s
         normalise=foreign_normalisation(session.recipe),
         weights=reading.weights,
         allow_unused=reading.allow_unused,
+        scheme=reading.scheme,
         seed=seed,
         device=session.device,
     )

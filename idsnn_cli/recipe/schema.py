@@ -168,7 +168,7 @@ class Teacher(Training, Network):
 
     The other keys here are for a foreign checkpoint: ``normalise`` is its input normalisation, which it does not carry;
     ``weights`` says which copy is taken where it holds raw and averaged ones (auto: the averaged); ``allow_unused``
-    drops tensors of it that are not explained.
+    drops tensors of it that are not explained; ``scheme`` is a YAML file with a table of its tensors' names.
     """
 
     arch: str = "resnet34"
@@ -176,6 +176,7 @@ class Teacher(Training, Network):
     normalise: Normalisation | None = None
     weights: Literal["auto", "ema", "raw"] = "auto"
     allow_unused: bool = False
+    scheme: Path | None = None
 
     @field_validator("arch")
     @classmethod
@@ -320,6 +321,7 @@ class Recipe(Section):
             ("data", "root"),
             ("data", "path"),
             ("teacher", "checkpoint"),
+            ("teacher", "scheme"),
             ("init", "source"),
         ):
             plain[section].pop(key)
