@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.mapping_options import with_mapping_options
 from idsnn_cli.cli.options import (
     AllowUnused,
     Device,
@@ -49,6 +50,7 @@ Normalise = Annotated[
 ]
 
 
+@with_mapping_options
 def init(
     words: Words = None,
     from_: From = None,
@@ -66,6 +68,8 @@ def init(
     quiet: Quiet = False,
     dry_run: DryRun = False,
     force: Force = False,
+    *,
+    mapping: list[str],
 ) -> None:
     """Map a ResNet's weights into the student: RUN/init.safetensors and RUN/mapping.json, or -o FILE."""
     from idsnn_cli.cli.session import make_session, working
@@ -76,6 +80,7 @@ def init(
     console = Console(as_json=as_json, quiet=quiet)
     foreign = foreign_options(normalise, weights, allow_unused, scheme)
     source: Source | None = None if from_ is None else parse_source(from_)
+    words = [*(words or []), *mapping]
     origin: Source | None = teacher
     if source is not None:
         session, output = standalone_session(

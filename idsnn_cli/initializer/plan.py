@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from idsnn_cli.architecture import Architecture, Convolution, read_description
+from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.errors import CheckpointError, MappingError, UsageError
-from idsnn_cli.initializer.rules import Rules, source_block
+from idsnn_cli.initializer.kernels import Kernel
+from idsnn_cli.initializer.selections import Selection
+from idsnn_cli.rules import Rules
 
 Action = Literal["copied", "interpolated", "random", "constant"]
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
@@ -19,8 +21,14 @@ NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 class Entry:
     """One target tensor.
 
-    ``source`` is the source's own key and ``source_shape`` its shape; axes whose sizes differ are looped over
-    (``c mod C``). ``scale`` multiplies the values. ``reason`` says why a tensor is random or constant.
+    ``source`` is the source's own key and ``source_shape`` its shape. ``kernel`` says how a kernel of another form is
+    brought to the target's. ``rows`` and ``columns`` are the places in the plan's ``selections`` of the channels along
+    axes 0 and 1; without one, axes whose sizes differ are looped over (``c mod C``). Rows that are averages of several
+    source channels are weighted by the BatchNorm behind them, whose gamma and variance are the source keys ``norm``.
+    ``divide`` divides columns by how often their source channel is there; ``noise`` is added to repeated rows, in
+    standard deviations of the kernel. ``scale`` multiplies the values. ``reason`` says why a tensor is random or
+    constant. ``picks`` holds, for a projection that only selects, the input channel of each output channel, -1 where
+    the target's own start is kept.
     """
 
     target: str
@@ -30,6 +38,22 @@ class Entry:
     source_shape: tuple[int, ...] | None = None
     scale: float = 1.0
     reason: str | None = None
+    rows: int | None = None
+    columns: int | None = None
+    kernel: Kernel | None = None
+    norm: tuple[str, str] | None = None
+    divide: bool = False
+    noise: float = 0.0
+    picks: tuple[int, ...] | None = None
+
+    def source_keys(self) -> Iterator[str]:
+        """Every source key that its values are made from."""
+        if self.source is None:
+            return
+        yield self.source
+        yield from self.norm or ()
+        for folded in self.kernel.before if self.kernel else ():
+            yield from folded.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +71,21 @@ class BlockPair:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole mapping between two architectures; ``source`` is None where the target keeps its random start."""
+    """A whole mapping between two architectures; ``source`` is None where the target keeps its random start.
+
+    ``selections`` holds every choice of channels that entries refer to by its place.
+    """
 
     source: Architecture | None
     target: Architecture
     rules: Rules
     blocks: tuple[BlockPair, ...]
     entries: tuple[Entry, ...]
+    selections: tuple[Selection, ...] = ()
 
     def reads(self) -> list[str]:
         """The source keys that applying the plan reads, each once, sorted."""
-        return sorted({entry.source for entry in self.entries if entry.source is not None})
+        return sorted({key for entry in self.entries for key in entry.source_keys()})
 
     def counts(self) -> dict[str, int]:
         """How many target values end as each action."""
@@ -71,10 +99,10 @@ class Plan:
         return {
             "source": None if self.source is None else self.source.to_dict(),
             "target": self.target.to_dict(),
-            "rules": asdict(self.rules),
+            "rules": self.rules.to_dict(),
             "blocks": [{"source_block": None, **_given(pair)} for pair in self.blocks],
             "tensors": [_given(entry) for entry in self.entries],
-        }
+        } | ({"selections": [each.to_dict() for each in self.selections]} if self.selections else {})
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> Plan:
@@ -83,9 +111,10 @@ class Plan:
             return Plan(
                 source=None if plain["source"] is None else read_description(plain["source"]),
                 target=read_description(plain["target"]),
-                rules=Rules(**plain["rules"]),
+                rules=Rules.from_dict(plain["rules"]),
                 blocks=tuple(BlockPair(**pair) for pair in plain["blocks"]),
                 entries=tuple(_entry(dict(entry)) for entry in plain["tensors"]),
+                selections=tuple(Selection.from_dict(each) for each in plain.get("selections", ())),
             )
         except (KeyError, TypeError, ValueError, CheckpointError, UsageError) as error:
             raise MappingError(
@@ -95,195 +124,24 @@ class Plan:
 
 
 def _given(part: Entry | BlockPair) -> dict[str, Any]:
-    return {key: value for key, value in asdict(part).items() if value is not None}
+    """What is not at its default; ``scale`` always."""
+    plain = {key: value for key, value in asdict(part).items() if value is not None}
+    if isinstance(part, Entry):
+        plain |= {"kernel": part.kernel.to_dict()} if part.kernel else {}
+        for key in ("divide", "noise"):
+            if not plain[key]:
+                del plain[key]
+    return plain
 
 
 def _entry(plain: dict[str, Any]) -> Entry:
     """An entry from JSON, whose shapes are lists."""
-    for key in ("shape", "source_shape"):
+    for key in ("shape", "source_shape", "norm", "picks"):
         if key in plain:
             plain[key] = tuple(plain[key])
+    if "kernel" in plain:
+        plain["kernel"] = Kernel.from_dict(plain["kernel"])
     return Entry(**plain)
-
-
-class _Planner:
-    """Fills the entries of one plan; ``names`` leads from canonical names to the source's keys."""
-
-    def __init__(self, source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> None:
-        self.source, self.target, self.names, self.rules = source, target, names, rules
-        self.source_shapes = source.tensors()
-        self.target_shapes = target.tensors()
-        self.entries: dict[str, Entry] = {}
-
-    def keep(self, name: str, action: Action, reason: str) -> None:
-        self.entries[name] = Entry(name, self.target_shapes[name], action, reason=reason)
-
-    def take(self, name: str, canonical: str, scale: float = 1.0) -> None:
-        """``name`` takes the source's ``canonical``; a missing source tensor leaves it random, and says so."""
-        if canonical not in self.names:
-            self.keep(name, "random", f"the source has no {canonical}")
-            return
-        shape, from_shape = self.target_shapes[name], self.source_shapes[canonical]
-        action: Action = "copied" if shape == from_shape and scale == 1.0 else "interpolated"
-        self.entries[name] = Entry(name, shape, action, self.names[canonical], from_shape, scale)
-
-    def convolution(self, conv: Convolution, taken: Convolution) -> None:
-        """A convolution and its BatchNorm. Raises :class:`MappingError` where the kernels differ in size."""
-        if conv.kernel != taken.kernel:
-            weight, other = f"{conv.name}.weight", f"{taken.name}.weight"
-            raise MappingError(
-                f"{weight} {list(self.target_shapes[weight])} cannot be made from "
-                f"{self.names.get(other, other)} {list(self.source_shapes[other])}: "
-                f"a {taken.kernel}x{taken.kernel} kernel does not fit a {conv.kernel}x{conv.kernel} one",
-                f"Choose a target whose kernels are those of the source ({self.source.describe()}).",
-            )
-        if (conv.groups, taken.groups) != (1, 1) and conv.shape != taken.shape:
-            weight, other = f"{conv.name}.weight", f"{taken.name}.weight"
-            raise MappingError(
-                f"{weight} {list(conv.shape)} of {conv.groups} groups cannot be made from "
-                f"{self.names.get(other, other)} {list(taken.shape)} of {taken.groups}",
-                f"Use a source without groups, or a target that has the source's ({self.source.describe()}).",
-            )
-        scale = 1.0
-        if self.rules.rescale == "variance":
-            scale = math.sqrt(taken.out_channels * taken.kernel**2 / (conv.out_channels * conv.kernel**2))
-        self.take(f"{conv.name}.weight", f"{taken.name}.weight", scale)
-        if conv.norm is not None and taken.norm is not None:
-            self.norm(conv.norm, taken.norm)
-
-    def norm(self, name: str, other: str) -> None:
-        for part in NORM_PARTS:
-            self.take(f"{name}.{part}", f"{other}.{part}")
-
-    def order(self) -> None:
-        """Raises :class:`MappingError` where BatchNorm stands before the convolutions of one network alone."""
-        ours, theirs = (net.block_convolutions(0, 0)[0] for net in (self.target, self.source))
-        if ours.norm_first is not theirs.norm_first:
-            norm, other = f"{ours.norm}.weight", f"{theirs.norm}.weight"
-            before, after = ("before", "behind") if theirs.norm_first else ("behind", "before")
-            raise MappingError(
-                f"{norm} {list(self.target_shapes[norm])} cannot be made from {self.names.get(other, other)} "
-                f"{list(self.source_shapes[other])}: a BatchNorm {before} a convolution does not become one {after} it",
-                f"Use a source {'with' if ours.norm_first else 'without'} pre-activation, as the target is.",
-            )
-
-    def stem(self) -> None:
-        """Raises :class:`MappingError` where the stems have not as many convolutions."""
-        ours, theirs = self.target.stem_convolutions(), self.source.stem_convolutions()
-        if len(ours) != len(theirs):
-            weight, other = f"{ours[0].name}.weight", f"{theirs[0].name}.weight"
-            raise MappingError(
-                f"{weight} {list(ours[0].shape)} cannot be made from {self.names.get(other, other)} "
-                f"{list(theirs[0].shape)}: a stem of {len(theirs)} convolutions does not become one of {len(ours)}",
-                "Use a source whose stem is a single convolution, as the target's is."
-                if len(ours) == 1
-                else "Use a source with a deep stem, as the target's is.",
-            )
-        for conv, taken in zip(ours, theirs, strict=True):
-            self.convolution(conv, taken)
-
-    def random(self, conv: Convolution, reason: str) -> None:
-        """A convolution and its BatchNorm keep the target's own start."""
-        self.keep(f"{conv.name}.weight", "random", reason)
-        for part in NORM_PARTS if conv.norm is not None else ():
-            self.keep(f"{conv.norm}.{part}", "random", reason)
-
-    def block(self, stage: int, block: int) -> BlockPair:
-        ours = self.target.block_convolutions(stage, block)
-        projection = self.target.shortcut_convolution(stage, block)
-        if stage >= len(self.source.depths):
-            reason = f"the source has no stage {stage}"
-            for conv in (*ours, *((projection,) if projection else ())):
-                self.random(conv, reason)
-            for name in self.target.attention_tensors(stage, block):
-                self.keep(name, "random", reason)
-            return BlockPair(stage, block, None)
-        chosen = source_block(self.rules.blocks, block, self.target.depths[stage], self.source.depths[stage])
-        theirs = self.source.block_convolutions(stage, chosen)
-        if self.source.block != self.target.block:
-            mine, other = f"{ours[0].name}.weight", f"{theirs[0].name}.weight"
-            raise MappingError(
-                f"{mine} {list(self.target_shapes[mine])} cannot be made from {self.names.get(other, other)} "
-                f"{list(self.source_shapes[other])}: a {self.source.block} block does not become a "
-                f"{self.target.block} one",
-                f"Use a source of {self.target.block} blocks (ResNet-18, ResNet-34 or a thin one).",
-            )
-        for conv, taken in zip(ours, theirs, strict=True):
-            self.convolution(conv, taken)
-        their_projection = self.source.shortcut_convolution(stage, chosen)
-        notes = self.attention(stage, block, chosen)
-        if projection is not None:
-            if self.rules.shortcut == "random":
-                self.random(projection, "the rule shortcut: random")
-            elif their_projection is None:
-                self.random(projection, f"the source's block {stage}.{chosen} has no projection")
-            else:
-                self.convolution(projection, their_projection)
-        elif their_projection is not None:
-            key = self.names.get(f"{their_projection.name}.weight", f"{their_projection.name}.weight")
-            notes.append(f"{key} and its BatchNorm are left out: the target's shortcut here has no weights")
-        return BlockPair(stage, block, chosen, "; ".join(notes) or None)
-
-    def attention(self, stage: int, block: int, chosen: int) -> list[str]:
-        """A block's attention, and what of the source's has no place in the target."""
-        ours, theirs = self.target.attention_tensors(stage, block), self.source.attention_tensors(stage, chosen)
-        if not ours:
-            keys = [self.names.get(name, name) for name in theirs]
-            rest = f" and {len(keys) - 1} tensors beside it are" if len(keys) > 1 else " is"
-            return [f"{keys[0]}{rest} left out: the target has no attention"] if keys else []
-        # A kernel over neighbouring channels cannot be looped over, as weights of channels can.
-        fits = self.source.attention == self.target.attention and not (
-            self.target.attention == "eca" and list(ours.values()) != list(theirs.values())
-        )
-        for name, other in zip(ours, theirs if fits else ours, strict=True):
-            if fits:
-                self.take(name, other)
-            else:
-                self.keep(name, "random", f"the source's block {stage}.{chosen} has no such attention")
-        return []
-
-    def head(self) -> None:
-        names = ("head.weight", "head.bias")
-        if self.rules.head == "random":
-            for name in names:
-                self.keep(name, "random", "the rule head: random")
-            return
-        if "head.weight" not in self.names or self.source.num_classes != self.target.num_classes:
-            found = f"{self.source.num_classes} classes" if "head.weight" in self.names else "no linear layer"
-            raise MappingError(
-                f"head.weight {list(self.target_shapes['head.weight'])} cannot be copied: the source has {found}",
-                "Use head: random, or a source with the target's classes.",
-            )
-        for name in names:
-            self.take(name, name)
-
-    def input(self) -> None:
-        for name in ("input.mean", "input.std"):
-            if name in self.names:
-                self.take(name, name)
-            else:
-                self.keep(name, "constant", "the source does not carry its input normalisation: the given one")
-
-
-def make_plan(source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> Plan:
-    """Plan how ``target`` starts from ``source``.
-
-    ``names`` holds, for every tensor that the source has, its canonical name and the source's own key for it. Raises
-    :class:`MappingError`, naming both tensors, where a target tensor cannot be made by the rules.
-    """
-    planner = _Planner(source, target, names, rules)
-    planner.input()
-    planner.order()
-    planner.stem()
-    pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
-    if target.preactivation:
-        planner.norm("final_norm", "final_norm")
-    planner.head()
-    for name in planner.target_shapes:
-        if name.endswith("num_batches_tracked"):
-            planner.keep(name, "constant", "no batch has been seen yet")
-    entries = tuple(planner.entries[name] for name in planner.target_shapes)
-    return Plan(source, target, rules, pairs, entries)
 
 
 def random_plan(target: Architecture) -> Plan:

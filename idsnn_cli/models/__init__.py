@@ -1,13 +1,14 @@
 """The networks."""
 
 from idsnn_cli.models.identify import Network, described_in, identify, identify_tensors
-from idsnn_cli.models.loading import load
+from idsnn_cli.models.loading import assemble, load
 from idsnn_cli.models.resnet import ResNet, SpikingResNet, build, per_step
 
 __all__ = [
     "Network",
     "ResNet",
     "SpikingResNet",
+    "assemble",
     "build",
     "described_in",
     "identify",

@@ -12,8 +12,7 @@ from sources import ann, plan_of, spiking, values
 from torch import Tensor
 
 from idsnn_cli.errors import MappingError
-from idsnn_cli.initializer import Entry, apply
-from idsnn_cli.initializer.apply import gather
+from idsnn_cli.initializer import Entry, Plan, Rules, apply
 from idsnn_cli.models import build
 
 CPU = torch.device("cpu")
@@ -21,6 +20,12 @@ CPU = torch.device("cpu")
 
 def entry(source: tuple[int, ...], target: tuple[int, ...], scale: float = 1.0) -> Entry:
     return Entry("target", target, "interpolated", "source", source, scale)
+
+
+def gather(source: Tensor, wanted: Entry) -> Tensor:
+    """What a plan of this one entry makes of ``source``."""
+    plan = Plan(None, spiking(), Rules(), (), (wanted,))
+    return apply(plan, {"source": source}.__getitem__, {"target": torch.zeros(wanted.shape)}, CPU)["target"]
 
 
 @settings(deadline=None, derandomize=True, max_examples=80)

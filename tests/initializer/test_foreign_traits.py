@@ -28,18 +28,10 @@ def theirs(architecture: Architecture) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("source", "target", "named"),
     [
-        (GROUPED, ann(50, 8), ("stages.0.0.conv1.weight [8, 8, 3, 3]", "theirs.stages.0.0.conv1.weight [8, 2, 3, 3]")),
         (ann(50, 8), GROUPED, ("stages.0.0.conv1.weight [8, 2, 3, 3]", "theirs.stages.0.0.conv1.weight [8, 8, 3, 3]")),
         (GROUPED, replace(GROUPED, groups=2), ("[8, 4, 3, 3] of 2 groups", "[8, 2, 3, 3] of 4")),
         (GROUPED, replace(GROUPED, widths=(16, 32, 64, 128)), ("[16, 4, 3, 3] of 4 groups", "[8, 2, 3, 3] of 4")),
-        (GROUPED, spiking(18, 8), ("stages.0.0.conv0.weight [8, 8, 3, 3]", "theirs.stages.0.0.conv0.weight")),
-        (
-            PREACTIVATION,
-            spiking(18, 8),
-            ("stages.0.0.norm0.weight [8]", "theirs.stages.0.0.norm0.weight [8]: a BatchNorm before a convolution"),
-        ),
         (ann(18, 8), PREACTIVATION, ("stages.0.0.norm0.weight [8]", "a BatchNorm behind a convolution")),
-        (DEEP, spiking(18, 8), ("stem.conv.weight [8, 3, 3, 3]", "theirs.stem.0.conv.weight [4, 3, 3, 3]")),
         (ann(18, 8), DEEP, ("stem.0.conv.weight [4, 3, 3, 3]", "theirs.stem.conv.weight [8, 3, 3, 3]")),
         (DEEP, replace(DEEP, stem_widths=(4, 8)), ("stem.0.conv.weight", "a stem of 3 convolutions")),
     ],
@@ -94,11 +86,6 @@ def test_a_projection_behind_an_average_starts_a_plain_one() -> None:
     assert made.architecture.shortcut == "projection"
     assert torch.equal(made.state[name], state[name])
     assert initialize(own, "resnet18").architecture.shortcut == "projection"
-
-
-def test_a_named_student_of_a_deep_stem_is_refused_by_both_stems() -> None:
-    with pytest.raises(MappingError, match=r"stem.conv.weight .*7, 7.* cannot be made from stem.0.conv.weight"):
-        initialize(values(DEEP), "spiking-resnet18")
 
 
 @pytest.mark.parametrize("source", [SE, ECA], ids=["se", "eca"])

@@ -1,0 +1,98 @@
+"""Which source block each block of a target takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.errors import MappingError, UsageError
+from idsnn_cli.rules import BlockLists, BlockRule, Rules
+
+
+def source_block(rule: BlockRule, block: int, target_depth: int, source_depth: int) -> int:
+    """The block of a source stage of ``source_depth`` blocks that target block ``block`` of ``target_depth`` takes.
+
+    ``first``: the same place, the last one repeated. ``proportional``: floor(j * d / n). ``last``: the same place from
+    the end, the first one repeated. ``ends``: half from the start, the smaller half from the end; proportional in a
+    deeper stage. Only a stage's first block takes a stage's first block, whose input comes from another width, as long
+    as the source stage has a second.
+    """
+    n, d, j = target_depth, source_depth, block
+    if rule == "first":
+        chosen = min(j, d - 1)
+    elif rule == "last":
+        chosen = max(d - n + j, 0)
+    elif rule == "ends" and n <= d:
+        chosen = j if j < -(-n // 2) else d - n + j
+    elif rule in ("proportional", "ends"):
+        chosen = j * d // n
+    else:
+        raise UsageError(f"the rule {rule} looks at the running source", "Choose its blocks first.")
+    return max(chosen, 1) if j > 0 and d > 1 else chosen
+
+
+def choose_blocks(
+    source: Architecture, target: Architecture, rules: Rules, found: BlockLists | None = None
+) -> BlockLists:
+    """One list of source blocks for each stage that both networks have.
+
+    ``found`` is what the rule ``greedy`` found by running the source. Raises :class:`MappingError` where an explicit
+    list does not fit, or gives another block the place of a stage's first one although widths or strides change there.
+    """
+    stages = range(min(len(source.depths), len(target.depths)))
+    if isinstance(rules.blocks, tuple):
+        chosen: BlockLists = rules.blocks
+        _check(chosen, source, target)
+    elif rules.blocks == "greedy":
+        if found is None:
+            raise UsageError("blocks: greedy needs images and labels", "Give the data set, or another rule.")
+        chosen = tuple(_lengthened(found[s], target.depths[s]) for s in stages)
+    else:
+        rule = rules.blocks
+        chosen = tuple(
+            tuple(source_block(rule, j, target.depths[s], source.depths[s]) for j in range(target.depths[s]))
+            for s in stages
+        )
+    return tuple(_first_in_place(chosen[s], source, target, s) for s in stages)
+
+
+def _lengthened(found: Sequence[int], depth: int) -> tuple[int, ...]:
+    """The blocks that are left, spread over a deeper target stage."""
+    places = (source_block("proportional", j, depth, len(found)) for j in range(depth))
+    return tuple(found[place] for place in places)
+
+
+def changes(architecture: Architecture, stage: int, block: int) -> bool:
+    """Whether a block's input is another residual stream than its output: another width, or a stride."""
+    entry, outer = architecture.block_input(stage, block), architecture.widths[stage] * architecture.expansion
+    return entry != outer or architecture.block_stride(stage, block) != 1
+
+
+def _first_in_place(chosen: tuple[int, ...], source: Architecture, target: Architecture, stage: int) -> tuple[int, ...]:
+    """``chosen`` with the source's first block first, where either network changes its stream there."""
+    if changes(source, stage, 0) or changes(target, stage, 0):
+        return (0, *chosen[1:])
+    return chosen
+
+
+def _check(lists: BlockLists, source: Architecture, target: Architecture) -> None:
+    stages = min(len(source.depths), len(target.depths))
+    if len(lists) != stages:
+        raise MappingError(
+            f"blocks lists {len(lists)} stages, but {stages} stages of the source have a counterpart",
+            "Give one list of source blocks for each of them.",
+        )
+    for stage, chosen in enumerate(lists):
+        depth, have = target.depths[stage], source.depths[stage]
+        if len(chosen) != depth or any(not 0 <= block < have for block in chosen):
+            raise MappingError(
+                f"blocks gives {list(chosen)} for stage {stage} (from 0), where the target has {depth} blocks and the "
+                f"source 0 to {have - 1}",
+                f"Give {depth} numbers from 0 to {have - 1}.",
+            )
+        if (changes(source, stage, 0) or changes(target, stage, 0)) and chosen[0] != 0:
+            raise MappingError(
+                f"blocks begins stage {stage} (from 0) with the source's block {chosen[0]}, but widths or strides "
+                "change in a stage's first block",
+                "Begin this stage with 0.",
+            )

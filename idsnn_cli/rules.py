@@ -1,0 +1,117 @@
+"""The choices that a mapping is made by, as data: what a recipe names and the initializer follows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from idsnn_cli.errors import UsageError
+
+BlockRule = Literal["first", "proportional", "last", "ends", "greedy"]
+ChannelRule = Literal["loop", "uniform", "importance", "merge", "random"]
+Multiplicity = Literal["ignore", "divide"]
+KernelRule = Literal["centre", "area"]
+BottleneckRule = Literal["fold", "drop"]
+ShortcutRule = Literal["copy", "random"]
+BareShortcutRule = Literal["random", "select"]
+HeadRule = Literal["random", "copy", "match", "map"]
+Rescale = Literal["none", "variance", "threshold"]
+BlockLists = tuple[tuple[int, ...], ...]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "blocks": get_args(BlockRule),
+    "channels": get_args(ChannelRule),
+    "multiplicity": get_args(Multiplicity),
+    "kernels": get_args(KernelRule),
+    "bottleneck": get_args(BottleneckRule),
+    "shortcut": get_args(ShortcutRule),
+    "bare_shortcut": get_args(BareShortcutRule),
+    "head": get_args(HeadRule),
+    "rescale": get_args(Rescale),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a source network's tensors become a target's (Section 3.2.2); the defaults are the paper's.
+
+    ``blocks``: which source block each target block takes, by a rule or as one list of source blocks for each stage.
+    ``channels``: which source channels make up a target's channels, one choice for each residual stream and each inner
+    width; ``loop`` is the paper's. ``multiplicity``: ``divide`` divides what reads a repeated channel by how often it
+    is there (Net2Net), so that growth keeps the function; ``noise``, relative to a kernel's standard deviation, is
+    added to repeated channels. ``kernels``: kernels of another size are cut or padded around their ``centre``, or
+    resized by ``area``. ``bottleneck``: for a basic block, a bottleneck's 1x1 convolutions are folded in (``fold``) or
+    left out (``drop``). ``shortcut``: take projections or leave them random (the authors' code leaves them);
+    ``bare_shortcut``: a projection where the source has none starts random or as a selection of channels. ``head``:
+    leave the linear layer random (the paper), copy it, copy it only where there are as many classes (``match``), or
+    take the source class that ``class_map`` names for each target class (None: random). ``rescale``: ``variance``
+    multiplies each kernel by sqrt(O k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma
+    and beta by v_threshold / lambda, lambda the 99.9th percentile of the source's activation there.
+    """
+
+    blocks: BlockRule | BlockLists = "proportional"
+    channels: ChannelRule = "loop"
+    multiplicity: Multiplicity = "ignore"
+    noise: float = 0.0
+    kernels: KernelRule = "centre"
+    bottleneck: BottleneckRule = "fold"
+    shortcut: ShortcutRule = "copy"
+    bare_shortcut: BareShortcutRule = "random"
+    head: HeadRule = "random"
+    class_map: tuple[int | None, ...] = ()
+    rescale: Rescale = "none"
+
+    def __post_init__(self) -> None:
+        for key, choices in _CHOICES.items():
+            value = getattr(self, key)
+            if key == "blocks" and isinstance(value, tuple):
+                continue
+            if value not in choices:
+                raise UsageError(f"{key} is {value!r}", f"Give one of {', '.join(choices)}.")
+        if not 0 <= self.noise < math.inf:
+            raise UsageError(f"noise is {self.noise}", "Give a finite number of 0 or more.")
+        if (self.head == "map") is not bool(self.class_map):
+            raise UsageError(
+                f"head is {self.head!r} with a class_map of {len(self.class_map)} classes",
+                "Give head: map together with class_map, one source class (or null) for each target class.",
+            )
+
+    @property
+    def looks_at_activations(self) -> bool:
+        """Whether the source has to run on images before a plan can be made."""
+        return self.blocks == "greedy" or self.channels == "merge" or self.rescale == "threshold"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without what is at its default beyond the four rules that every plan names."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = ("blocks", "shortcut", "head", "rescale")
+        default = Rules()
+        plain = {key: value for key, value in plain.items() if key in kept or value != getattr(default, key)}
+        return {key: _lists(value) for key, value in plain.items()}
+
+    @staticmethod
+    def from_dict(plain: dict[str, Any]) -> Rules:
+        """What :meth:`to_dict` gave. Raises :class:`UsageError` or :class:`TypeError` for anything else."""
+        values = dict(plain)
+        for key in ("blocks", "class_map"):
+            if isinstance(values.get(key), list):
+                values[key] = tuple(tuple(each) if isinstance(each, list) else each for each in values[key])
+        return Rules(**values)
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(each) for each in value] if isinstance(value, tuple) else value
+
+
+# What `rule: best` stands for, and the batches on which it re-estimates BatchNorm: the start that scored best in
+# benchmarks/initialisation.py (its figures: benchmarks/README.md). The paper's rule is Rules() and none.
+BEST = Rules(
+    blocks="proportional",
+    channels="importance",
+    multiplicity="divide",
+    bare_shortcut="select",
+    head="match",
+    rescale="threshold",
+)
+BEST_REESTIMATE = 20
