@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import get_args
 
 from idsnn_cli.architecture.description import ANN_TRAITS, Architecture
@@ -25,6 +24,9 @@ from idsnn_cli.architecture.words import (
 )
 from idsnn_cli.errors import UsageError
 
+# What nobody builds, but a damaged file may claim: it must not take hours, or all memory, to find that out.
+_MOST, _MOST_BLOCKS = 2**31 - 1, 4_000
+_LARGEST = 1e30  # with room to multiply within float32
 TUPLES = ("depths", "widths", "inner_widths", "stem_widths", "attention_sizes")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
@@ -53,8 +55,10 @@ def validate(architecture: Architecture) -> None:
         **{f"{key}[{i}]": n for key in TUPLES for i, n in enumerate(getattr(architecture, key))},
     }
     for key, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise UsageError(f"{key} is {value}", "Give an integer of 1 or more.")
+        if type(value) is not int or not 1 <= value <= _MOST:
+            raise UsageError(f"{key} is {value}", f"Give an integer from 1 to {_MOST:,}.")
+    if sum(architecture.depths) > _MOST_BLOCKS:
+        raise UsageError(f"depths count {sum(architecture.depths):,} blocks", f"Give at most {_MOST_BLOCKS:,}.")
     if type(architecture.stem_padding) is not int or architecture.stem_padding < 0:
         raise UsageError(f"stem_padding is {architecture.stem_padding}", "Give an integer of 0 or more.")
     _validate_neuron(architecture.neuron)
@@ -136,7 +140,7 @@ def _validate_neuron(neuron: Neuron) -> None:
         raise UsageError(f"surrogate is {neuron.surrogate!r}", f"Give one of {', '.join(SURROGATE_SCALES)}.")
     for key in ("v_threshold", "surrogate_scale"):
         value = getattr(neuron, key)
-        if not 0 < value < math.inf:
-            raise UsageError(f"{key} is {value}", "Give a finite number above 0.")
+        if not 0 < value <= _LARGEST:
+            raise UsageError(f"{key} is {value}", f"Give a number above 0, and at most {_LARGEST:g}.")
     if not 0 <= neuron.decay <= 1:
         raise UsageError(f"decay is {neuron.decay}", "Give a number from 0 to 1.")

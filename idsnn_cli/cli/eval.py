@@ -16,6 +16,7 @@ from idsnn_cli.cli.options import (
     Quiet,
     RunDir,
     Scheme,
+    Stride,
     StudentFile,
     Weights,
     Words,
@@ -42,7 +43,8 @@ Normalise = Annotated[
     str | None,
     typer.Option(
         "--normalise",
-        help="With a foreign --checkpoint: what it was trained with: imagenet, cifar10, cifar100 or none.",
+        help="With a foreign --checkpoint: what it was trained with: imagenet, cifar10, cifar100, none, half, "
+        "cifar10-std0.2, or auto, which finds it from training images.",
         metavar="NAME",
     ),
 ]
@@ -53,6 +55,7 @@ def evaluate(
     checkpoint: Checkpoint = None,
     data: DataName = None,
     normalise: Normalise = None,
+    bottleneck_stride: Stride = None,
     weights: Weights = None,
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
@@ -71,7 +74,7 @@ def evaluate(
     from idsnn_cli.pipeline import eval_step, evaluate_networks, preview
 
     console = Console(as_json=as_json, quiet=quiet)
-    foreign = foreign_options(normalise, weights, allow_unused, scheme)
+    foreign = foreign_options(normalise, weights, allow_unused, scheme, bottleneck_stride)
     if checkpoint is None:
         options = {"--data": data} | {option_name(key): value for key, value in foreign.items()}
         for name, value in options.items():

@@ -44,7 +44,8 @@ Normalise = Annotated[
     str | None,
     typer.Option(
         "--normalise",
-        help="With --from: what the source was trained with, where it does not say: imagenet, cifar10, cifar100, none.",
+        help="With --from: what the source was trained with, where it does not say: imagenet, cifar10, cifar100, none, "
+        "half, cifar10-std0.2, or auto, which finds it from the images of data.dataset=NAME.",
         metavar="NAME",
     ),
 ]

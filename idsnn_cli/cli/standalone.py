@@ -59,7 +59,8 @@ def standalone_session(
         reading = make_reading(foreign.get("weights"), foreign.get("allow_unused", False), table)
         network = open_source(source, stack, reading, download=False)
         found, classes = network.architecture, classes_or_source(num_classes, network)
-        named = "normalise" in foreign or any(word.startswith("teacher.normalise") for word in overrides)
+        given = [word for word in overrides if word.startswith("teacher.normalise")]
+        named = foreign.get("normalise", "auto") != "auto" or any(word != "teacher.normalise=auto" for word in given)
         if named and "input.mean" in network.names:
             raise UsageError(f"{source} carries its own input normalisation", "Leave the normalisation out.")
     student = {"arch": arch, "stem": found.named_stem, "shortcut": found.named_shortcut}

@@ -18,7 +18,7 @@ from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.findings import find
 from idsnn_cli.initializer.plan import Plan
 from idsnn_cli.initializer.planning import make_plan
-from idsnn_cli.models import Network, ResNet, assemble, build, identify, identify_tensors
+from idsnn_cli.models import Network, ResNet, assemble, build, first_value, identify, identify_tensors
 from idsnn_cli.published import Published, as_source
 from idsnn_cli.rules import Rules
 
@@ -113,7 +113,7 @@ def initialize(
             say=say,
         )
         plan = make_plan(network.architecture, description, network.names, rules, found, seed)
-        start = build(description, seed).state_dict()
+        start = _start(plan, seed)
         lacking = "input.mean" not in network.names
         if lacking:
             known = normalise or network.normalisation
@@ -131,6 +131,18 @@ def initialize(
     return Initialization(
         state, plan, digest, network.scheme, given, network.dropped, network.choice, network.certainty
     )
+
+
+def _start(plan: Plan, seed: int) -> dict[str, Tensor]:
+    """The target's own start, where the plan keeps some of it; elsewhere tensors without values."""
+    start = {}
+    for entry in plan.entries:
+        chosen = None if entry.rows is None else plan.selections[entry.rows]
+        kept = entry.source is None or (chosen is not None and not all(chosen.channels))
+        start[entry.target] = (
+            first_value(plan.target, entry.target, seed) if kept else torch.empty(entry.shape, device="meta")
+        )
+    return start
 
 
 def _describe_target(target: str | Architecture, source: Network, num_classes: int | None) -> Architecture:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idsnn_cli.architecture import Architecture, Convolution
-from idsnn_cli.spiking import BatchNorm
+from idsnn_cli.spiking import BatchNorm, fire
 
 Activation = Callable[[], nn.Module]
 
@@ -143,19 +143,27 @@ class ResidualBlock(nn.Module):
         self.attention = attention(architecture, stage)
         self.shortcut = shortcut(architecture, stage, block)
 
-    def branch(self, x: Tensor) -> Tensor:
-        """The main path up to its last BatchNorm, and the attention behind it."""
-        for i in range(self.length):
-            x = self.get_submodule(f"norm{i}")(self.get_submodule(f"conv{i}")(x))
-            if i < self.length - 1:
-                x = self.get_submodule(f"act{i}")(x)
-            if i == 1 < self.length - 1:
+    def parts(self, i: int) -> tuple[nn.Module, BatchNorm, nn.Module]:
+        """Convolution, BatchNorm and activation number ``i``."""
+        norm = self.get_submodule(f"norm{i}")
+        assert isinstance(norm, BatchNorm)
+        return self.get_submodule(f"conv{i}"), norm, self.get_submodule(f"act{i}")
+
+    def inside(self, x: Tensor) -> Tensor:
+        """The main path up to its last convolution, whose output this is."""
+        for i in range(self.length - 1):
+            conv, norm, act = self.parts(i)
+            x = fire(norm, act, conv(x))
+            if i == 1:  # a bottleneck's second
                 x = self.pool(x)
-        attended: Tensor = self.attention(x)
-        return attended
+        y: Tensor = self.parts(self.length - 1)[0](x)
+        return y
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.get_submodule(f"act{self.length - 1}")(self.branch(x) + self.shortcut(x))
+        _, norm, act = self.parts(self.length - 1)
+        if isinstance(self.attention, nn.Identity):
+            return fire(norm, act, self.inside(x), self.shortcut(x))
+        y: Tensor = act(self.attention(norm(self.inside(x))) + self.shortcut(x))
         return y
 
 
@@ -195,8 +203,12 @@ class SEWBlock(ResidualBlock):
         self.shortcut_act = activation() if isinstance(self.shortcut, ConvNorm) else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        branch: Tensor = self.get_submodule(f"act{self.length - 1}")(self.branch(x))
-        around: Tensor = self.shortcut_act(self.shortcut(x))
+        _, norm, act = self.parts(self.length - 1)
+        branch = fire(norm, act, self.inside(x))
+        if isinstance(self.shortcut, ConvNorm):
+            around = fire(self.shortcut.norm, self.shortcut_act, self.shortcut.conv(x))
+        else:
+            around = self.shortcut(x)
         if self.join == "add":
             return branch + around
         return branch * around if self.join == "and" else (1 - branch) * around
@@ -224,10 +236,8 @@ class Stem(ConvNorm):
 
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
         """``x`` is (T * N, ...), or (N, ...) with ``repeat`` = T where the input is the same at every step."""
-        y = super().forward(x, repeat)
-        if self.normed:
-            y = self.act(y, repeat) if repeat > 1 else self.act(y)
-        pooled: Tensor = self.pool(y)
+        y: Tensor = self.conv(x)
+        pooled: Tensor = self.pool(fire(self.norm, self.act, y, repeat=repeat) if self.normed else y)
         return pooled
 
 

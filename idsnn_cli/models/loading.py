@@ -29,6 +29,8 @@ def load(
 ) -> ResNet:
     """The network in ``path``, in evaluation mode on ``device``: an ANN gives (N, K) logits, a student (T, N, K).
 
+    It is float64 where its kernels in the file are, and otherwise float32.
+
     Reads checkpoints of ours, ResNet state dicts in any scheme that is recognised, and ``torchvision:NAME[/WEIGHTS]``,
     which is downloaded where torch's cache lacks it. Images are (N, 3, H, W) in 0 to 1: the network normalises them
     itself. A foreign file does not say how, so it needs ``normalise``, the (mean, std) that it was trained with; nor in
@@ -47,12 +49,16 @@ def load(
                 "It can still start a student: idsnn init --from FILE --num-classes N.",
             )
         architecture = network.architecture
-        if bottleneck_stride not in (None, architecture.bottleneck_stride):
-            if network.described:
-                raise UsageError(f"{path} says itself where its blocks stride", "Leave bottleneck_stride out.")
+        if bottleneck_stride is not None:
+            if network.described or architecture.block == "basic":
+                why = "says itself where its blocks stride" if network.described else "has no bottlenecks"
+                raise UsageError(f"{path} {why}", "Leave the bottleneck's stride out.")
             architecture = replace(architecture, bottleneck_stride=bottleneck_stride)
             validate(architecture)
         model = build(architecture, seed=0)
+        stem = network.names.get(f"{architecture.stem_convolution().name}.weight")
+        if stem is not None and network.read(stem).dtype == torch.float64:
+            model.double()
         _fill(model, network, file.path)
     normalise = normalise or network.normalisation
     if "input.mean" in network.names:
@@ -61,7 +67,8 @@ def load(
     elif normalise is None:
         raise UsageError(
             f"{path} does not say how its images were normalised",
-            "Name it: teacher.normalise=imagenet (or cifar10, cifar100, none), or normalise=(mean, std) in Python.",
+            "Name it: teacher.normalise=imagenet (or cifar10, cifar100, none, half), or auto, which finds it from "
+            "training images; in Python normalise=(mean, std).",
         )
     else:
         model.set_normalisation(*normalise)

@@ -6,15 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import fetch, open_checkpoint
 from idsnn_cli.data.normalise import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
 from idsnn_cli.families import Certainty, Reading
 from idsnn_cli.initializer import Plan
-from idsnn_cli.models import ResNet, described_in, identify, load
+from idsnn_cli.models import described_in
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.own_scheme import make_reading
 from idsnn_cli.pipeline.session import Session, Step, best_of
@@ -22,32 +20,14 @@ from idsnn_cli.published import Published, Source
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd
 
+# The keys of ``teacher`` that only the reading of a foreign file looks at.
+FOREIGN_KEYS = ("normalise", "bottleneck_stride", "weights", "allow_unused")
+
 
 def ensure(session: Session, source: Source) -> None:
     """Download what is published and not on this machine; one process does it, and says so."""
     if isinstance(source, Published):
         decided_by_main(lambda: fetch(source, session.events.say))
-
-
-def load_network(path: Source, session: Session, device: torch.device | str = "cpu") -> ResNet:
-    """The network in ``path``; a foreign one is read as the recipe's ``teacher`` section says."""
-    with open_checkpoint(path) as file:
-        ours = described_in(file.metadata) is not None
-        if ours:
-            return load(path, device=device)
-        reading = foreign_reading(session.recipe)
-        found = identify(file, reading)
-    for words in (found.choice, certainty_words(found.certainty)):
-        if words is not None:
-            session.events.say(f"{path}: {words}")
-    return load(
-        path,
-        device=device,
-        normalise=foreign_normalisation(session.recipe),
-        weights=reading.weights,
-        allow_unused=reading.allow_unused,
-        scheme=reading.scheme,
-    )
 
 
 def reading_of(path: Source, recipe: Recipe) -> Reading:
@@ -133,8 +113,15 @@ def read_start(start: Path, architecture: Architecture) -> tuple[Plan | None, di
 
 
 def foreign_normalisation(recipe: Recipe) -> tuple[Triple, Triple] | None:
-    """``teacher.normalise`` as (mean, std), None where the recipe does not say."""
+    """``teacher.normalise`` as (mean, std), None where the recipe does not say.
+
+    Raises :class:`UsageError` for ``auto``, which stands for no values until images were looked at.
+    """
     chosen = recipe.teacher.normalise
     if chosen is None:
         return None
+    if chosen == "auto":
+        raise UsageError(
+            "teacher.normalise is auto, but no images were looked at for it", "Name it: teacher.normalise=imagenet."
+        )
     return (chosen.mean, chosen.std) if isinstance(chosen, MeanStd) else CONSTANTS[chosen]
