@@ -51,13 +51,13 @@ def standalone_session(
         raise MissingInputError(f"the network to start from is not there: {source}", "Correct --from.")
     if output.exists() and not force:
         raise WriteError(f"{output} exists already", "Replace it with --force, or give another -o FILE.")
-    from idsnn_cli.families import Reading
     from idsnn_cli.initializer import classes_or_source, open_source
+    from idsnn_cli.pipeline.own_scheme import make_reading
 
     with ExitStack() as stack:
-        network = open_source(
-            source, stack, Reading(**{k: v for k, v in foreign.items() if k != "normalise"}), download=False
-        )
+        table = None if "scheme" not in foreign else Path(foreign["scheme"])
+        reading = make_reading(foreign.get("weights"), foreign.get("allow_unused", False), table)
+        network = open_source(source, stack, reading, download=False)
         found, classes = network.architecture, classes_or_source(num_classes, network)
         given = [word for word in overrides if word.startswith("teacher.normalise")]
         named = foreign.get("normalise", "auto") != "auto" or any(word != "teacher.normalise=auto" for word in given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from idsnn_cli.data import calibration_batches, labelled_calibration_batches
 from idsnn_cli.initializer import Initialization, Plan, initialize, random_plan, reestimate
 from idsnn_cli.models import build
 from idsnn_cli.pipeline.foreign import Settled, settle_normalisation
-from idsnn_cli.pipeline.inputs import destination, distinct, ensure, reading_of, require
+from idsnn_cli.pipeline.inputs import certainty_words, destination, distinct, ensure, reading_of, require
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.published import Source
@@ -91,8 +91,11 @@ def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, t
             "dropped": dict(found.dropped),
             **settled.provenance(),
         }
-        if found.choice is not None:
-            session.events.say(f"{origin}: {found.choice}")
+        if found.certainty is not None:
+            provenance["source_certainty"] = asdict(found.certainty)
+        for words in (found.choice, certainty_words(found.certainty)):
+            if words is not None:
+                session.events.say(f"{origin}: {words}")
         if found.normalisation_given and settled.verdict is None:
             session.events.say(
                 f"{origin} does not carry its input normalisation; the student gets {_normalisation_words(recipe)}"
@@ -114,6 +117,7 @@ def _from_source(
         normalise=settled.values,
         weights=reading.weights,
         allow_unused=reading.allow_unused,
+        scheme=reading.scheme,
         images=_images(session) if init.rules().looks_at_activations else None,
         seed=seed,
         device=session.device,

@@ -185,7 +185,8 @@ class Teacher(Training, Network):
     The other keys here are for a foreign checkpoint: ``normalise`` is its input normalisation, which it does not carry
     (auto: found from training images); ``bottleneck_stride`` the convolution in which its bottlenecks stride, which
     its names cannot tell (3x3 where nothing is said); ``weights`` says which copy is taken where it holds raw and
-    averaged ones (auto: the averaged); ``allow_unused`` drops tensors of it that are not explained.
+    averaged ones (auto: the averaged); ``allow_unused`` drops tensors of it that are not explained;
+    ``scheme`` is a YAML file with a table of its tensors' names.
     """
 
     arch: str = "resnet34"
@@ -194,6 +195,7 @@ class Teacher(Training, Network):
     bottleneck_stride: BottleneckStride | None = None
     weights: Literal["auto", "ema", "raw"] = "auto"
     allow_unused: bool = False
+    scheme: Path | None = None
 
     @field_validator("arch")
     @classmethod
@@ -368,6 +370,7 @@ class Recipe(Section):
             ("data", "root"),
             ("data", "path"),
             ("teacher", "checkpoint"),
+            ("teacher", "scheme"),
             ("init", "source"),
         ):
             plain[section].pop(key)
