@@ -38,7 +38,8 @@ class Rules:
 
     ``blocks``: which source block each target block takes, by a rule or as one list of source blocks for each stage.
     ``channels``: which source channels make up a target's channels, one choice for each residual stream and each inner
-    width; ``loop`` is the paper's. ``multiplicity``: ``divide`` divides what reads a repeated channel by how often it
+    width; ``loop`` is the paper's, and only it does not agree with what option-A shortcuts carry where widths change.
+    ``multiplicity``: ``divide`` divides what reads a repeated channel by how often it
     is there (Net2Net), so that growth keeps the function; ``noise``, relative to a kernel's standard deviation, is
     added to repeated channels. ``kernels``: kernels of another size are cut or padded around their ``centre``, or
     resized by ``area``. ``bottleneck``: for a basic block, a bottleneck's 1x1 convolutions are folded in (``fold``) or
