@@ -2,7 +2,7 @@
 
 from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.blocks import source_block
-from idsnn_cli.initializer.findings import Findings
+from idsnn_cli.initializer.findings import Findings, find
 from idsnn_cli.initializer.plan import BlockPair, Entry, Plan, random_plan
 from idsnn_cli.initializer.planning import make_plan
 from idsnn_cli.initializer.reestimate import reestimate
@@ -23,6 +23,7 @@ __all__ = [
     "apply",
     "channel_spaces",
     "classes_or_source",
+    "find",
     "initialize",
     "loop_indices",
     "make_plan",

@@ -141,8 +141,8 @@ def test_constant_channels_are_like_no_other_and_large_means_do_not_matter() -> 
     model = running(BASIC)
     norm = model.get_submodule("stages.0.0.norm0")
     with torch.no_grad():
-        norm.weight[:2] = 0.0  # type: ignore[index]
-        norm.bias[:] = torch.tensor([-1.0, 0.1, 1e6, 1e6])  # type: ignore[index]
+        norm.get_parameter("weight")[:2] = 0.0
+        norm.get_parameter("bias")[:] = torch.tensor([-1.0, 0.1, 1e6, 1e6])
     found = correlations(model, BATCHES, ["stages.0.0.inner0"])["stages.0.0.inner0"]
     assert found[:2, 1:].flatten().tolist() == [0, 0, 0, 1, 0, 0]
     values = channels_first(all_seen(model)["stages.0.0.inner0"]["stages.0.0.act0"])

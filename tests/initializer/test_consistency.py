@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from idsnn_cli.architecture import Architecture
-from idsnn_cli.initializer import Plan, Rules, apply, make_plan
-from idsnn_cli.initializer.findings import find
+from idsnn_cli.initializer import Plan, Rules, apply, find, make_plan
 from idsnn_cli.models import ResNet, build
 from idsnn_cli.spiking import BatchNorm
 
