@@ -54,7 +54,7 @@ def show_contents(console: Console, document: Mapping[str, Any]) -> None:
     if document["mapping"] is not None:
         show_mapping(console, document["mapping"])
     known = document["architecture"]
-    if foreign and known["block"] == "basic" and known["stem"] != "deep" and not known.get("preactivation"):
+    if foreign:
         student = "spiking-resnet18" if len(known["depths"]) == 4 else "spiking-resnet20"
         console.say(f"Next: idsnn init --from {document['file']} --arch {student} -o init.safetensors")
 

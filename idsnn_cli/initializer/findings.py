@@ -13,10 +13,10 @@ from idsnn_cli.initializer.blocks import choose_blocks
 from idsnn_cli.initializer.correlations import correlations
 from idsnn_cli.initializer.greedy import Say, greedy_blocks
 from idsnn_cli.initializer.importance import channel_scores
-from idsnn_cli.initializer.rules import BlockLists, Rules
 from idsnn_cli.initializer.spaces import channel_spaces
 from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import Network, ResNet
+from idsnn_cli.rules import BlockLists, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ def find(
     source: Network,
     target: Architecture,
     *,
-    running: Callable[[], ResNet] | None = None,
-    batches: Sequence[tuple[Tensor, Tensor]] | None = None,
+    running: Callable[[], ResNet] | None,
+    batches: Sequence[tuple[Tensor, Tensor]] | None,
     say: Say | None = None,
 ) -> Findings:
     """What ``rules`` need to know of ``source`` to make ``target`` of it, and nothing else.

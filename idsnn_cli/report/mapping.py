@@ -77,7 +77,7 @@ def describe_mapping(plan: Plan) -> dict[str, Any]:
     return {
         "source": None if plan.source is None else plan.source.describe(),
         "target": plan.target.describe(),
-        "rules": asdict(plan.rules),
+        "rules": plan.rules.to_dict(),
         "values": plan.counts(),
         "tensors": tensors,
         "blocks": [_block(name, entries, taken_from) for name, entries in groups.items()],

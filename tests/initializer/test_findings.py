@@ -136,7 +136,7 @@ def test_without_images_the_rule_is_named(rules: dict[str, Any], named: str, lac
             running=runner if lacking == "batches" else None,
             batches=[] if lacking == "batches" else BATCHES,
         )
-    assert "data set" in caught.value.fix
+    assert "data set" in str(caught.value.fix)
     assert runner.called == 0
 
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_found_is_said_before_anything_runs(
 def test_greedy_needs_a_head() -> None:
     source = replace(network(running(OPTION_A)), has_head=False)
     with pytest.raises(UsageError, match="linear layer"):
-        find(Rules(blocks="greedy"), source, TARGET, batches=BATCHES)
+        find(Rules(blocks="greedy"), source, TARGET, running=None, batches=BATCHES)
 
 
 @pytest.mark.parametrize("kind", ["basic", "option A"])
