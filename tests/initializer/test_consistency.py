@@ -250,3 +250,22 @@ def test_merging_twins_keeps_the_function() -> None:
     grown, _ = made(model, replace(BASIC, widths=(8, 12, 16)), channels="uniform", multiplicity="divide")
     merged, _ = made(grown, BASIC, channels="merge")
     assert_same(model, merged)
+
+
+def test_a_pre_activation_block_folds_what_stands_between_its_convolutions() -> None:
+    """norm0 stays in front; norm1, between the 1x1 and the 3x3, is folded in; norm2 is the one between the two left."""
+    target = replace(PREACTIVATION_50, block="basic", widths=(8, 16), inner_widths=(), stem_widths=(2,))
+    model = running(PREACTIVATION_50)
+    narrowed, plan = made(model, target, channels="uniform")
+    entries = {entry.target: entry for entry in plan.entries}
+    for stage, block in target.blocks():
+        at = f"stages.{stage}.{block}"
+        assert entries[f"{at}.norm0.bias"].source == f"{at}.norm0.bias"
+        assert entries[f"{at}.norm1.bias"].source == f"{at}.norm2.bias"
+        kernel = entries[f"{at}.conv0.weight"].kernel
+        assert kernel is not None
+        assert kernel.before[0].keys() == (f"{at}.conv0.weight", f"{at}.norm1.weight", f"{at}.norm1.running_var")
+    torch.testing.assert_close(
+        narrowed.get_parameter("stages.1.1.norm0.weight"), model.get_parameter("stages.1.1.norm0.weight")
+    )
+    assert torch.isfinite(narrowed(IMAGES)).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Architecture, Neuron
 from idsnn_cli.errors import MappingError, UsageError
-from idsnn_cli.initializer import Findings, Rules, apply, find, make_plan
+from idsnn_cli.initializer import Findings, Plan, Rules, apply, find, make_plan
 from idsnn_cli.initializer.importance import channel_scores
 from idsnn_cli.models import ResNet, build
 
@@ -198,3 +199,14 @@ def test_threshold_balancing(kind: str) -> None:
     unscaled = [n for n in plain if n.endswith(("conv.weight", "conv0.weight", "conv1.weight", "head.bias"))]
     assert len(unscaled) > 10
     assert all(torch.equal(plain[name], scaled[name]) for name in unscaled)
+
+
+def test_a_merged_plan_is_read_back_whole() -> None:
+    model = running(PREACTIVATION_50)
+    source = network(model)
+    target = replace(PREACTIVATION_50, widths=(1, 2), inner_widths=(3, 5))
+    rules = Rules(channels="merge")
+    found = find(rules, source, target, running=lambda: model, batches=BATCHES)
+    plan = make_plan(source.architecture, target, source.names, rules, found)
+    assert any(selection.merges for selection in plan.selections)
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
