@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.options import AllowUnused, Json, Quiet, Weights
+from idsnn_cli.cli.options import AllowUnused, Json, Quiet, Scheme, Weights
 from idsnn_cli.errors import UsageError
 from idsnn_cli.published import Published, Source, parse_source
 
@@ -28,14 +28,15 @@ def inspect(
     exit_code: ExitCode = False,
     weights: Weights = None,
     allow_unused: AllowUnused = False,
+    scheme: Scheme = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """What is in a checkpoint and where each tensor came from; or how two checkpoints differ."""
     console = Console(as_json=as_json, quiet=quiet)
-    from idsnn_cli.families import Reading
+    from idsnn_cli.pipeline.own_scheme import make_reading
 
-    reading = Reading(weights or "auto", allow_unused)
+    reading = make_reading(weights, allow_unused, scheme)
     if other is not None:
         _compare(console, _source(console, file), _source(console, other), reading, exit_code)
         return

@@ -27,7 +27,12 @@ def show_contents(console: Console, document: Mapping[str, Any]) -> None:
     """One checkpoint, as :func:`idsnn_cli.report.contents.describe_checkpoint` found it."""
     foreign = document["kind"] == "foreign"
     _field(console, "file", f"{document['file']} ({_size(document['file_bytes'])})")
-    _field(console, "kind", f"foreign, tensors named as in {document['scheme']}" if foreign else document["kind"])
+    if document["certainty"] is not None:
+        _field(console, "kind", "foreign, names unknown: inferred from shapes and order")
+        sure = document["certainty"]
+        _field(console, "certainty", f"{sure['words']} ({sure['number']:g}): {'; '.join(sure['reasons'])}")
+    else:
+        _field(console, "kind", f"foreign, tensors named as in {document['scheme']}" if foreign else document["kind"])
     if document["choice"] is not None:
         _field(console, "weights", document["choice"])
     _field(console, "network", document["description"])

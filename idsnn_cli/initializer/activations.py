@@ -93,5 +93,6 @@ def _places(model: ResNet) -> list[tuple[tuple[str, str, nn.Module | None], nn.M
             place(spaces.writes[conv.name], f"{at}.act{i}")
         place(spaces.writes[convolutions[-1].name], at)
     if architecture.preactivation:
-        place(spaces.features, "final_act")
+        # Without a last norm the linear layer reads the sum as it is.
+        place(spaces.features, "final_act" if architecture.final_norm else at)
     return found

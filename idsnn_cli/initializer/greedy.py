@@ -26,8 +26,7 @@ class _Tail(nn.Module):
 
     def __init__(self, model: ResNet) -> None:
         super().__init__()
-        normed = model.architecture.preactivation
-        self.last = nn.Sequential(model.final_norm, model.final_act) if normed else nn.Identity()
+        self.last = nn.Sequential(model.final_norm, model.final_act) if model.normed_end else nn.Identity()
         self.head = model.head
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from idsnn_cli.checkpoint import checkpoint_files
@@ -25,6 +26,7 @@ def describe_checkpoint(path: Source, reading: Reading | None = None) -> dict[st
     ``tensors``, ``values``, ``bytes`` and ``dtypes`` (tensors by element type) of each part in network order;
     ``missing``, names that the network has and the file lacks; ``weights``, the copy taken (ema or raw), and
     ``choice``, in words where there was one; ``dropped``, reasons by key; ``unknown``, what a foreign file cannot tell;
+    ``certainty`` (``number`` from 0 to 1, ``words``, ``reasons``) of a layout that shapes and order gave, else None;
     and from our own metadata ``provenance``, ``metrics``, ``recipe``, ``data``, ``versions`` and ``mapping`` (see
     :func:`describe_mapping`), each None where the file has none. Raises :class:`CheckpointError` for a file that cannot
     be read, :class:`FamilyError` for one that is no ResNet.
@@ -48,6 +50,7 @@ def describe_checkpoint(path: Source, reading: Reading | None = None) -> dict[st
             "weights": network.found.copy,
             "dropped": dict(network.found.dropped),
             "unknown": list(network.found.unknown),
+            "certainty": None if network.found.certainty is None else asdict(network.found.certainty),
             **{
                 key: network.metadata.get(key) or None
                 for key in ("provenance", "metrics", "recipe", "data", "versions")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from running import ALL, BASIC, OPTION_A, labelled, running
+from running import ALL, BASIC, OPTION_A, PREACTIVATION, labelled, running
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -178,3 +179,11 @@ def test_a_space_that_never_fires_has_no_threshold() -> None:
     assert found["stages.1.0.inner0"] == pytest.approx(3.0, rel=2.0**-12)
     # One channel in eight fires, so the median is zero: the largest stands for it.
     assert thresholds(model, BATCHES, 50.0)["stages.1.0.inner0"] == pytest.approx(3.0, rel=2.0**-12)
+
+
+def test_without_a_last_norm_the_sum_is_seen() -> None:
+    architecture = replace(PREACTIVATION, depths=(1, 1), final_norm=False)
+    model, sums = running(architecture), list[Tensor]()
+    model.get_submodule("stages.1.0").register_forward_hook(lambda _module, _inputs, maps: sums.append(maps))
+    found = correlations(model, BATCHES, ["stages.1"])["stages.1"]
+    np.testing.assert_allclose(found.numpy(), np.corrcoef(channels_first(torch.cat(sums))), atol=1e-9)

@@ -26,6 +26,7 @@ KEYS = {
     "bytes",
     "stages",
     "missing",
+    "certainty",
     "choice",
     "dropped",
     "weights",
