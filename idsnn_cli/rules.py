@@ -48,7 +48,7 @@ class Rules:
     paper), copy it, copy it only where there are as many classes (``match``), or take the source class that
     ``class_map`` names for each target class (None: random). ``rescale``: ``variance`` multiplies each kernel by sqrt(O
     k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma and beta by v_threshold / lambda,
-    lambda the 99.9th percentile of the source's activation there.
+    lambda the ``percentile`` of the source's activation there.
     """
 
     blocks: BlockRule | BlockLists = "proportional"
@@ -62,6 +62,7 @@ class Rules:
     head: HeadRule = "random"
     class_map: tuple[int | None, ...] = ()
     rescale: Rescale = "none"
+    percentile: float = 99.9
 
     def __post_init__(self) -> None:
         for key, choices in _CHOICES.items():
@@ -72,6 +73,10 @@ class Rules:
                 raise UsageError(f"{key} is {value!r}", f"Give one of {', '.join(choices)}.")
         if not 0 <= self.noise < math.inf:
             raise UsageError(f"noise is {self.noise}", "Give a finite number of 0 or more.")
+        if not 0 < self.percentile <= 100:
+            raise UsageError(f"percentile is {self.percentile}", "Give a number above 0 and up to 100.")
+        if self.percentile != 99.9 and self.rescale != "threshold":
+            raise UsageError(f"percentile is for rescale: threshold, not {self.rescale}", "Leave it out.")
         if (self.head == "map") is not bool(self.class_map):
             raise UsageError(
                 f"head is {self.head!r} with a class_map of {len(self.class_map)} classes",

@@ -67,7 +67,7 @@ def find(
     if rules.channels == "merge":
         lists = choose_blocks(source.architecture, target, rules, blocks)
         alike = correlations(model, images, _used(source.architecture, lists))
-    limits = thresholds(model, images) if rules.rescale == "threshold" else {}
+    limits = thresholds(model, images, rules.percentile) if rules.rescale == "threshold" else {}
     return Findings(blocks, scores, alike, limits)
 
 

@@ -280,6 +280,7 @@ class Init(Section):
     head: HeadRule = "random"
     class_map: tuple[Annotated[int, Field(ge=0)] | None, ...] = ()
     rescale: Rescale = "none"
+    percentile: Annotated[float, Field(gt=0, le=100)] = 99.9
     reestimate: Annotated[int, Field(ge=0)] = 0
     images: Positive = 512
     source: NetworkSource | None = None
@@ -294,6 +295,8 @@ class Init(Section):
             for key in (*defaults, "source"):
                 if key != "reestimate" and getattr(self, key) != Init.model_fields[key].default:
                     raise ValueError(f"{key} is for a start from a source; rule none takes nothing")
+        if self.percentile != 99.9 and self.rescale != "threshold":
+            raise ValueError(f"percentile is for rescale threshold, not {self.rescale}")
         if (self.head == "map") is not bool(self.class_map):
             raise ValueError("head map and class_map go together: one source class, or null, for each class")
         return self
