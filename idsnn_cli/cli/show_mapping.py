@@ -44,13 +44,12 @@ def show_mapping(
         return
     idle = [block["name"] for block in mapping["source_blocks"] if not block["share"]["used"]]
     if idle:
-        field(console, "not used", ", ".join(idle))
+        field(console, "not used", "; ".join(_stages(idle)))
     changed = [(layer["name"], layer["change"]) for layer in mapping["layers"] if layer.get("change")]
     if changed:
         name, most = max(changed, key=lambda each: each[1])
-        field(
-            console, "moved", f"{len(changed)} layers since they were taken, most of all {name}: {most:.4g} of its norm"
-        )
+        moved = f"{len(changed)} layers since they were taken, most of all {name}, by {most:.4g} of its norm"
+        field(console, "moved", moved)
     console.line()
     rows = []
     for block in mapping["blocks"]:
@@ -69,6 +68,15 @@ def field(console: Console, name: str, text: str) -> None:
     width = max(console.out.width, 40)
     lines = textwrap.wrap(text, width - INDENT, break_long_words=False, break_on_hyphens=False) or [""]
     console.line(f"{name:<{INDENT}}" + ("\n" + " " * INDENT).join(lines))
+
+
+def _stages(names: list[str]) -> list[str]:
+    """Blocks, those of a stage together: ``stages.0: 1 2 4``."""
+    stages: dict[str, list[str]] = {}
+    for name in names:
+        stage, _, block = name.rpartition(".")
+        stages.setdefault(stage or name, []).extend([block] if stage else [])
+    return [f"{stage}: {' '.join(blocks)}" if blocks else stage for stage, blocks in stages.items()]
 
 
 def _percent(share: Mapping[str, Any]) -> str:

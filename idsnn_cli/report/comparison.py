@@ -68,7 +68,8 @@ def compare_checkpoints(first: Source, second: Source, reading: Reading | None =
     ``min``, ``max``, ``finite``; None where a tensor is not there); ``layers`` in network order (a convolution with its
     BatchNorm), each with its ``name``, ``block``, the ``change`` ||b - a|| / ||a|| over its trained values (None where
     shapes differ or a side has none) and the number of its ``tensors`` by status. A tensor of another element type
-    counts as changed, whatever its values. One pair of tensors is in memory at a time. Raises as :func:`describe_checkpoint` does.
+    counts as changed, whatever its values. One pair of tensors is in memory at a time. Raises as
+    :func:`describe_checkpoint` does.
     """
     with _open(first, reading) as a, _open(second, reading) as b:
         overall, moved = _Sums(), Moved()

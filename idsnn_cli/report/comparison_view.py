@@ -23,10 +23,9 @@ def comparison_view(document: Document) -> View:
     moved = tuple(layer["change"] for layer in document["layers"])
     statuses = [layer["tensors"] for layer in document["layers"]]
     differing = tuple(1 - counts.get("same", 0) / sum(counts.values()) for counts in statuses)
+    most = max(filter(None, moved), default=0.0)
     heats = (
-        Heat(
-            "change", "||b - a|| / ||a|| over trained values of equal shape", moved, max(filter(None, moved), default=0)
-        ),
+        Heat("change", "||b - a|| / ||a|| over trained values of equal shape", moved, most),
         Heat("differing", "how many of the layer's tensors differ, or are in one file only", differing, 1.0),
     )
     title = f"{document['a']['file']} and {document['b']['file']}"

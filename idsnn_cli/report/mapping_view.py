@@ -91,7 +91,7 @@ def _channel_sets(part: Document, selections: list[Document]) -> list[tuple[str,
             chosen = selections[channels["selection"]]
             words = f"{index_words(chosen['channels'])} (of {chosen['source']}'s {chosen['of']})"
         elif channels["rule"] == "first":
-            words = f"0–{channels['to'] - 1} (of {channels['of']})"
+            words = f"0 to {channels['to'] - 1} (of {channels['of']})"
         else:
             words = f"channel c takes c mod {channels['of']}, for c from 0 to {channels['to'] - 1}"
         sets.append((f"{axis} made of channels", words))
@@ -106,9 +106,8 @@ def _tables(block: Document, document: Document) -> tuple[Table, ...]:
         if block_of(name) != block["name"]:
             continue
         rows.append((_short(name, block["name"]), *figures(statistics[name])))
-        for origin in document["mapping"]["origins"].get(name, ()):
-            if theirs is not None:
-                rows.append((f"from {origin}", *figures(theirs.get(origin))))
+        origins = document["mapping"]["origins"].get(name, ()) if theirs is not None else ()
+        rows += [(f"from {origin}", *figures(theirs.get(origin))) for origin in origins]
     return (Table("Values of the student", ("tensor", *FIGURES), tuple(rows), len(FIGURES)),) if rows else ()
 
 

@@ -81,7 +81,8 @@ def _side(side: Side, place: str, other: Side) -> str:
         items.append(
             f'<li><button type="button" class="node{" empty" if node.empty else ""}" id="{place}-{number}"'
             f' aria-expanded="false" aria-controls="detail-{place}-{number}" data-ends="{ends}">'
-            f'<span class="name">{_text(node.name)}</span><span class="words">{_text(node.words)}</span>{bar}</button></li>'
+            f'<span class="name">{_text(node.name)}</span><span class="words">{_text(node.words)}</span>{bar}'
+            "</button></li>"
         )
     return (
         f'<section class="side" aria-labelledby="{place}-heading"><h3 id="{place}-heading">{_text(side.heading)}</h3>'
@@ -126,7 +127,7 @@ def _heat_row(view: View, row: int) -> str:
     for heat in view.heats:
         warmth, value = heat.heat(row), heat.values[row]
         if warmth is None or value is None:
-            cells.append('<td class="number">–</td>')
+            cells.append('<td class="number">-</td>')
         else:
             words = percent(value) if heat.hottest == 1.0 else f"{value:.4g}"
             cells.append(f'<td class="number heat" style="--heat:{warmth:.4f}">{_text(words)}</td>')

@@ -71,10 +71,10 @@ FIGURES = ("mean", "std", "min", "max")
 def figures(statistics: Mapping[str, Any] | None) -> tuple[str, ...]:
     """A tensor's statistics as cells of a table."""
     if statistics is None:
-        return ("–",) * len(FIGURES)
+        return ("-",) * len(FIGURES)
     if not statistics["finite"]:
-        return ("not finite", *("–",) * (len(FIGURES) - 1))
-    return tuple("–" if statistics[key] is None else f"{statistics[key]:.4g}" for key in FIGURES)
+        return ("not finite", *("-",) * (len(FIGURES) - 1))
+    return tuple("-" if statistics[key] is None else f"{statistics[key]:.4g}" for key in FIGURES)
 
 
 def percent(share: float) -> str:
@@ -98,7 +98,7 @@ def index_words(channels: Sequence[int | Sequence[int]]) -> str:
         if len(run) < 4 or isinstance(run[0], str):
             words += [str(each) for each in run]
         elif run[1] == run[0] + 1:
-            words.append(f"{run[0]}–{run[-1]}")
+            words.append(f"{run[0]} to {run[-1]}")
         else:
             words.append(f"{run[0]}, {run[1]} … {run[-1]}")
     return ", ".join(words)

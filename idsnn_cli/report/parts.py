@@ -31,9 +31,9 @@ def describe_parts(block: str, entries: Sequence[Entry], plan: Plan) -> list[dic
     """What was done to the ``entries`` of ``block``, those that were treated alike in one.
 
     Each part has its ``modules``, the ``tensors`` in them, the ``action`` (taken, random or constant), the channels
-    ``output`` and ``input`` (``rule`` whole, first, looped, uniform, importance, merge, random, chosen or classes; ``of``
-    and ``to`` unless whole; ``selection``, a place in the mapping's selections; ``own``), the ``kernel`` rule in
-    words, ``divided``, ``noise``, ``scales`` by tensor where they are not 1, the ``reason``, and all that in ``words``.
+    ``output`` and ``input`` as :class:`Channels` has them (``selection`` is a place in the mapping's ``selections``),
+    the ``kernel`` rule in words, ``divided``, ``noise``, ``scales`` by tensor where they are not 1, the ``reason``, and
+    all that in ``words``.
     """
     parts: list[_Part] = []
     last: _Part | None = None

@@ -17,7 +17,8 @@ class Channels:
 
     ``rule``: all in order (whole), the first ones, all repeated (looped), or those of the plan's choice number
     ``selection``, made by the rule uniform, importance, merge or random, in another way (chosen), or by a map of
-    classes; ``own`` of them keep the target's start. Where all were taken (whole) the sizes are None, so that layers of any width count as alike.
+    classes; ``own`` of them keep the target's start. Where all were taken (whole) the sizes are None, so that layers of
+    any width count as alike.
     """
 
     rule: ChannelWord

@@ -18,7 +18,7 @@ from idsnn_cli.report.network import OpenNetwork, is_parameter
 from idsnn_cli.report.origins import layer_of
 
 Statistics = dict[str, Any]
-# A source's hash, where a checkpoint's provenance says it: of its own start, or of the start of what it was trained from.
+# Under this key a checkpoint's provenance has the hash of what it, or what it was trained from, was made of.
 HASH = "source_tensors_sha256"
 
 

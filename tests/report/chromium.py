@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -56,10 +57,8 @@ class Chromium:
         self.process.terminate()
         self.process.wait(SECONDS)
         self.answers.close()
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.commands.close()
-        except BrokenPipeError:
-            pass
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Give a command and wait for its answer."""
