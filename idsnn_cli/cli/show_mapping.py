@@ -55,9 +55,12 @@ def show_mapping(
     for block in mapping["blocks"]:
         share = "-" if block["share"] is None else _percent(block["share"])
         names = [block["name"], block["takes"] or "-", share]
+        # Parts that differ only in which channels were chosen read alike; the JSON keeps them apart.
+        modules: dict[str, list[str]] = {}
         for part in block["parts"]:
-            everything = len(block["parts"]) == 1
-            rows.append([*names, "all" if everything else " ".join(part["modules"]), part["words"]])
+            modules.setdefault(part["words"], []).extend(part["modules"])
+        for words, inside in modules.items():
+            rows.append([*names, "all" if len(modules) == 1 else " ".join(inside), words])
             names = ["", "", ""]
     console.table(["student's", "takes", "of it", "tensors", "channels, kernel, scale"], rows)
     console.say("of it: how much of that block's trained values is used.")

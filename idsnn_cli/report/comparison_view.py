@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from idsnn_cli.report.origins import block_of
@@ -28,7 +29,7 @@ def comparison_view(document: Document) -> View:
         Heat("change", "||b - a|| / ||a|| over trained values of equal shape", moved, most),
         Heat("differing", "how many of the layer's tensors differ, or are in one file only", differing, 1.0),
     )
-    title = f"{document['a']['file']} and {document['b']['file']}"
+    title = " and ".join(Path(document[side]["file"]).name for side in ("a", "b"))
     layers = tuple(layer["name"] for layer in document["layers"])
     return View(title, tuple(facts), _side("a", document), _side("b", document), layers, heats, notes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from idsnn_cli.report.origins import block_of
@@ -36,7 +37,8 @@ def mapping_view(document: Document) -> View:
     notes += [f"{note['block']}: {note['words']}" for note in mapping["left_out"]]
     left = Side("Teacher", mapping["source"] or "none: the student started at random", _teacher(document))
     right = Side("Student", mapping["target"], _student(document))
-    title = f"From {file} to {document['description'].partition(',')[0]}" if planned else f"Layer map of {file}"
+    name = Path(file).name
+    title = f"From {name} to {document['description'].partition(',')[0]}" if planned else f"Layer map of {name}"
     layers = tuple(layer["name"] for layer in mapping["layers"])
     return View(title, tuple(facts), left, right, layers, _heats(document), tuple(notes))
 
@@ -107,7 +109,7 @@ def _tables(block: Document, document: Document) -> tuple[Table, ...]:
             continue
         rows.append((_short(name, block["name"]), *figures(statistics[name])))
         origins = document["mapping"]["origins"].get(name, ()) if theirs is not None else ()
-        rows += [(f"from {origin}", *figures(theirs.get(origin))) for origin in origins]
+        rows += [(_theirs(origin, name, block), *figures(theirs.get(origin))) for origin in origins]
     return (Table("Values of the student", ("tensor", *FIGURES), tuple(rows), len(FIGURES)),) if rows else ()
 
 
@@ -132,6 +134,12 @@ def _heats(document: Document) -> tuple[Heat, ...]:
         words = "how far the values that were taken are from their start, ||b - a|| / ||a||"
         heats.append(Heat("moved since", words, moved, max((value for value in moved if value), default=0.0)))
     return tuple(heats)
+
+
+def _theirs(origin: str, name: str, block: Document) -> str:
+    """A source tensor in a table; by its own name only where that says more than the line above it."""
+    same = origin == f"{block['takes']}{name.removeprefix(block['name'])}"
+    return "the teacher's" if same else f"teacher's {_short(origin, str(block['takes']))}"
 
 
 def _short(name: str, block: str) -> str:

@@ -74,7 +74,7 @@ def figures(statistics: Mapping[str, Any] | None) -> tuple[str, ...]:
         return ("-",) * len(FIGURES)
     if not statistics["finite"]:
         return ("not finite", *("-",) * (len(FIGURES) - 1))
-    return tuple("-" if statistics[key] is None else f"{statistics[key]:.4g}" for key in FIGURES)
+    return tuple("-" if statistics[key] is None else f"{statistics[key]:.3g}" for key in FIGURES)
 
 
 def percent(share: float) -> str:
@@ -89,15 +89,16 @@ def share_words(share: Mapping[str, Any]) -> str:
 
 
 def index_words(channels: Sequence[int | Sequence[int]]) -> str:
-    """The source channels of each target channel, runs of four or more of equal steps shortened.
+    """The source channels of each target channel, long runs of equal steps shortened.
 
     ``3+7`` is an average of two; ``own`` is the target's own start.
     """
     words = []
     for run in _runs(channels):
-        if len(run) < 4 or isinstance(run[0], str):
+        step = run[1] - run[0] if len(run) > 1 and isinstance(run[0], int) else 0
+        if len(run) < (4 if step == 1 else 5) or not step:
             words += [str(each) for each in run]
-        elif run[1] == run[0] + 1:
+        elif step == 1:
             words.append(f"{run[0]} to {run[-1]}")
         else:
             words.append(f"{run[0]}, {run[1]} … {run[-1]}")
