@@ -35,7 +35,8 @@ def rebuilt(part: dict[str, Any], name: str, source: Tensor, report: dict[str, A
         assert channels["rule"] == ("first" if channels["to"] < channels["of"] else "looped")
         repeats = math.ceil(channels["to"] / channels["of"])
         value = torch.cat([value] * repeats, dim=axis).narrow(axis, 0, channels["to"])
-    return value * part["scales"].get(name, 1.0)
+    scale: float = part["scales"].get(name, 1.0)
+    return value * scale
 
 
 @settings(deadline=None, derandomize=True, max_examples=15)

@@ -58,10 +58,19 @@
     node.addEventListener("pointerenter", (event) => { if (!kept && event.pointerType !== "touch") show(node); });
     node.addEventListener("focus", () => { if (!kept) show(node); });
     // Enter and Space arrive here as clicks, too.
-    node.addEventListener("click", () => { keep(kept === node ? null : node); show(node); });
+    node.addEventListener("click", () => {
+      keep(kept === node ? null : node);
+      show(node);
+      // From here the arrow keys scroll the details.
+      if (kept) panel.focus({ preventScroll: true });
+    });
   }
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { keep(null); show(null); }
+    if (event.key !== "Escape") return;
+    const back = kept;
+    keep(null);
+    show(null);
+    if (back) back.focus();
   });
 
   makeLines();
