@@ -17,7 +17,7 @@ ROOT = Path(idsnn_cli.__file__).parent
 # From the ground up. A part imports from itself and from what stands on a line below its own.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
-    ("architecture", "seeding", "published"),
+    ("architecture", "seeding", "published", "rules"),
     ("checkpoint",),
     ("recipe", "spiking"),
     ("families",),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.mapping_options import with_mapping_options
 from idsnn_cli.cli.options import (
     AllowUnused,
     Device,
@@ -48,6 +49,7 @@ Normalise = Annotated[
 ]
 
 
+@with_mapping_options
 def init(
     words: Words = None,
     from_: From = None,
@@ -64,6 +66,8 @@ def init(
     quiet: Quiet = False,
     dry_run: DryRun = False,
     force: Force = False,
+    *,
+    mapping: list[str],
 ) -> None:
     """Map a ResNet's weights into the student: RUN/init.safetensors and RUN/mapping.json, or -o FILE."""
     from idsnn_cli.cli.session import make_session, working
@@ -74,6 +78,7 @@ def init(
     console = Console(as_json=as_json, quiet=quiet)
     foreign = foreign_options(normalise, weights, allow_unused)
     source: Source | None = None if from_ is None else parse_source(from_)
+    words = [*(words or []), *mapping]
     origin: Source | None = teacher
     if source is not None:
         session, output = standalone_session(

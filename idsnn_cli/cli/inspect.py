@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.mapping_options import with_mapping_options
 from idsnn_cli.cli.options import AllowUnused, Json, Quiet, Weights
 from idsnn_cli.errors import MissingInputError, UsageError, WriteError
 from idsnn_cli.published import Published, Source, parse_source
@@ -40,6 +41,7 @@ Force = Annotated[bool, typer.Option("--force", help="With --html: replace the f
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="With OTHER: exit 1 where the two differ.")]
 
 
+@with_mapping_options
 def inspect(
     words: Files = None,
     plan: PlanOf = None,
@@ -53,9 +55,13 @@ def inspect(
     allow_unused: AllowUnused = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    *,
+    mapping: list[str],
 ) -> None:
     """What is in a checkpoint and where each tensor came from; how two differ; or what a plan would make."""
-    given = words or []
+    given = [*(words or []), *mapping]
+    if plan is None and mapping:
+        raise UsageError(f"{mapping[0]} is a rule for a plan", "Give --plan CKPT --to NAME with it, or leave it out.")
     _check(given, {"--plan": plan, "--to": to, "--num-classes": num_classes, "--source": source}, exit_code)
     read = [plan] if plan is not None else given
     if html is not None:

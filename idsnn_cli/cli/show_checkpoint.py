@@ -52,10 +52,10 @@ def show_contents(console: Console, document: Mapping[str, Any]) -> None:
     _show_origin(console, document)
     if document["mapping"] is not None:
         show_mapping(console, document["mapping"])
-    known = document["architecture"]
-    if foreign and known["block"] == "basic" and known["stem"] != "deep" and not known.get("preactivation"):
-        student = "spiking-resnet18" if len(known["depths"]) == 4 else "spiking-resnet20"
-        console.say(f"Next: idsnn init --from {document['file']} --arch {student} -o init.safetensors")
+    if foreign:
+        student = "spiking-resnet18" if len(document["architecture"]["depths"]) == 4 else "spiking-resnet20"
+        console.say(f"Next: idsnn inspect --plan {document['file']} --to {student}")
+        console.say(f"      idsnn init --from {document['file']} --arch {student} -o init.safetensors")
 
 
 def _show_origin(console: Console, document: Mapping[str, Any]) -> None:

@@ -102,11 +102,7 @@ def mapping_session(
         num_classes_given=classes,
         data_given=any(word.startswith("data.dataset=") for word in overrides),
     )
-    if recipe.init.rule == "none" or (recipe.init.reestimate and not session.data_given):
-        raise UsageError(
-            "re-estimating BatchNorm needs training images, and init.rule none needs no source",
-            "Give data.dataset=NAME (and data.path or data.root), or leave the override out.",
-        )
+    _refuse_missing(recipe, data_given=session.data_given)
     return session
 
 
@@ -125,3 +121,23 @@ def overrides_with(words: list[str] | None, option: str) -> list[str]:
         if key in ("student.arch", "init.source") or (section in ("teacher", "distill", "eval") and not read):
             raise UsageError(f"{word} does not go with {option}", "Leave it out: nothing would read it.")
     return overrides
+
+
+def _refuse_missing(recipe: Any, *, data_given: bool) -> None:
+    """Raise :class:`UsageError` for a start that needs no source, or images that are not named."""
+    init = recipe.init
+    if init.rule == "none":
+        raise UsageError("init.rule none needs no source", "Leave the rule out, or give loop or best.")
+    rules = init.rules()
+    needs = {
+        "re-estimating BatchNorm (reestimate)": init.reestimate > 0,
+        "blocks: greedy": rules.blocks == "greedy",
+        "channels: merge": rules.channels == "merge",
+        "rescale: threshold": rules.rescale == "threshold",
+    }
+    wanted = [words for words, needed in needs.items() if needed]
+    if wanted and not data_given:
+        raise UsageError(
+            f"training images are needed by {' and '.join(wanted)}",
+            "Give data.dataset=NAME (and data.path or data.root), or choose other rules.",
+        )

@@ -1,7 +1,14 @@
 """Data sets, augmentation and batches, on the device that trains. Images are in 0 to 1; networks normalise."""
 
 from idsnn_cli.data.augment import apply, to_unit
-from idsnn_cli.data.batches import Batch, TrainBatches, calibration_batches, eval_batches, shard
+from idsnn_cli.data.batches import (
+    Batch,
+    TrainBatches,
+    calibration_batches,
+    eval_batches,
+    labelled_calibration_batches,
+    shard,
+)
 from idsnn_cli.data.bundle import DataBundle, Split
 from idsnn_cli.data.draws import Draws, draw
 from idsnn_cli.data.load import load_data, plan_data
@@ -20,6 +27,7 @@ __all__ = [
     "data_root",
     "draw",
     "eval_batches",
+    "labelled_calibration_batches",
     "load_data",
     "plan_data",
     "shard",

@@ -101,14 +101,22 @@ def calibration_batches(
     All have one size (that of the split where it is smaller), so that a mean over batches is a mean over images.
     Where one pass over the split is not enough, the next has an order of its own.
     """
+    for images, _ in labelled_calibration_batches(split, batch_size, count, seed, device):
+        yield images
+
+
+def labelled_calibration_batches(
+    split: Split, batch_size: int, count: int, seed: int, device: torch.device | str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images of :func:`calibration_batches` with their labels, int64 (batch_size,)."""
     size = min(batch_size, len(split))
     per_pass = len(split) // size
     for index in range(count):
         turn, place = divmod(index, per_pass)
         if place == 0:
             order = _permutation(len(split), derive_seed(seed, "calibration", turn))
-        images, _ = _rows(split, order[place * size : (place + 1) * size], torch.device(device))
-        yield to_unit(images)
+        images, labels = _rows(split, order[place * size : (place + 1) * size], torch.device(device))
+        yield to_unit(images), labels
 
 
 def shard(count: int, rank: int, world: int) -> slice:

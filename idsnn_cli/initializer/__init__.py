@@ -4,12 +4,12 @@ from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.blocks import source_block
 from idsnn_cli.initializer.findings import Findings
 from idsnn_cli.initializer.plan import BlockPair, Entry, Plan, random_plan
-from idsnn_cli.initializer.planning import make_plan
+from idsnn_cli.initializer.planning import count_values, make_plan
 from idsnn_cli.initializer.reestimate import reestimate
-from idsnn_cli.initializer.rules import Rules
 from idsnn_cli.initializer.selections import Selection, loop_indices
 from idsnn_cli.initializer.spaces import Spaces, channel_spaces
 from idsnn_cli.initializer.standalone import Initialization, classes_or_source, initialize, open_source
+from idsnn_cli.rules import Rules
 
 __all__ = [
     "BlockPair",
@@ -23,6 +23,7 @@ __all__ = [
     "apply",
     "channel_spaces",
     "classes_or_source",
+    "count_values",
     "initialize",
     "loop_indices",
     "make_plan",

@@ -47,7 +47,7 @@ class _Maker:
     def read(self, key: str) -> Tensor:
         """A source tensor in the target's dtype, finite."""
         value = self.read_raw(key).to(device=self.device).to(self.own.dtype)
-        if not torch.isfinite(value).all():
+        if not _is_finite(value):
             raise MappingError(
                 f"{key} holds NaN or infinite values, so {self.entry.target} cannot start from it",
                 "Use another checkpoint of the source.",
@@ -59,9 +59,7 @@ class _Maker:
         source = self.read(entry.source or "")
         if tuple(source.shape) != entry.source_shape:
             source = _reshaped(source, entry)
-        if entry.kernel is not None:
-            source = self.formed(source, entry.kernel)
-        taken = self.rows(self.columns(source))
+        taken = self.rows(self.columns(source)) if entry.kernel is None else self.formed(source, entry.kernel)
         if tuple(taken.shape) != entry.shape:
             raise MappingError(
                 f"{entry.target} {list(entry.shape)} cannot be made from {entry.source} {list(source.shape)}: "
@@ -75,16 +73,23 @@ class _Maker:
         return taken.clone() if taken.data_ptr() == source.data_ptr() else taken
 
     def formed(self, source: Tensor, kernel: Kernel) -> Tensor:
-        """The source kernel with its groups opened, what stands before it folded in, and of the target's size."""
+        """The source kernel with its groups opened, what stands before it folded in, and of the target's size.
+
+        Channels are selected first, so that nothing is computed that is not kept: the inputs of the first kernel, the
+        outputs of the last.
+        """
+        last = dense(source, kernel.groups)
+        if not kernel.before:
+            return resized(self.rows(self.columns(last)), kernel.to, kernel.resize)
         whole, stride = None, 1
         for folded in kernel.before:
             first = dense(self.read(folded.weight), folded.groups)
             if folded.gamma is not None and folded.variance is not None:
                 scale = norm_scale(self.read(folded.gamma), self.read(folded.variance))
                 first = first * scale.view(-1, 1, 1, 1)
-            whole = first if whole is None else fold(whole, first, stride)
+            whole = self.columns(first) if whole is None else fold(whole, first, stride)
             stride *= folded.stride
-        last = dense(source, kernel.groups)
+        last = self.rows(last)
         return resized(last if whole is None else fold(whole, last, stride), kernel.to, kernel.resize)
 
     def selection(self, place: int | None) -> Selection | None:
@@ -156,6 +161,13 @@ class _Maker:
 
     def index(self, channels: list[int]) -> Tensor:
         return torch.tensor(channels, device=self.device)
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether no value is NaN or infinite; the extremes tell it without a mask of the whole tensor."""
+    if not value.numel():
+        return True
+    return all(torch.isfinite(extreme).item() for extreme in torch.aminmax(value))
 
 
 def _pick(projection: Tensor, picks: tuple[int, ...]) -> None:

@@ -6,24 +6,25 @@ from collections.abc import Sequence
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import MappingError, UsageError
-from idsnn_cli.initializer.rules import BlockLists, BlockRule, Rules
+from idsnn_cli.rules import BlockLists, BlockRule, Rules
 
 
 def source_block(rule: BlockRule, block: int, target_depth: int, source_depth: int) -> int:
     """The block of a source stage of ``source_depth`` blocks that target block ``block`` of ``target_depth`` takes.
 
     ``first``: the same place, the last one repeated. ``proportional``: floor(j * d / n). ``last``: the same place from
-    the end, the first one repeated. ``ends``: half from the start, the smaller half from the end. Only a stage's first
-    block takes a stage's first block, whose input comes from another width, as long as the source stage has a second.
+    the end, the first one repeated. ``ends``: half from the start, the smaller half from the end; proportional in a
+    deeper stage. Only a stage's first block takes a stage's first block, whose input comes from another width, as long
+    as the source stage has a second.
     """
     n, d, j = target_depth, source_depth, block
     if rule == "first":
         chosen = min(j, d - 1)
     elif rule == "last":
         chosen = max(d - n + j, 0)
-    elif rule == "ends":
-        chosen = min(j, d - 1) if j < -(-n // 2) else max(d - n + j, 0)
-    elif rule == "proportional":
+    elif rule == "ends" and n <= d:
+        chosen = j if j < -(-n // 2) else d - n + j
+    elif rule in ("proportional", "ends"):
         chosen = j * d // n
     else:
         raise UsageError(f"the rule {rule} looks at the running source", "Choose its blocks first.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from idsnn_cli.initializer.rules import BlockLists
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.models import Network, ResNet
+from idsnn_cli.rules import BlockLists, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +25,15 @@ class Findings:
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     correlations: Mapping[str, Tensor] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+def find(
+    rules: Rules,
+    source: Network,
+    target: Architecture,
+    *,
+    running: Callable[[], ResNet] | None,
+    batches: Sequence[tuple[Tensor, Tensor]] | None,
+    say: Callable[[str], None] | None = None,
+) -> Findings:
+    return Findings()

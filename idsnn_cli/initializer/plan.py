@@ -10,8 +10,8 @@ from typing import Any, Literal
 from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.errors import CheckpointError, MappingError, UsageError
 from idsnn_cli.initializer.kernels import Kernel
-from idsnn_cli.initializer.rules import Rules
 from idsnn_cli.initializer.selections import Selection
+from idsnn_cli.rules import Rules
 
 Action = Literal["copied", "interpolated", "random", "constant"]
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")

@@ -13,9 +13,9 @@ from idsnn_cli.initializer.clusters import cluster
 from idsnn_cli.initializer.findings import Findings
 from idsnn_cli.initializer.kernels import Folded, Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, Action, BlockPair, Entry, Plan
-from idsnn_cli.initializer.rules import Rules
 from idsnn_cli.initializer.selections import Selection, Selector
 from idsnn_cli.initializer.spaces import channel_spaces
+from idsnn_cli.rules import Rules
 
 
 class Planner:
@@ -316,11 +316,12 @@ class Planner:
 
     def head(self) -> None:
         names = ("head.weight", "head.bias")
-        if self.rules.head == "random":
-            for name in names:
-                self.keep(name, "random", "the rule head: random")
-            return
         classes = (self.source.num_classes, self.target.num_classes)
+        unlike = "head.weight" not in self.names or classes[0] != classes[1]
+        if self.rules.head == "random" or (self.rules.head == "match" and unlike):
+            for name in names:
+                self.keep(name, "random", f"the rule head: {self.rules.head}")
+            return
         if "head.weight" not in self.names or (self.rules.head == "copy" and classes[0] != classes[1]):
             found = f"{classes[0]} classes" if "head.weight" in self.names else "no linear layer"
             raise MappingError(
@@ -411,3 +412,15 @@ def make_plan(
         planner.balance()
     entries = tuple(planner.entries[name] for name in planner.target_shapes)
     return Plan(source, target, rules, pairs, entries, tuple(planner.selections))
+
+
+def count_values(source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> dict[str, int]:
+    """How many of the target's values would end as each action, found without running the source.
+
+    Raises :class:`MappingError` as :func:`make_plan` does.
+    """
+    # Other blocks or channels, and any lambda, are as many values.
+    blocks = "proportional" if rules.blocks == "greedy" else rules.blocks
+    channels = "uniform" if rules.channels == "merge" else rules.channels
+    found = Findings(thresholds=dict.fromkeys(channel_spaces(source).sizes, math.e))
+    return make_plan(source, target, names, replace(rules, blocks=blocks, channels=channels), found).counts()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.errors import UsageError
-from idsnn_cli.initializer.rules import ChannelRule
 from idsnn_cli.initializer.spaces import Spaces
+from idsnn_cli.rules import ChannelRule
 from idsnn_cli.seeding import derive_seed
 
 Channels = tuple[tuple[int, ...], ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +15,12 @@ from idsnn_cli.checkpoint import open_checkpoint, tensors_sha256
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Reading, Weights
 from idsnn_cli.initializer.apply import apply
+from idsnn_cli.initializer.findings import find
 from idsnn_cli.initializer.plan import Plan
 from idsnn_cli.initializer.planning import make_plan
-from idsnn_cli.initializer.rules import Rules
-from idsnn_cli.models import Network, ResNet, build, identify, identify_tensors
+from idsnn_cli.models import Network, ResNet, assemble, build, first_value, identify, identify_tensors
 from idsnn_cli.published import Published, as_source
+from idsnn_cli.rules import Rules
 
 Source = str | Path | Published | Mapping[str, Tensor] | nn.Module
 # Of a spiking target that is given by its name alone.
@@ -79,8 +80,10 @@ def initialize(
     normalise: tuple[Sequence[float], Sequence[float]] | None = None,
     weights: Weights = "auto",
     allow_unused: bool = False,
+    images: Sequence[tuple[Tensor, Tensor]] | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    say: Callable[[str], None] | None = None,
 ) -> Initialization:
     """Start ``target`` from the weights of ``source`` (Section 3.2.2), any ResNet on either side.
 
@@ -88,16 +91,27 @@ def initialize(
     ``spiking-resnet18`` (stem, shortcut and classes are then the source's unless ``num_classes`` is given, and T is 4)
     or a whole description. ``normalise`` is the (mean, std) of images in 0 to 1 that the source was trained with, used
     where the source does not carry it (default: ImageNet's). ``weights`` and ``allow_unused`` are as for
-    :func:`idsnn_cli.load`. Values are gathered on ``device``. Raises :class:`MappingError` naming both tensors where
+    :func:`idsnn_cli.load`. ``images`` are batches for the rules that look at the source running: float32 (N, 3, H, W)
+    in 0 to 1 and labels int64 (N,), which ``blocks: greedy`` alone reads. Values are gathered, and such a source runs,
+    on ``device``; ``say`` hears of long work. Raises :class:`MappingError` naming both tensors where
     one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a ResNet, and
     :class:`UsageError` for a target that is not known, or not wholly described by what is given.
     """
     with ExitStack() as stack:
         network = open_source(source, stack, Reading(weights, allow_unused))
         description = _describe_target(target, network, num_classes)
-        plan = make_plan(network.architecture, description, network.names, rules or Rules())
-        where = torch.device(device)
-        start = build(description, seed).state_dict()
+        rules, where = rules or Rules(), torch.device(device)
+        name = "the source" if isinstance(source, Mapping | nn.Module) else str(source)
+        found = find(
+            rules,
+            network,
+            description,
+            running=lambda: assemble(network, name, normalise or IMAGENET).to(where),
+            batches=None if images is None else [(batch.to(where), labels.to(where)) for batch, labels in images],
+            say=say,
+        )
+        plan = make_plan(network.architecture, description, network.names, rules, found, seed)
+        start = _start(plan, seed)
         lacking = "input.mean" not in network.names
         if lacking:
             known = normalise or network.normalisation
@@ -110,9 +124,21 @@ def initialize(
                 start[name] = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
         given = lacking and (normalise is not None or network.normalisation is None)
         read_once: dict[str, Tensor] = {key: network.read(key) for key in plan.reads()}
-        state = apply(plan, read_once.__getitem__, start, where)
+        state = apply(plan, read_once.__getitem__, start, where, seed)
         digest = tensors_sha256(read_once.items())
     return Initialization(state, plan, digest, network.scheme, given, network.dropped, network.choice)
+
+
+def _start(plan: Plan, seed: int) -> dict[str, Tensor]:
+    """The target's own start, where the plan keeps some of it; elsewhere tensors without values."""
+    start = {}
+    for entry in plan.entries:
+        chosen = None if entry.rows is None else plan.selections[entry.rows]
+        kept = entry.source is None or (chosen is not None and not all(chosen.channels))
+        start[entry.target] = (
+            first_value(plan.target, entry.target, seed) if kept else torch.empty(entry.shape, device="meta")
+        )
+    return start
 
 
 def _describe_target(target: str | Architecture, source: Network, num_classes: int | None) -> Architecture:

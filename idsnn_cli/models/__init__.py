@@ -1,15 +1,19 @@
 """The networks."""
 
 from idsnn_cli.models.identify import Network, described_in, identify, identify_tensors
-from idsnn_cli.models.loading import load
+from idsnn_cli.models.loading import assemble, load
 from idsnn_cli.models.resnet import ResNet, SpikingResNet, build, per_step
+from idsnn_cli.models.weights import first_state, first_value
 
 __all__ = [
     "Network",
     "ResNet",
     "SpikingResNet",
+    "assemble",
     "build",
     "described_in",
+    "first_state",
+    "first_value",
     "identify",
     "identify_tensors",
     "load",

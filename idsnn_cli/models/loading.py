@@ -66,6 +66,19 @@ def load(
     return model.to(torch.device(device)).eval()
 
 
+def assemble(network: Network, where: str | Path, normalise: MeanStd) -> ResNet:
+    """The network that ``network`` names the tensors of, as a module on the CPU in evaluation mode.
+
+    ``normalise`` is used where the source does not carry its input normalisation; a source without a linear layer gets
+    a random one of one class. Raises :class:`CheckpointError` for tensors that are missing or not finite.
+    """
+    model = build(network.architecture, seed=0)
+    _fill(model, network, Path(where))
+    if "input.mean" not in network.names:
+        model.set_normalisation(*(network.normalisation or normalise))
+    return model.eval()
+
+
 def _fill(model: ResNet, network: Network, path: Path) -> None:
     """Copy the file's tensors into ``model``, checking that all are there and that floats are finite."""
     for name, own in model.state_dict().items():

@@ -17,6 +17,7 @@ from idsnn_cli.models.blocks import (
     SEWBlock,
     Stem,
 )
+from idsnn_cli.models.weights import first_state
 from idsnn_cli.spiking import LIF, BatchNorm, PoissonEncoder
 
 
@@ -42,19 +43,9 @@ class ResNet(nn.Module):
         if architecture.preactivation:
             self.final_norm, self.final_act = BatchNorm(architecture.features), activation()
         self.head = nn.Linear(architecture.features, architecture.num_classes)
-        self._draw_weights()
 
     def _activation(self) -> Activation:
         return nn.ReLU
-
-    def _draw_weights(self) -> None:
-        """He initialisation, fan-out; BatchNorm's gamma starts at 1, or at theta in a spiking network (tdBN)."""
-        gamma = self.architecture.neuron.v_threshold if self.architecture.kind == "spiking" else 1.0
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.BatchNorm2d):
-                nn.init.constant_(module.weight, gamma)
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Give the network its input normalisation, one value per channel, for images in 0 to 1."""
@@ -98,11 +89,13 @@ class SpikingResNet(ResNet):
 
 
 def build(architecture: Architecture, seed: int) -> ResNet:
-    """The network with random weights drawn from ``seed``; torch's own generators are left as they were."""
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which seeds every GPU's generator too.
-        torch.default_generator.manual_seed(seed)
-        return SpikingResNet(architecture) if architecture.kind == "spiking" else ResNet(architecture)
+    """The network with random weights drawn from ``seed``; torch's own generators are not used."""
+    kind = SpikingResNet if architecture.kind == "spiking" else ResNet
+    # On the meta device nothing is drawn that would be thrown away.
+    with torch.device("meta"):
+        network = kind(architecture)
+    network.load_state_dict(first_state(architecture, seed), assign=True)
+    return network
 
 
 def per_step(logits: Tensor) -> Tensor:

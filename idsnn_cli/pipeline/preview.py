@@ -10,7 +10,7 @@ from typing import Any
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import Download, needed_download, open_checkpoint
 from idsnn_cli.data import plan_data
-from idsnn_cli.initializer import Rules, make_plan, open_source
+from idsnn_cli.initializer import count_values, open_source
 from idsnn_cli.models import identify
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.inputs import (
@@ -150,18 +150,18 @@ def _mapping(session: Session, given: dict[str, Any], networks: dict[str, Archit
     the teacher joins ``networks``.
     """
     init = session.recipe.init
-    rules = Rules(blocks=init.blocks, shortcut=init.shortcut, head=init.head, rescale=init.rescale)
+    rules = init.rules()
     origin = given.get("teacher") or init.source
     if origin is None and "teacher" in networks:
         teacher = networks["teacher"]
-        return make_plan(teacher, networks["student"], {name: name for name in teacher.tensors()}, rules).counts()
+        return count_values(teacher, networks["student"], {name: name for name in teacher.tensors()}, rules)
     origin = origin or session.kept("teacher")
     fix = "Run `idsnn teacher` first, or name a checkpoint with --teacher FILE or init.source=FILE."
     require(origin, "the network to start from", fix)
     with ExitStack() as stack:
         source = open_source(origin, stack, reading_of(origin, session.recipe), download=False)
         networks["source"] = source.architecture
-        return make_plan(source.architecture, networks["student"], source.names, rules).counts()
+        return count_values(source.architecture, networks["student"], source.names, rules)
 
 
 def _writes(session: Session, step: Step, given: dict[str, Any]) -> dict[str, Path]:

@@ -63,9 +63,10 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
         sections = chosen("student", "init") | {"num_classes": session.num_classes}
         if recipe.init.rule != "none":
             sections |= foreign
-        if recipe.init.rule == "none" or recipe.init.reestimate:
+        looked_at = recipe.init.reestimate > 0 or recipe.init.rules().looks_at_activations
+        if recipe.init.rule == "none" or looked_at:
             sections["data"] = plain["data"]
-        if recipe.init.reestimate:
+        if looked_at:
             sections["distill"] = {"batch_size": recipe.distill.batch_size}
         return sections
     sections = chosen("data", "distill") | trained

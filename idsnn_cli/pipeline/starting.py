@@ -10,8 +10,8 @@ import torch
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint, write_json
-from idsnn_cli.data import calibration_batches
-from idsnn_cli.initializer import Initialization, Plan, Rules, initialize, random_plan, reestimate
+from idsnn_cli.data import calibration_batches, labelled_calibration_batches
+from idsnn_cli.initializer import Initialization, Plan, initialize, random_plan, reestimate
 from idsnn_cli.models import build
 from idsnn_cli.pipeline.inputs import destination, distinct, ensure, foreign_normalisation, reading_of, require
 from idsnn_cli.pipeline.making import described, main_step
@@ -73,7 +73,8 @@ def _write_start(session: Session, origin: Source | None, target: Path, mapping:
 
 
 def _needs_data(recipe: Recipe) -> bool:
-    return recipe.init.rule == "none" or recipe.init.reestimate > 0
+    init = recipe.init
+    return init.rule == "none" or init.reestimate > 0 or init.rules().looks_at_activations
 
 
 def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, torch.Tensor], Plan, dict[str, Any]]:
@@ -111,13 +112,23 @@ def _from_source(session: Session, origin: Source, architecture: Architecture, s
     return initialize(
         origin,
         architecture,
-        rules=Rules(blocks=init.blocks, shortcut=init.shortcut, head=init.head, rescale=init.rescale),
+        rules=init.rules(),
         normalise=foreign_normalisation(session.recipe),
         weights=reading.weights,
         allow_unused=reading.allow_unused,
+        images=_images(session) if init.rules().looks_at_activations else None,
         seed=seed,
         device=session.device,
+        say=session.events.say,
     )
+
+
+def _images(session: Session) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The training images that a rule shows to the source, in batches, without augmentation."""
+    recipe = session.recipe
+    seed, size = derive_seed(recipe.seed, "init", "images"), min(recipe.distill.batch_size, recipe.init.images)
+    count = -(-recipe.init.images // size)
+    return list(labelled_calibration_batches(session.data.train, size, count, seed, session.device))
 
 
 def _reestimated(

@@ -6,6 +6,7 @@ A recipe is data only: nothing here imports torch, reads files or knows where a 
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,6 +28,20 @@ from idsnn_cli.architecture import (
 )
 from idsnn_cli.errors import UsageError, did_you_mean
 from idsnn_cli.published import SCHEME, Published, Source, parse_source
+from idsnn_cli.rules import (
+    BEST,
+    BEST_REESTIMATE,
+    BareShortcutRule,
+    BlockRule,
+    BottleneckRule,
+    ChannelRule,
+    HeadRule,
+    KernelRule,
+    Multiplicity,
+    Rescale,
+    Rules,
+    ShortcutRule,
+)
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -241,15 +256,45 @@ class Student(Network):
 
 
 class Init(Section):
-    """How the student's first weights come from ``source`` (by default the teacher)."""
+    """How the student's first weights come from ``source`` (by default the teacher).
 
-    rule: Literal["loop", "none"] = "loop"
-    blocks: Literal["first", "proportional"] = "proportional"
-    shortcut: Literal["copy", "random"] = "copy"
-    head: Literal["random", "copy"] = "random"
-    rescale: Literal["none", "variance"] = "none"
+    ``rule`` stands for a whole set of the other keys: ``loop`` is the paper's, ``best`` the one that started best in
+    the benchmark, ``none`` takes nothing; what is given beside it replaces its own. ``reestimate`` counts batches,
+    ``images`` the training images that are shown to the source where a rule looks at it running.
+    """
+
+    rule: Literal["loop", "best", "none"] = "loop"
+    blocks: BlockRule | tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] = "proportional"
+    channels: ChannelRule = "loop"
+    multiplicity: Multiplicity = "ignore"
+    noise: Rate = 0.0
+    kernels: KernelRule = "centre"
+    bottleneck: BottleneckRule = "fold"
+    shortcut: ShortcutRule = "copy"
+    bare_shortcut: BareShortcutRule = "random"
+    head: HeadRule = "random"
+    class_map: tuple[Annotated[int, Field(ge=0)] | None, ...] = ()
+    rescale: Rescale = "none"
     reestimate: Annotated[int, Field(ge=0)] = 0
+    images: Positive = 512
     source: NetworkSource | None = None
+
+    @model_validator(mode="after")
+    def _whole_rule(self) -> Self:
+        defaults = {field.name: getattr(BEST, field.name) for field in fields(BEST)} | {"reestimate": BEST_REESTIMATE}
+        for key, value in defaults.items():
+            if self.rule == "best" and key not in self.model_fields_set:
+                object.__setattr__(self, key, value)  # frozen once it is made
+        if self.rule == "none":
+            for key in (*defaults, "source"):
+                if key != "reestimate" and getattr(self, key) != Init.model_fields[key].default:
+                    raise ValueError(f"{key} is for a start from a source; rule none takes nothing")
+        if (self.head == "map") is not bool(self.class_map):
+            raise ValueError("head map and class_map go together: one source class, or null, for each class")
+        return self
+
+    def rules(self) -> Rules:
+        return Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)})
 
 
 class Distill(Training):

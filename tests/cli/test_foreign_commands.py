@@ -10,7 +10,7 @@ import torch
 from invoking import invoke
 
 from idsnn_cli.architecture import Architecture, build_description
-from idsnn_cli.models import build
+from idsnn_cli.models import build, load
 
 Capture = pytest.CaptureFixture[str]
 PLAIN = build_description("resnet18", 10, width=8)
@@ -35,17 +35,16 @@ def save(architecture: Architecture) -> None:
 
 
 @pytest.mark.parametrize("name", TRAITS)
-def test_inspect_describes_it_and_proposes_only_what_can_be_done(capsys: Capture, name: str) -> None:
+def test_inspect_describes_it_and_what_it_proposes_can_be_done(capsys: Capture, name: str) -> None:
     save(TRAITS[name])
     found = invoke(capsys, "inspect", "theirs.pth")
     assert found.code == 0
     assert TRAITS[name].describe() in " ".join(found.out.split())
     words = ("init", "--from", "theirs.pth", "--arch", "spiking-resnet18", "-o", "init.safetensors")
+    assert " ".join(("Next: idsnn", *words)) in found.err
     made = invoke(capsys, *words)
-    assert (made.code == 0) is ("Next: idsnn init" in found.err) is (name in ("se", "eca")), made.err
-    assert Path("init.safetensors").exists() is (made.code == 0)
-    if made.code:
-        assert "cannot be made from stem" in made.err or "cannot be made from stages.0.0." in made.err
+    assert made.code == 0, made.err
+    assert load("init.safetensors").architecture.kind == "spiking"
 
 
 def test_a_student_of_attention_shows_what_was_left_out(capsys: Capture) -> None:

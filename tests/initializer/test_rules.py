@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer import Rules, loop_indices, source_block
-from idsnn_cli.initializer.rules import BlockRule
+from idsnn_cli.rules import BlockRule
 
-rules: st.SearchStrategy[BlockRule] = st.sampled_from(["first", "proportional"])
+rules: st.SearchStrategy[BlockRule] = st.sampled_from(["first", "proportional", "last", "ends"])
 
 
 def taken(rule: BlockRule, target_depth: int, source_depth: int) -> list[int]:
@@ -33,6 +33,13 @@ def taken(rule: BlockRule, target_depth: int, source_depth: int) -> list[int]:
         ("proportional", 6, 3, [0, 1, 1, 1, 2, 2]),
         ("first", 3, 1, [0, 0, 0]),
         ("proportional", 3, 1, [0, 0, 0]),
+        ("last", 3, 9, [6, 7, 8]),
+        ("last", 2, 3, [1, 2]),
+        ("last", 5, 3, [0, 1, 1, 1, 2]),
+        ("ends", 3, 9, [0, 1, 8]),
+        ("ends", 4, 9, [0, 1, 7, 8]),
+        ("ends", 1, 9, [0]),
+        ("ends", 5, 3, [0, 1, 1, 1, 2]),
     ],
 )
 def test_examples(rule: BlockRule, target_depth: int, source_depth: int, blocks: list[int]) -> None:
@@ -43,7 +50,7 @@ def test_examples(rule: BlockRule, target_depth: int, source_depth: int, blocks:
 @given(rules, st.integers(1, 40), st.integers(1, 40))
 def test_properties(rule: BlockRule, target_depth: int, source_depth: int) -> None:
     blocks = taken(rule, target_depth, source_depth)
-    assert blocks[0] == 0
+    assert blocks[0] == (max(source_depth - target_depth, 0) if rule == "last" else 0)
     assert blocks == sorted(blocks)
     assert max(blocks) < source_depth
     if source_depth > 1:

@@ -185,3 +185,20 @@ def test_the_normalisation_is_in_the_checkpoint_and_in_the_networks_dtype() -> N
     images = torch.tensor([1.0, 0.75, 0.5]).view(1, 3, 1, 1)
     assert model.input(images).flatten().tolist() == [1.0, 0.25, 0.09375]
     assert model.double().input(images).dtype == torch.float64
+
+
+def test_first_weights_do_not_depend_on_other_layers() -> None:
+    """Each tensor is drawn by its name: He for convolutions, torch's bounds for the linear layer, tdBN's gamma."""
+    deep = build(build_description("spiking-resnet20", 10, width=32, timesteps=2), seed=5).state_dict()
+    flat = build(build_description("spiking-resnet8", 10, width=32, timesteps=4), seed=5).state_dict()
+    shared = ["stem.conv.weight", "stages.0.0.conv0.weight", "stages.1.0.shortcut.conv.weight", "head.weight"]
+    assert all(torch.equal(deep[name], flat[name]) for name in shared)
+    kernel = deep["stages.2.1.conv0.weight"]
+    assert float(kernel.std()) == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
+    assert abs(float(kernel.mean())) < 1e-3
+    bound = 128**-0.5
+    assert bound * 0.98 < float(deep["head.weight"].abs().max()) <= bound
+    assert deep["head.bias"].abs().max() <= bound
+    assert deep["stages.1.0.norm1.weight"].unique().tolist() == [0.5]
+    other = build(build_description("spiking-resnet20", 10, width=32, timesteps=2), seed=6).state_dict()
+    assert not torch.equal(other["head.weight"], deep["head.weight"])

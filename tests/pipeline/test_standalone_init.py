@@ -194,10 +194,15 @@ FROM: dict[str, Any] = {
     "a page": (["--from", "page.pth", "--arch", "spiking-resnet14", "-o", OUT], 1, "HTML"),
     "no such network": (["--from", "foreign.pth", "--arch", "spiking-resnet15", "-o", OUT], 2, "Did you mean"),
     "an ANN": (["--from", "foreign.pth", "--arch", "resnet14", "-o", OUT], 2, "spiking-resnet14"),
-    "another kernel": (
-        ["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", OUT, "student.stem=3x3"],
+    "other blocks": (
+        ["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", OUT, "--blocks", "[[0,9],[0,1],[0,1]]"],
         1,
-        "conv1.weight",
+        "blocks gives [0, 9] for stage 0",
+    ),
+    "rules that need images": (
+        ["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", OUT, "--rule", "best"],
+        2,
+        "training images are needed by",
     ),
     "other classes": (
         ["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", OUT, "--num-classes", "7", "init.head=copy"],

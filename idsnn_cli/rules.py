@@ -1,4 +1,4 @@
-"""The choices that a mapping is made by."""
+"""The choices that a mapping is made by, as data: what a recipe names and the initializer follows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KernelRule = Literal["centre", "area"]
 BottleneckRule = Literal["fold", "drop"]
 ShortcutRule = Literal["copy", "random"]
 BareShortcutRule = Literal["random", "select"]
-HeadRule = Literal["random", "copy", "map"]
+HeadRule = Literal["random", "copy", "match", "map"]
 Rescale = Literal["none", "variance", "threshold"]
 BlockLists = tuple[tuple[int, ...], ...]
 
@@ -44,10 +44,10 @@ class Rules:
     resized by ``area``. ``bottleneck``: for a basic block, a bottleneck's 1x1 convolutions are folded in (``fold``) or
     left out (``drop``). ``shortcut``: take projections or leave them random (the authors' code leaves them);
     ``bare_shortcut``: a projection where the source has none starts random or as a selection of channels. ``head``:
-    leave the linear layer random (the paper), copy it where the classes match, or take the source class that
-    ``class_map`` names for each target class (None: random). ``rescale``: ``variance`` multiplies each kernel by
-    sqrt(O k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma and beta by
-    v_threshold / lambda, lambda the 99.9th percentile of the source's activation there.
+    leave the linear layer random (the paper), copy it, copy it only where there are as many classes (``match``), or
+    take the source class that ``class_map`` names for each target class (None: random). ``rescale``: ``variance``
+    multiplies each kernel by sqrt(O k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma
+    and beta by v_threshold / lambda, lambda the 99.9th percentile of the source's activation there.
     """
 
     blocks: BlockRule | BlockLists = "proportional"
@@ -102,3 +102,16 @@ class Rules:
 
 def _lists(value: Any) -> Any:
     return [_lists(each) for each in value] if isinstance(value, tuple) else value
+
+
+# What `rule: best` stands for, and the batches on which it re-estimates BatchNorm: the start that scored best in
+# benchmarks/initialisation.py (its figures: benchmarks/README.md). The paper's rule is Rules() and none.
+BEST = Rules(
+    blocks="proportional",
+    channels="importance",
+    multiplicity="divide",
+    bare_shortcut="select",
+    head="match",
+    rescale="threshold",
+)
+BEST_REESTIMATE = 20
