@@ -63,7 +63,8 @@ def show_mapping(
             rows.append([*names, "all" if len(modules) == 1 else " ".join(inside), words])
             names = ["", "", ""]
     console.table(["student's", "takes", "of it", "tensors", "channels, kernel, scale"], rows)
-    console.say("of it: how much of that block's trained values is used.")
+    if not console.as_json:
+        console.say("of it: how much of that block's trained values is used.")
 
 
 def field(console: Console, name: str, text: str) -> None:

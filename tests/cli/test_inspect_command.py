@@ -41,7 +41,7 @@ def test_a_teacher_shows_what_it_is(capsys: Capture) -> None:
 
 
 def test_a_student_shows_its_mapping_block_by_block(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "120")
     lines = [" ".join(line.split()) for line in invoke(capsys, "inspect", "init.safetensors").out.splitlines()]
     assert "Where its first weights came from" in lines
     assert "stem stem 50% all out first 4 of 8, in whole" in lines
