@@ -66,10 +66,10 @@ def compare_checkpoints(first: Source, second: Source, reading: Reading | None =
     ``a_shape``, ``b_shape``, ``a_dtype``, ``b_dtype``, ``relative_change`` ||b - a|| / ||a||, ``cosine``, and
     ``finite``, False where a value is NaN or infinite, and ``a_statistics`` and ``b_statistics`` (``mean``, ``std``,
     ``min``, ``max``, ``finite``; None where a tensor is not there); ``layers`` in network order (a convolution with its
-    BatchNorm), each with its ``name``, ``block``, the ``change`` ||b - a|| / ||a|| over its trained values (None where
-    shapes differ or a side has none) and the number of its ``tensors`` by status. A tensor of another element type
-    counts as changed, whatever its values. One pair of tensors is in memory at a time. Raises as
-    :func:`describe_checkpoint` does.
+    BatchNorm), each with its ``name``, ``block``, the ``change`` ||b - a|| / ||a|| over its trained values of equal
+    shape (None where there are none, or one is not finite) and the number of its ``tensors`` by status, batch counters
+    left out. A tensor of another element type counts as changed, whatever its values. One pair of tensors is in memory
+    at a time. Raises as :func:`describe_checkpoint` does.
     """
     with _open(first, reading) as a, _open(second, reading) as b:
         overall, moved = _Sums(), Moved()
@@ -105,7 +105,7 @@ def _side(path: Source, network: OpenNetwork) -> dict[str, Any]:
 def _layers(rows: list[dict[str, Any]], moved: Moved) -> list[dict[str, Any]]:
     layers: dict[str, Counter[str]] = {}
     for row in rows:
-        if not row["name"].startswith("input."):
+        if not row["name"].startswith("input.") and not row["name"].endswith("num_batches_tracked"):
             layers.setdefault(layer_of(row["name"]), Counter())[row["status"]] += 1
     return [
         {"name": name, "block": block_of(f"{name}.weight"), "change": moved.of(name), "tensors": dict(counts)}
