@@ -10,7 +10,7 @@ import typer
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.mapping_options import with_mapping_options
-from idsnn_cli.cli.options import AllowUnused, Json, Quiet, Weights
+from idsnn_cli.cli.options import AllowUnused, Json, Quiet, Scheme, Weights, foreign_options
 from idsnn_cli.errors import MissingInputError, UsageError, WriteError
 from idsnn_cli.published import Published, Source, parse_source
 
@@ -53,6 +53,7 @@ def inspect(
     exit_code: ExitCode = False,
     weights: Weights = None,
     allow_unused: AllowUnused = False,
+    scheme: Scheme = None,
     as_json: Json = False,
     quiet: Quiet = False,
     *,
@@ -71,12 +72,13 @@ def inspect(
     console = Console(as_json=as_json, quiet=quiet)
     from idsnn_cli.cli.show_checkpoint import show_comparison, show_contents
     from idsnn_cli.cli.show_mapping import show_plan_map
-    from idsnn_cli.families import Reading
+    from idsnn_cli.pipeline.own_scheme import make_reading
 
-    reading = Reading(weights or "auto", allow_unused)
+    reading = make_reading(weights, allow_unused, scheme)
     values = as_json or html is not None
     if plan is not None and to is not None:
-        document = _plan(console, _source(console, plan), to, given, num_classes, reading, values)
+        foreign = foreign_options(None, weights, allow_unused, scheme)
+        document = _plan(console, _source(console, plan), to, given, num_classes, foreign, reading, values)
         show = show_plan_map
     elif len(given) == 2:
         from idsnn_cli.report.comparison import compare_checkpoints
@@ -147,11 +149,11 @@ def _plan(
     arch: str,
     words: list[str],
     num_classes: int | None,
+    foreign: dict[str, Any],
     reading: Reading,
     values: bool,
 ) -> dict[str, Any]:
     """The document of ``--plan``, by the way that ``idsnn init --from`` takes."""
-    from idsnn_cli.cli.options import foreign_options
     from idsnn_cli.cli.standalone import mapping_session, overrides_with
     from idsnn_cli.pipeline import plan_start
     from idsnn_cli.report.planned import describe_plan
@@ -164,7 +166,7 @@ def _plan(
         source=source,
         arch=arch,
         num_classes=num_classes,
-        foreign=foreign_options(None, None if reading.weights == "auto" else reading.weights, reading.allow_unused),
+        foreign=foreign,
         origin="the options of inspect --plan",
     )
     state, plan = plan_start(session, source)

@@ -26,7 +26,12 @@ def show_contents(console: Console, document: Mapping[str, Any]) -> None:
     """One checkpoint, as :func:`idsnn_cli.report.contents.describe_checkpoint` found it."""
     foreign = document["kind"] == "foreign"
     field(console, "file", f"{document['file']} ({_size(document['file_bytes'])})")
-    field(console, "kind", f"foreign, tensors named as in {document['scheme']}" if foreign else document["kind"])
+    if document["certainty"] is not None:
+        field(console, "kind", "foreign, names unknown: inferred from shapes and order")
+        sure = document["certainty"]
+        field(console, "certainty", f"{sure['words']} ({sure['number']:g}): {'; '.join(sure['reasons'])}")
+    else:
+        field(console, "kind", f"foreign, tensors named as in {document['scheme']}" if foreign else document["kind"])
     if document["choice"] is not None:
         field(console, "weights", document["choice"])
     field(console, "network", document["description"])

@@ -14,7 +14,13 @@ INDENT = 14
 def show_plan_map(console: Console, document: Mapping[str, Any]) -> None:
     """A mapping that is not made yet, as :func:`idsnn_cli.report.planned.describe_plan` found it."""
     source = document["source"]
-    field(console, "from", f"{source['file']}, tensors named as in {source['scheme']}")
+    sure = source["certainty"]
+    named = (
+        f"tensors named as in {source['scheme']}" if sure is None else "names unknown: inferred from shapes and order"
+    )
+    field(console, "from", f"{source['file']}, {named}")
+    if sure is not None:
+        field(console, "certainty", f"{sure['words']} ({sure['number']:g}): {'; '.join(sure['reasons'])}")
     if source["choice"] is not None:
         field(console, "weights", source["choice"])
     if source["unknown"]:

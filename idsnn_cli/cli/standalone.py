@@ -78,15 +78,16 @@ def mapping_session(
 
     The student's stem, shortcuts and classes are the source's unless options or overrides say otherwise.
     """
-    from idsnn_cli.families import Reading
     from idsnn_cli.initializer import classes_or_source, open_source
+    from idsnn_cli.pipeline.own_scheme import make_reading
 
     with ExitStack() as stack:
-        network = open_source(
-            source, stack, Reading(**{k: v for k, v in foreign.items() if k != "normalise"}), download=False
-        )
+        table = None if "scheme" not in foreign else Path(foreign["scheme"])
+        reading = make_reading(foreign.get("weights"), foreign.get("allow_unused", False), table)
+        network = open_source(source, stack, reading, download=False)
         found, classes = network.architecture, classes_or_source(num_classes, network)
-        named = "normalise" in foreign or any(word.startswith("teacher.normalise") for word in overrides)
+        given = [word for word in overrides if word.startswith("teacher.normalise")]
+        named = foreign.get("normalise", "auto") != "auto" or any(word != "teacher.normalise=auto" for word in given)
         if named and "input.mean" in network.names:
             raise UsageError(f"{source} carries its own input normalisation", "Leave the normalisation out.")
     student = {"arch": arch, "stem": found.named_stem, "shortcut": found.named_shortcut}

@@ -301,7 +301,8 @@ class Planner:
             rest = f" and {len(keys) - 1} tensors beside it are" if len(keys) > 1 else " is"
             return [f"{keys[0]}{rest} left out: the target has no attention"] if keys else []
         # A kernel over neighbouring channels cannot be looped over, as weights of channels can.
-        fits = self.source.attention == self.target.attention and not (
+        kinds = [(network.attention, network.attention_bias) for network in (self.source, self.target)]
+        fits = kinds[0] == kinds[1] and not (
             self.target.attention == "eca" and list(ours.values()) != list(theirs.values())
         )
         stream = self.selection(f"stages.{stage}", f"stages.{stage}")
@@ -402,8 +403,9 @@ def make_plan(
     planner.order()
     planner.stem()
     pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
-    if target.preactivation:
-        planner.norm("final_norm", "final_norm", planner.selection(planner.ours.features, planner.theirs.features))
+    if target.preactivation and target.final_norm:
+        last = "final_norm" if source.final_norm else None
+        planner.norm("final_norm", last, planner.selection(planner.ours.features, planner.theirs.features))
     planner.head()
     for name in planner.target_shapes:
         if name.endswith("num_batches_tracked"):

@@ -1,6 +1,7 @@
 """The order of the steps, and what each reads and writes in a run directory."""
 
 from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_of, write_document
+from idsnn_cli.pipeline.own_scheme import read_scheme
 from idsnn_cli.pipeline.preview import check, preview, steps_of_run
 from idsnn_cli.pipeline.run import run_all, summary
 from idsnn_cli.pipeline.session import Session, StepResult
@@ -19,6 +20,7 @@ __all__ = [
     "networks_of",
     "plan_start",
     "preview",
+    "read_scheme",
     "run_all",
     "steps_of_run",
     "summary",

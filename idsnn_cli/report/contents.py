@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from idsnn_cli.checkpoint import checkpoint_files
@@ -31,6 +32,7 @@ def describe_checkpoint(
     ``tensors``, ``values``, ``bytes`` and ``dtypes`` (tensors by element type) of each part in network order;
     ``missing``, names that the network has and the file lacks; ``weights``, the copy taken (ema or raw), and
     ``choice``, in words where there was one; ``dropped``, reasons by key; ``unknown``, what a foreign file cannot tell;
+    ``certainty`` (``number`` from 0 to 1, ``words``, ``reasons``) of a layout that shapes and order gave, else None;
     and from our own metadata ``provenance``, ``metrics``, ``recipe``, ``data``, ``versions`` and ``mapping`` (see
     :func:`describe_mapping`), each None where the file has none. ``statistics``: with ``values``, by
     canonical name the ``mean``, ``std``, ``min``, ``max`` and ``finite`` of each tensor; ``source_statistics``: with
@@ -62,6 +64,7 @@ def describe_checkpoint(
             "weights": network.found.copy,
             "dropped": dict(network.found.dropped),
             "unknown": list(network.found.unknown),
+            "certainty": None if network.found.certainty is None else asdict(network.found.certainty),
             **{
                 key: network.metadata.get(key) or None
                 for key in ("provenance", "metrics", "recipe", "data", "versions")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -22,7 +23,7 @@ def describe_plan(
 
     Keys as those of :func:`idsnn_cli.report.contents.describe_checkpoint`: ``kind`` (plan), ``description`` and
     ``architecture`` of the student, ``mapping``, and with ``values`` ``statistics`` and ``source_statistics`` (None
-    otherwise); further ``source``: its ``file``, ``scheme``, ``choice``, ``unknown`` and ``dropped``.
+    otherwise); further ``source``: its ``file``, ``scheme``, ``choice``, ``certainty``, ``unknown`` and ``dropped``.
     """
     with open_network(source, reading, only_foreign=True) as network:
         found = network.found
@@ -34,6 +35,7 @@ def describe_plan(
                 "file": str(source),
                 "scheme": found.scheme,
                 "choice": found.choice,
+                "certainty": None if found.certainty is None else asdict(found.certainty),
                 "unknown": list(found.unknown),
                 "dropped": dict(found.dropped),
             },

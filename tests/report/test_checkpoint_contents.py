@@ -28,6 +28,7 @@ KEYS = {
     "bytes",
     "stages",
     "missing",
+    "certainty",
     "choice",
     "dropped",
     "weights",
