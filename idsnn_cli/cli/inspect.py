@@ -116,7 +116,10 @@ def _check(given: list[str], options: dict[str, Any], exit_code: bool) -> None:
         if options[name] is not None:
             raise UsageError(f"{name} goes with --plan CKPT", "Name the network to start from with --plan.")
     if not 1 <= len(given) <= 2:
-        raise UsageError(f"{len(given)} files are named", "Give FILE, or FILE and OTHER, or --plan CKPT --to NAME.")
+        raise UsageError(
+            f"{len(given)} files are named",
+            "Give FILE, FILE and OTHER, or --plan CKPT --to NAME (see idsnn inspect --help).",
+        )
     if len(given) == 1 and exit_code:
         raise UsageError("--exit-code compares two checkpoints, but one is given", "Give OTHER, or leave it out.")
     if len(given) == 2 and options["--source"] is not None:
