@@ -57,6 +57,13 @@ def write_init(session: Session, source: Source, target: Path) -> StepResult:
     return StepResult("init", "done", (target,), figures)
 
 
+def plan_start(session: Session, source: Source) -> tuple[dict[str, torch.Tensor], Plan]:
+    """The student's first weights from ``source`` and how they came about, as :func:`write_init` would write them."""
+    ensure(session, source)
+    state, plan, _ = _first_weights(session, source)
+    return state, plan
+
+
 def _write_start(session: Session, origin: Source | None, target: Path, mapping: Path | None) -> dict[str, Any]:
     state, plan, provenance = _first_weights(session, origin)
     metadata = described(session, "init", plan.target, provenance, {}, plan, of_data=_needs_data(session.recipe))
