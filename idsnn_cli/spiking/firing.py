@@ -15,6 +15,7 @@ def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = N
     """
     y: Tensor = norm(x, repeat)
     if residual is not None:
-        y = y + residual
+        # In place: nobody else needs the norm's output, and a fresh map of this size costs its page faults.
+        y = y.add_(residual)
     fired: Tensor = act(y, repeat) if isinstance(act, LIF) else act(y)
     return fired
