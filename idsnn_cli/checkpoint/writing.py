@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,15 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
     order = sorted(tensors, key=lambda name: (-ranks[name], name))
     header = _header(order, tensors, document)
     digest = hashlib.sha256(header)
-    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+    # One tensor is hashed while it is written: hashing and writing take about as long.
+    with atomic_path(path) as temporary, temporary.open("wb") as handle, ThreadPoolExecutor(1) as thread:
         handle.write(header)
+        hashed = None
         for name in order:
             content = raw_bytes(tensors[name])
-            digest.update(content)
+            if hashed is not None:
+                hashed.result()
+            hashed = thread.submit(digest.update, content)
             handle.write(content)
     return digest.hexdigest()
 

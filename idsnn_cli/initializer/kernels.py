@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from idsnn_cli.initializer.memory import zeros
+
 # Of every BatchNorm here (models and torch alike).
 EPSILON = 1e-5
+# Values of a folded kernel that are made at a time.
+_PIECE = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,24 @@ def fold(first: Tensor, second: Tensor, stride: int) -> Tensor:
     A = a + (b - 1) * stride. Away from the borders, and with nothing between the two, it is the same function.
     """
     if first.shape[-1] == 1 and stride == 1:
-        # One tap spreads nothing: a product of matrices is much faster than a convolution over channels as images.
-        return torch.einsum("omhw,mi->oihw", second, first[:, :, 0, 0]).contiguous()
+        return _fold_taps(first[:, :, 0, 0], second)
     reach = (second.shape[-1] - 1) * stride
     rows = F.conv2d(first.transpose(0, 1), second.flip(2, 3), padding=reach, dilation=stride)
     return rows.transpose(0, 1)
+
+
+def _fold_taps(first: Tensor, second: Tensor) -> Tensor:
+    """``second`` (O, M, b, b) behind one tap, ``first`` (M, I), which spreads nothing: a product of matrices."""
+    if second.device.type != "cpu" or second.dtype != torch.float32:
+        return torch.einsum("omhw,mi->oihw", second, first).contiguous()
+    # On the CPU a convolution over kernels as images is twice as fast, and needs no other order of the axes; some rows
+    # at a time, for its own copies are as large as what it makes.
+    whole = zeros((second.shape[0], first.shape[1], *second.shape[2:]), second)
+    points = first.t()[:, :, None, None].contiguous()
+    rows = max(_PIECE // max(whole[:1].numel(), 1), 1)
+    for begin in range(0, second.shape[0], rows):
+        whole[begin : begin + rows] = F.conv2d(second[begin : begin + rows], points)
+    return whole
 
 
 def resized(weight: Tensor, to: int, resize: Literal["centre", "area"]) -> Tensor:
@@ -105,7 +122,9 @@ def resized(weight: Tensor, to: int, resize: Literal["centre", "area"]) -> Tenso
         return shares @ weight @ shares.T
     if to > size:
         margin = (to - size) // 2
-        return F.pad(weight, (margin, to - size - margin) * 2)
+        grown = zeros((*weight.shape[:2], to, to), weight)
+        grown[:, :, margin : margin + size, margin : margin + size] = weight
+        return grown
     start = (size - to) // 2
     return weight[:, :, start : start + to, start : start + to]
 
