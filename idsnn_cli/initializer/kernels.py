@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from idsnn_cli.initializer.memory import zeros
+from idsnn_cli.initializer.stored import integer, items, members, one_of, optional_text, text
 
+Resize = Literal["centre", "area"]
 # Of every BatchNorm here (models and torch alike).
 EPSILON = 1e-5
 # Values of a folded kernel that are made at a time.
@@ -46,7 +48,7 @@ class Kernel:
 
     size: int
     to: int
-    resize: Literal["centre", "area"] = "centre"
+    resize: Resize = "centre"
     groups: int = 1
     before: tuple[Folded, ...] = ()
 
@@ -56,9 +58,16 @@ class Kernel:
         return plain
 
     @staticmethod
-    def from_dict(plain: dict[str, Any]) -> Kernel:
-        before = tuple(Folded(**{"gamma": None, "variance": None} | each) for each in plain.get("before", ()))
-        return Kernel(**{**plain, "before": before})
+    def from_dict(plain: Any) -> Kernel:
+        """What :meth:`to_dict` gave. Raises :class:`ValueError` or :class:`KeyError` for anything else."""
+        values = members(plain, Kernel.__slots__)
+        return Kernel(
+            integer(values["size"], 1),
+            integer(values["to"], 1),
+            one_of(values["resize"], get_args(Resize)),
+            integer(values["groups"], 1),
+            tuple(_folded(each) for each in items(values["before"])),
+        )
 
     def words(self) -> str:
         """What is done, in words."""
@@ -71,6 +80,17 @@ class Kernel:
             how = "by area" if self.resize == "area" else "around the centre"
             words.append(f"{self.size}x{self.size} to {self.to}x{self.to} {how}")
         return ", ".join(words)
+
+
+def _folded(plain: Any) -> Folded:
+    values = members(plain, Folded.__slots__)
+    return Folded(
+        text(values["weight"]),
+        optional_text(values.get("gamma")),
+        optional_text(values.get("variance")),
+        integer(values["stride"], 1),
+        integer(values["groups"], 1),
+    )
 
 
 def dense(weight: Tensor, groups: int) -> Tensor:
@@ -111,7 +131,7 @@ def _fold_taps(first: Tensor, second: Tensor) -> Tensor:
     return whole
 
 
-def resized(weight: Tensor, to: int, resize: Literal["centre", "area"]) -> Tensor:
+def resized(weight: Tensor, to: int, resize: Resize) -> Tensor:
     """A kernel (O, I, k, k) as (O, I, to, to), cut or padded around its centre, or resized by area, the sum kept."""
     size = weight.shape[-1]
     if size == to:
