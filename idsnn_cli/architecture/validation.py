@@ -20,6 +20,7 @@ from idsnn_cli.architecture.words import (
     Shortcut,
     SpikingBlock,
     Stem,
+    StemPool,
 )
 from idsnn_cli.errors import UsageError
 
@@ -33,6 +34,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "stem": (*get_args(Stem), *get_args(ForeignStem)),
     "shortcut": (*get_args(Shortcut), *get_args(ForeignShortcut)),
     "bottleneck_stride": get_args(BottleneckStride),
+    "stem_pool": get_args(StemPool),
     "attention": get_args(Attention),
     "spiking_block": get_args(SpikingBlock),
     "join": get_args(Join),
@@ -69,8 +71,9 @@ def validate(architecture: Architecture) -> None:
         )
     _validate_ann_traits(architecture)
     _validate_attention(architecture)
-    if type(architecture.preactivation) is not bool:
-        raise UsageError(f"preactivation is {architecture.preactivation!r}", "Give true or false.")
+    for key in ("preactivation", "attention_bias", "attention_activated", "final_norm"):
+        if type(getattr(architecture, key)) is not bool:
+            raise UsageError(f"{key} is {getattr(architecture, key)!r}", "Give true or false.")
     if architecture.shortcut == "pad":
         outer = [w * architecture.expansion for w in architecture.widths]
         steps = zip([architecture.stem_width, *outer[:-1]], outer, strict=True)
@@ -105,6 +108,12 @@ def _validate_ann_traits(architecture: Architecture) -> None:
             f"a {architecture.stem} stem does not have {len(architecture.stem_widths)} stem_widths",
             "Give one for each convolution: two or more for a deep stem, one or none for a plain one.",
         )
+    needed = {"convolution": ("deep",), "usual": (architecture.stem,)}.get(architecture.stem_pool, ("7x7", "deep"))
+    if architecture.stem not in needed:
+        raise UsageError(
+            f"stem_pool is {architecture.stem_pool}, which a {architecture.stem} stem does not have",
+            f"Use a stem of {' or '.join(needed)}, or leave stem_pool out.",
+        )
 
 
 def _validate_attention(architecture: Architecture) -> None:
@@ -118,6 +127,10 @@ def _validate_attention(architecture: Architecture) -> None:
         raise UsageError(
             "pre-activation blocks with attention or option-A shortcuts", "Use projections, and no attention."
         )
+    if architecture.attention != "se" and (architecture.attention_activated or not architecture.attention_bias):
+        raise UsageError("attention_bias and attention_activated are traits of se", "Use attention: se.")
+    if not (architecture.final_norm or architecture.preactivation):
+        raise UsageError("final_norm is false without preactivation", "Leave it out: other blocks end in a norm.")
     if architecture.attention == "eca" and any(size % 2 == 0 for size in sizes):
         raise UsageError(f"attention_sizes are {sizes}", "Give odd kernels.")
 

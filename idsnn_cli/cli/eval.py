@@ -15,6 +15,7 @@ from idsnn_cli.cli.options import (
     Output,
     Quiet,
     RunDir,
+    Scheme,
     Stride,
     StudentFile,
     Weights,
@@ -57,6 +58,7 @@ def evaluate(
     bottleneck_stride: Stride = None,
     weights: Weights = None,
     allow_unused: AllowUnused = False,
+    scheme: Scheme = None,
     student: StudentFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -72,7 +74,7 @@ def evaluate(
     from idsnn_cli.pipeline import eval_step, evaluate_networks, preview
 
     console = Console(as_json=as_json, quiet=quiet)
-    foreign = foreign_options(normalise, weights, allow_unused, bottleneck_stride)
+    foreign = foreign_options(normalise, weights, allow_unused, scheme, bottleneck_stride)
     if checkpoint is None:
         options = {"--data": data} | {option_name(key): value for key, value in foreign.items()}
         for name, value in options.items():

@@ -32,6 +32,10 @@ Stride = Annotated[
 AllowUnused = Annotated[
     bool, typer.Option("--allow-unused", help="Drop tensors of a foreign file that no naming scheme explains.")
 ]
+Scheme = Annotated[
+    Path | None,
+    typer.Option("--scheme", help="A YAML table of a foreign file's tensor names (see the README).", metavar="FILE"),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the checkpoint here.", metavar="FILE")]
 TeacherFile = Annotated[
     Path | None, typer.Option("--teacher", help="The teacher's checkpoint, instead of RUN's.", metavar="FILE")
@@ -42,7 +46,11 @@ StudentFile = Annotated[
 
 
 def foreign_options(
-    normalise: str | None, weights: str | None, allow_unused: bool, bottleneck_stride: str | None = None
+    normalise: str | None,
+    weights: str | None,
+    allow_unused: bool,
+    scheme: Path | None,
+    bottleneck_stride: str | None = None,
 ) -> dict[str, Any]:
     """The options about a foreign file that were given, by their key in a recipe's ``teacher`` section."""
     given = {
@@ -50,6 +58,7 @@ def foreign_options(
         "bottleneck_stride": bottleneck_stride,
         "weights": weights,
         "allow_unused": allow_unused or None,
+        "scheme": None if scheme is None else str(scheme),
     }
     return {key: value for key, value in given.items() if value is not None}
 

@@ -155,6 +155,8 @@ def _entry(plain: Any, selections: tuple[Selection, ...]) -> Entry:
     norm = None if values.get("norm") is None else tuple(text(key) for key in items(values["norm"]))
     if norm is not None and len(norm) != 2:
         raise ValueError("a norm that is not two tensors")
+    kernel = None if values.get("kernel") is None else Kernel.from_dict(values["kernel"])
+    rows, columns = _sizes_read(from_shape, kernel)
     picks = None
     if values.get("picks") is not None:
         picks = integers(values["picks"], -1, shape[1] - 1 if len(shape) == 4 else -1)
@@ -168,9 +170,9 @@ def _entry(plain: Any, selections: tuple[Selection, ...]) -> Entry:
         from_shape,
         number(values.get("scale", 1.0)),
         optional_text(values.get("reason")),
-        _place(values.get("rows"), selections, shape, from_shape, 0),
-        _place(values.get("columns"), selections, shape, from_shape, 1),
-        None if values.get("kernel") is None else Kernel.from_dict(values["kernel"]),
+        _place(values.get("rows"), selections, shape, 0, rows),
+        _place(values.get("columns"), selections, shape, 1, columns),
+        kernel,
         None if norm is None else (norm[0], norm[1]),
         flag(values.get("divide", False)),
         number(values.get("noise", 0.0), 0.0),
@@ -179,19 +181,24 @@ def _entry(plain: Any, selections: tuple[Selection, ...]) -> Entry:
 
 
 def _place(
-    value: Any,
-    selections: tuple[Selection, ...],
-    shape: tuple[int, ...],
-    source: tuple[int, ...] | None,
-    axis: int,
+    value: Any, selections: tuple[Selection, ...], shape: tuple[int, ...], axis: int, channels: int | None
 ) -> int | None:
-    """The place of a selection that gives ``axis`` of a tensor as many channels as it has."""
+    """The place of a selection that makes ``axis`` of a tensor of ``channels``, None for as many as may be."""
     if value is None:
         return None
     place = integer(value, 0, len(selections) - 1)
-    if source is None or len(shape) <= axis or len(selections[place].channels) != shape[axis]:
-        raise ValueError(f"a selection of {len(selections[place].channels)} channels for a tensor {list(shape)}")
+    chosen = selections[place]
+    if len(shape) <= axis or len(chosen.channels) != shape[axis] or channels not in (None, chosen.of):
+        raise ValueError(f"{len(chosen.channels)} of {chosen.of} channels for axis {axis} of {list(shape)}")
     return place
+
+
+def _sizes_read(shape: tuple[int, ...] | None, kernel: Kernel | None) -> tuple[int | None, int | None]:
+    """The channels of axes 0 and 1 that can be chosen from; of a kernel with others folded in the mapping tells not."""
+    rows, columns = (*(shape or ()), 0, 0)[:2]
+    if kernel is None:
+        return rows, columns
+    return rows, None if kernel.before else columns * kernel.groups
 
 
 def _pair(plain: Any, source: Architecture | None) -> BlockPair:

@@ -128,11 +128,12 @@ class Planner:
             rows=rows,
             columns=columns if conv.groups == 1 else None,
             kernel=kernel,
-            norm=norm,
+            norm=self.behind(taken) if conv.norm_first else norm,
             weights=True,
         )
         if conv.norm is not None:
-            self.norm(conv.norm, norm, rows)
+            # A stream that several norms read is averaged as it is.
+            self.norm(conv.norm, norm, weighs=not (conv.norm_first and conv.name.endswith("conv0")))
 
     def _kernel(self, conv: Convolution, taken: Convolution) -> Kernel | None:
         if conv.groups != 1 and conv.shape != taken.shape:
@@ -147,13 +148,15 @@ class Planner:
             return None
         return Kernel(taken.kernel, conv.kernel, self.rules.kernels, groups)
 
-    def norm(self, name: str, other: str | None, rows: int | None) -> None:
-        for part in NORM_PARTS:
-            if other is None:
+    def norm(self, name: str, other: str | None, *, weighs: bool) -> None:
+        if other is None:
+            for part in NORM_PARTS:
                 self.keep(f"{name}.{part}", "random", "no BatchNorm of the source stands here: the target's own start")
-                continue
-            # An averaged channel's mean is that of its averaged kernel.
-            weighed = other if part == "running_mean" else None
+            return
+        rows = self.selection(self.ours.norms[name], self.theirs.norms[other])
+        for part in NORM_PARTS:
+            # An averaged channel's gamma and mean are those of its averaged kernel.
+            weighed = other if weighs and part in ("weight", "running_mean") else None
             self.take(f"{name}.{part}", f"{other}.{part}", rows=rows, norm=weighed)
 
     def random(self, conv: Convolution, reason: str) -> None:
@@ -162,15 +165,21 @@ class Planner:
         for part in NORM_PARTS if conv.norm is not None else ():
             self.keep(f"{conv.norm}.{part}", "random", reason)
 
-    def following(self, taken: Convolution, place: int, norms: int) -> str | None:
-        """The source's norm that the target's norm behind a block's convolution ``place`` (of ``norms``) takes.
+    def behind(self, taken: Convolution) -> str | None:
+        """The source's norm that what ``taken`` gives goes through.
 
-        Before activations (v2) the one behind a convolution is the next one's; behind the last there is none, for the
-        sum comes first.
+        Before activations (v2) it is the next convolution's; behind a block's last there is none, for the sum comes
+        first.
         """
-        if not self.source.preactivation or self.target.preactivation:
+        if not taken.norm_first:
             return taken.norm
-        return f"stages.{taken.stage}.{taken.block}.norm{place + 1}" if place + 1 < norms else None
+        place = int(taken.name[-1]) + 1
+        norm = f"{taken.name.rpartition('.')[0]}.norm{place}"
+        return norm if norm in self.theirs.norms else None
+
+    def beside(self, taken: Convolution) -> str | None:
+        """The source's norm whose place is that of a target convolution's which is made of ``taken``."""
+        return taken.norm if self.target.preactivation else self.behind(taken)
 
     def order(self) -> None:
         """Raises :class:`MappingError` where the target alone has its BatchNorm before the convolutions."""
@@ -226,8 +235,8 @@ class Planner:
         theirs = self.source.block_convolutions(stage, chosen)
         notes = []
         if len(ours) == len(theirs):
-            for i, (conv, taken) in enumerate(zip(ours, theirs, strict=True)):
-                self.convolution(conv, taken, self.following(taken, i, len(theirs)))
+            for conv, taken in zip(ours, theirs, strict=True):
+                self.convolution(conv, taken, self.beside(taken))
         else:
             notes += self.bottleneck(ours, theirs)
         notes += self.attention(stage, block, chosen)
@@ -244,19 +253,20 @@ class Planner:
                 "Use a source of bottleneck blocks (ResNet-50, ResNet-101 or ResNet-152).",
             )
         reduce, middle, expand = theirs
-        norms = [self.following(conv, i, 3) for i, conv in enumerate(theirs)]
         groups = middle.groups
         if self.rules.bottleneck == "drop":
             for conv in ours:
                 kernel = Kernel(middle.kernel, conv.kernel, self.rules.kernels, groups) if groups > 1 else None
-                self.convolution(conv, middle, norms[1], kernel=kernel)
+                self.convolution(conv, middle, self.beside(middle), kernel=kernel)
             keys = [self.names.get(f"{conv.name}.weight", conv.name) for conv in (reduce, expand)]
             return [f"{keys[0]} and {keys[1]} and their BatchNorms are left out: both 3x3 take the bottleneck's"]
         # A stride in the 1x1 counts as one in the 3x3, so that the taps stay beside each other.
-        before = (self.folded(reduce, norms[0], 1),)
+        before = (self.folded(reduce, self.behind(reduce), 1),)
         kernel = Kernel(middle.kernel, ours[0].kernel, self.rules.kernels, groups, before)
-        self.convolution(ours[0], middle, norms[1], kernel=kernel, reads=self.theirs.reads[reduce.name])
-        self.convolution(ours[1], expand, norms[2])
+        # Of what stands before the folded two, and of what stands behind them.
+        norm = reduce.norm if self.target.preactivation else self.behind(middle)
+        self.convolution(ours[0], middle, norm, kernel=kernel, reads=self.theirs.reads[reduce.name])
+        self.convolution(ours[1], expand, self.beside(expand))
         return []
 
     def shortcut(self, stage: int, block: int, chosen: int, projection: Convolution | None) -> list[str]:
@@ -301,7 +311,8 @@ class Planner:
             rest = f" and {len(keys) - 1} tensors beside it are" if len(keys) > 1 else " is"
             return [f"{keys[0]}{rest} left out: the target has no attention"] if keys else []
         # A kernel over neighbouring channels cannot be looped over, as weights of channels can.
-        fits = self.source.attention == self.target.attention and not (
+        kinds = [(network.attention, network.attention_bias) for network in (self.source, self.target)]
+        fits = kinds[0] == kinds[1] and not (
             self.target.attention == "eca" and list(ours.values()) != list(theirs.values())
         )
         stream = self.selection(f"stages.{stage}", f"stages.{stage}")
@@ -402,8 +413,8 @@ def make_plan(
     planner.order()
     planner.stem()
     pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
-    if target.preactivation:
-        planner.norm("final_norm", "final_norm", planner.selection(planner.ours.features, planner.theirs.features))
+    if target.preactivation and target.final_norm:
+        planner.norm("final_norm", "final_norm" if source.final_norm else None, weighs=False)
     planner.head()
     for name in planner.target_shapes:
         if name.endswith("num_batches_tracked"):

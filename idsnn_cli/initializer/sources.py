@@ -21,7 +21,7 @@ class Sources:
 
     def get(self, key: str) -> Tensor:
         if key not in self._held:
-            self._held[key] = self._read(key).detach().to(self._device)
+            self._held[key] = self._read(key).to(self._device)
         return self._held[key]
 
     def done(self, entry: Entry) -> None:
@@ -42,7 +42,7 @@ class Extremes:
     def add(self, name: str, value: Tensor) -> None:
         if value.numel():
             self._names += [name, name]
-            self._found += torch.aminmax(value)
+            self._found += torch.aminmax(value.detach())
 
     def first_not_finite(self) -> str | None:
         """The name of the first tensor that holds NaN or infinity; None where none does."""

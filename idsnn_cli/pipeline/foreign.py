@@ -17,7 +17,7 @@ from idsnn_cli.evaluation import NormalisationVerdict, find_normalisation
 from idsnn_cli.families import BOTTLENECK_STRIDE
 from idsnn_cli.models import Network, ResNet, described_in, identify, load
 from idsnn_cli.models.identify import MeanStd
-from idsnn_cli.pipeline.inputs import FOREIGN_KEYS, foreign_normalisation, foreign_reading, reading_of
+from idsnn_cli.pipeline.inputs import FOREIGN_KEYS, certainty_words, foreign_normalisation, foreign_reading, reading_of
 from idsnn_cli.pipeline.session import Session, Step
 from idsnn_cli.published import Published, Source
 from idsnn_cli.recipe.schema import Teacher
@@ -75,10 +75,10 @@ def load_network(source: Source, session: Session, device: torch.device | str = 
 
     Without ``look`` nothing is looked for in images: the network's description is right, its normalisation need not be.
     """
-    teacher = session.recipe.teacher
+    teacher, reading = session.recipe.teacher, foreign_reading(session.recipe)
     with open_checkpoint(source) as file:
         ours = described_in(file.metadata) is not None
-        network = None if ours else identify(file, foreign_reading(session.recipe))
+        network = None if ours else identify(file, reading)
     if network is None:
         model = load(source, device=device)
     else:
@@ -92,6 +92,7 @@ def load_network(source: Source, session: Session, device: torch.device | str = 
             bottleneck_stride=teacher.bottleneck_stride,
             weights=teacher.weights,
             allow_unused=teacher.allow_unused,
+            scheme=reading.scheme,
         )
     return model.to(torch.float64 if session.precision == "fp64" else torch.float32)
 
@@ -103,6 +104,9 @@ def _knows_its_own(network: Network) -> bool:
 def _tell(session: Session, source: Source, network: Network) -> None:
     if network.choice is not None:
         session.say_once(f"{source}: {network.choice}")
+    sure = certainty_words(network.certainty)
+    if sure is not None:
+        session.say_once(f"{source}: {sure}")
     # torchvision's own are known; in other files the names are the same for both.
     if BOTTLENECK_STRIDE in network.unknown and not isinstance(source, Published):
         given = session.recipe.teacher.bottleneck_stride

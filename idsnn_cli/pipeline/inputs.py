@@ -10,10 +10,11 @@ from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import fetch, open_checkpoint
 from idsnn_cli.data.normalise import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
-from idsnn_cli.families import Reading
+from idsnn_cli.families import Certainty, Reading
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import described_in
 from idsnn_cli.pipeline.agreement import decided_by_main
+from idsnn_cli.pipeline.own_scheme import make_reading
 from idsnn_cli.pipeline.session import Session, Step, best_of
 from idsnn_cli.published import Published, Source
 from idsnn_cli.recipe import Recipe
@@ -39,8 +40,18 @@ def reading_of(path: Source, recipe: Recipe) -> Reading:
 
 
 def foreign_reading(recipe: Recipe) -> Reading:
-    """``teacher.weights`` and ``teacher.allow_unused``."""
-    return Reading(recipe.teacher.weights, recipe.teacher.allow_unused)
+    """``teacher.weights``, ``teacher.allow_unused`` and the table in ``teacher.scheme``."""
+    return make_reading(recipe.teacher.weights, recipe.teacher.allow_unused, recipe.teacher.scheme)
+
+
+def certainty_words(certainty: Certainty | None) -> str | None:
+    """How sure a layout is that no table of names gave; None where one did."""
+    if certainty is None:
+        return None
+    return (
+        "no naming scheme explains its tensors; its layout is inferred from shapes and order, "
+        f"{certainty.words} ({certainty.number:g}): {'; '.join(certainty.reasons)}"
+    )
 
 
 def check_classes(architecture: Architecture, session: Session, path: Source, *, teaches: bool = True) -> None:

@@ -42,9 +42,12 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
     given = recipe.teacher.checkpoint is not None
     # How a foreign network that the step may read is taken and normalises its images.
     foreign = {"teacher": {key: plain["teacher"][key] for key in FOREIGN_KEYS}}
+    if recipe.teacher.scheme is not None:
+        # Absent otherwise, as in the records of versions without it.
+        foreign["teacher"]["scheme"] = file_sha256(recipe.teacher.scheme)
     for section, keys in {
         "data": ("root", "path", "download"),
-        "teacher": ("checkpoint", "keep", "bottleneck_stride", "weights", "allow_unused"),
+        "teacher": ("checkpoint", "keep", "bottleneck_stride", "weights", "allow_unused", "scheme"),
         "init": ("source",),
         "distill": ("keep", "baseline"),
     }.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from idsnn_cli.data import calibration_batches, labelled_calibration_batches
 from idsnn_cli.initializer import Initialization, Plan, initialize, random_plan, reestimate
 from idsnn_cli.models import build
 from idsnn_cli.pipeline.foreign import Settled, settle_normalisation
-from idsnn_cli.pipeline.inputs import destination, distinct, ensure, reading_of, require
+from idsnn_cli.pipeline.inputs import certainty_words, destination, distinct, ensure, reading_of, require
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.published import Source
@@ -57,6 +57,13 @@ def write_init(session: Session, source: Source, target: Path) -> StepResult:
     return StepResult("init", "done", (target,), figures)
 
 
+def plan_start(session: Session, source: Source) -> tuple[dict[str, torch.Tensor], Plan]:
+    """The student's first weights from ``source`` and how they came about, as :func:`write_init` would write them."""
+    ensure(session, source)
+    state, plan, _ = _first_weights(session, source)
+    return state, plan
+
+
 def _write_start(session: Session, origin: Source | None, target: Path, mapping: Path | None) -> dict[str, Any]:
     state, plan, provenance = _first_weights(session, origin)
     metadata = described(session, "init", plan.target, provenance, {}, plan, of_data=_needs_data(session.recipe))
@@ -91,8 +98,11 @@ def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, t
             "dropped": dict(found.dropped),
             **settled.provenance(),
         }
-        if found.choice is not None:
-            session.events.say(f"{origin}: {found.choice}")
+        if found.certainty is not None:
+            provenance["source_certainty"] = asdict(found.certainty)
+        for words in (found.choice, certainty_words(found.certainty)):
+            if words is not None:
+                session.events.say(f"{origin}: {words}")
         if found.normalisation_given and settled.verdict is None:
             session.events.say(
                 f"{origin} does not carry its input normalisation; the student gets {_normalisation_words(recipe)}"
@@ -114,6 +124,7 @@ def _from_source(
         normalise=settled.values,
         weights=reading.weights,
         allow_unused=reading.allow_unused,
+        scheme=reading.scheme,
         images=_images(session) if init.rules().looks_at_activations else None,
         seed=seed,
         device=session.device,

@@ -228,7 +228,12 @@ def test_output_into_a_closed_pipe_ends_without_a_traceback() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("inspect", "--json"), ("run", "quickstart", "--nonsense", "--json"), ("nonsense", "--json"), ("--json", "run")],
+    [
+        ("inspect", "--num-classes", "x", "--json"),
+        ("run", "quickstart", "--nonsense", "--json"),
+        ("nonsense", "--json"),
+        ("--json", "run"),
+    ],
 )
 def test_words_that_cannot_be_parsed_are_a_document_too(capsys: Capture, words: tuple[str, ...]) -> None:
     found = invoke(capsys, *words)
