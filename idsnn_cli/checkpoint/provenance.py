@@ -78,5 +78,6 @@ class TensorsDigest:
 
 
 def _line(name: str, tensor: Tensor) -> str:
+    dtype = dtype_name(name, tensor)
     digest = hashlib.sha256(raw_bytes(tensor)).hexdigest()
-    return json.dumps([name, dtype_name(name, tensor), list(tensor.shape), digest], separators=(",", ":"))
+    return json.dumps([name, dtype, list(tensor.shape), digest], separators=(",", ":"))
