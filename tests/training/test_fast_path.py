@@ -21,7 +21,7 @@ class ReferenceLIF(LIF):
 
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
         steps = self.timesteps
-        x = x.expand(repeat, *x.shape) if repeat > 1 else x.unflatten(0, (steps, x.shape[0] // steps))
+        x = x.expand(repeat, *x.shape) if repeat > 1 else x.view(steps, -1, *x.shape[1:])
         return lif_reference(x, self.neuron).flatten(0, 1)
 
 
@@ -35,7 +35,7 @@ def losses(
             for name, child in list(parent.named_children()):
                 if isinstance(child, LIF):
                     setattr(parent, name, ReferenceLIF(child.neuron, child.timesteps))
-    model.double().to(memory_format=layout)  # type: ignore[call-overload]  # torch's stubs lack it
+    model.double().to(memory_format=layout)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     generator = torch.Generator().manual_seed(0)
     found = []
