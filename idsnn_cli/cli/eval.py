@@ -26,7 +26,6 @@ from idsnn_cli.cli.options import (
 )
 from idsnn_cli.errors import UsageError, did_you_mean
 from idsnn_cli.published import parse_source
-from idsnn_cli.recipe.schema import MEASURES
 
 Checkpoint = Annotated[
     str | None,
@@ -140,6 +139,8 @@ def evaluate(
 
 def measure_overrides(full: bool, measure: str | None, timesteps: int | None) -> list[str]:
     """The overrides that the options stand for. Raises :class:`UsageError` for a measure that there is not."""
+    from idsnn_cli.recipe.schema import MEASURES
+
     if full and measure is not None:
         raise UsageError("both --full and --measure are given", "--full is every measure: use one of them.")
     names = [name.strip() for name in (measure or "").split(",")] if measure is not None else []

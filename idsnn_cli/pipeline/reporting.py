@@ -26,7 +26,7 @@ def check_report(folder: Path) -> None:
 
 
 def write_report(folder: Path, document: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Write ``document``, an evaluation, to ``folder``, made if missing; returns the files, which replace older ones."""
+    """Write an evaluation to ``folder``, made if it is missing; returns the files, which replace older ones."""
     plots = draw_evaluation(document)
     make_folder(folder)
     for name, (_, content) in plots.items():
