@@ -31,6 +31,6 @@ def empty_steps(shape: torch.Size, memory_format: torch.memory_format, like: Ten
 
 
 def merged_format(x: Tensor) -> torch.memory_format:
-    """The layout in which maps (T * N, C, H, W) are, or are to be brought: NHWC where they are gap-free so, else NCHW."""
+    """The layout of maps (T * N, C, H, W), or the one to bring them to: NHWC where they are gap-free so, else NCHW."""
     nhwc = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if nhwc else torch.contiguous_format

@@ -57,7 +57,7 @@ class _SyncedNorm(torch.autograd.Function):
 def gather(local: Tensor) -> list[Tensor]:
     """``local`` of every process, by rank."""
     parts = [torch.empty_like(local) for _ in range(dist.get_world_size())]
-    dist.allgather(parts, local)
+    dist.all_gather(parts, local)
     return parts
 
 

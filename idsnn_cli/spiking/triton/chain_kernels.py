@@ -66,10 +66,7 @@ def chain_forward(
     for t in tl.static_range(STEPS):
         if t == 0 or not REPEAT:
             z = current(x, residual, x_at, at, there, mean, factor, bias, RESIDUAL)
-        if t == 0:
-            u = z
-        else:
-            u = advance(u, fired, z, decay)
+        u = z if t == 0 else advance(u, fired, z, decay)
         fired = (u > theta).to(tl.float32)
         tl.store(spikes + at, fired.to(spikes.dtype.element_ty), mask=there)
         if KEEP:

@@ -1,9 +1,9 @@
 """What a neuron does in one step, forward and backward, in fp32: the functions that every kernel is made of.
 
-Rounding: all kernels are launched with ``enable_fp_fusion=False`` (:data:`~idsnn_cli.spiking.triton.constants.OPTIONS`),
-which Triton hands to LLVM (no contraction) and to ptxas (``--fmad=false``). A multiply-add then stays a product that is
-rounded and a sum that is rounded, as in the reference; a fused one could carry a spike across the threshold. This is
-Triton's own switch, works for every kernel at once and in its interpreter, which libdevice's ``__fmul_rn`` does not.
+Rounding: all kernels are launched with ``enable_fp_fusion=False`` (``OPTIONS`` in constants.py), which Triton hands to
+LLVM (no contraction) and to ptxas (``--fmad=false``). A multiply-add then stays a rounded product and a rounded sum, as
+in the reference; a fused one could carry a spike across the threshold. This is Triton's own switch; it holds for a
+whole kernel, and libdevice's ``__fmul_rn`` would not run in the interpreter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def two_bits(u, fired, theta, scale):
 
 @triton.jit
 def slope(u, theta, scale, peak, SURROGATE: tl.constexpr):
-    """The smooth surrogates' dF/dU; 0 for NaN, which is silent. ``scale``, ``peak``: see :func:`~idsnn_cli.spiking.triton.constants.surrogate_constants`."""
+    """The smooth surrogates' dF/dU, 0 for NaN; ``scale`` and ``peak`` are those of ``surrogate_constants``."""
     v = tl.abs(u - theta)
     if SURROGATE == "triangle":
         found = tl.maximum(scale - v, 0.0) * peak

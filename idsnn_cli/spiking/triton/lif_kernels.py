@@ -25,10 +25,7 @@ def lif_forward(
     code = tl.zeros([BLOCK], tl.int32)
     for t in tl.static_range(STEPS):
         current = tl.load(x + x_at, mask=there, other=0.0).to(tl.float32)
-        if t == 0:
-            u = current
-        else:
-            u = advance(u, fired, current, decay)
+        u = current if t == 0 else advance(u, fired, current, decay)
         fired = (u > theta).to(tl.float32)
         tl.store(spikes + out_at, fired.to(spikes.dtype.element_ty), mask=there)
         if KEEP:
@@ -77,7 +74,7 @@ def lif_backward_smooth(
     SEGMENT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The same of a smooth surrogate: each segment's membranes are computed again from ``x``, the last segment first."""
+    """The same of a smooth surrogate: membranes are computed again from ``x``, a segment at a time from the last."""
     here = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = here < size
     at = here + last
