@@ -36,6 +36,12 @@ class RecipeError(IdsnnError):
     exit_code = 2
 
 
+class SchemeError(IdsnnError):
+    """A user's own table of tensor names is wrong. ``message`` lists faults, one a line, by line and column."""
+
+    exit_code = 2
+
+
 class CheckpointError(IdsnnError):
     """A checkpoint cannot be read as what it should be."""
 

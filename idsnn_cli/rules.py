@@ -38,16 +38,17 @@ class Rules:
 
     ``blocks``: which source block each target block takes, by a rule or as one list of source blocks for each stage.
     ``channels``: which source channels make up a target's channels, one choice for each residual stream and each inner
-    width; ``loop`` is the paper's. ``multiplicity``: ``divide`` divides what reads a repeated channel by how often it
-    is there (Net2Net), so that growth keeps the function; ``noise``, relative to a kernel's standard deviation, is
-    added to repeated channels. ``kernels``: kernels of another size are cut or padded around their ``centre``, or
-    resized by ``area``. ``bottleneck``: for a basic block, a bottleneck's 1x1 convolutions are folded in (``fold``) or
-    left out (``drop``). ``shortcut``: take projections or leave them random (the authors' code leaves them);
-    ``bare_shortcut``: a projection where the source has none starts random or as a selection of channels. ``head``:
-    leave the linear layer random (the paper), copy it, copy it only where there are as many classes (``match``), or
-    take the source class that ``class_map`` names for each target class (None: random). ``rescale``: ``variance``
-    multiplies each kernel by sqrt(O k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma
-    and beta by v_threshold / lambda, lambda the 99.9th percentile of the source's activation there.
+    width; ``loop`` is the paper's, and only it does not agree with what option-A shortcuts carry where widths change.
+    ``multiplicity``: ``divide`` divides what reads a repeated channel by how often it is there (Net2Net), so that
+    growth keeps the function; ``noise``, relative to a kernel's standard deviation, is added to repeated channels.
+    ``kernels``: kernels of another size are cut or padded around their ``centre``, or resized by ``area``.
+    ``bottleneck``: for a basic block, a bottleneck's 1x1 convolutions are folded in (``fold``) or left out (``drop``).
+    ``shortcut``: take projections or leave them random (the authors' code leaves them); ``bare_shortcut``: a projection
+    where the source has none starts random or as a selection of channels. ``head``: leave the linear layer random (the
+    paper), copy it, copy it only where there are as many classes (``match``), or take the source class that
+    ``class_map`` names for each target class (None: random). ``rescale``: ``variance`` multiplies each kernel by sqrt(O
+    k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma and beta by v_threshold / lambda,
+    lambda the ``percentile`` of the source's activation there.
     """
 
     blocks: BlockRule | BlockLists = "proportional"
@@ -61,6 +62,7 @@ class Rules:
     head: HeadRule = "random"
     class_map: tuple[int | None, ...] = ()
     rescale: Rescale = "none"
+    percentile: float = 99.9
 
     def __post_init__(self) -> None:
         for key, choices in _CHOICES.items():
@@ -71,6 +73,10 @@ class Rules:
                 raise UsageError(f"{key} is {value!r}", f"Give one of {', '.join(choices)}.")
         if not 0 <= self.noise < math.inf:
             raise UsageError(f"noise is {self.noise}", "Give a finite number of 0 or more.")
+        if not 0 < self.percentile <= 100:
+            raise UsageError(f"percentile is {self.percentile}", "Give a number above 0 and up to 100.")
+        if self.percentile != 99.9 and self.rescale != "threshold":
+            raise UsageError(f"percentile is for rescale: threshold, not {self.rescale}", "Leave it out.")
         if (self.head == "map") is not bool(self.class_map):
             raise UsageError(
                 f"head is {self.head!r} with a class_map of {len(self.class_map)} classes",

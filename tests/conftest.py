@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, default=350, metavar="N", help="Damaged checkpoints to read (350 by default).")

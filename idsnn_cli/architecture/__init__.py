@@ -20,6 +20,7 @@ from idsnn_cli.architecture.words import (
     Shortcut,
     SpikingBlock,
     Stem,
+    StemPool,
     Surrogate,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "Shortcut",
     "SpikingBlock",
     "Stem",
+    "StemPool",
     "Surrogate",
     "build_description",
     "read_description",

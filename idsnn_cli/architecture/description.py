@@ -26,6 +26,7 @@ from idsnn_cli.architecture.words import (
     Shortcut,
     SpikingBlock,
     Stem,
+    StemPool,
 )
 
 SPIKING_FIELDS = ("timesteps", "neuron", "spiking_block", "join", "coding")
@@ -38,6 +39,10 @@ ANN_TRAITS: dict[str, Any] = {
     "attention": "none",
     "attention_sizes": (),
     "preactivation": False,
+    "stem_pool": "usual",
+    "attention_bias": True,
+    "attention_activated": False,
+    "final_norm": True,
 }
 
 
@@ -50,15 +55,19 @@ class Architecture:
     ``spiking_block``, ``join`` and ``coding`` mean nothing in an ANN and hold their defaults there.
 
     Traits that only ANNs have, each absent by default: ``groups`` of a bottleneck's 3x3 convolution (ResNeXt),
-    ``inner_widths`` by stage (ResNeXt, wide bottlenecks), ``bottleneck_stride``, the convolution in which a
-    bottleneck strides (3x3 is "v1.5", 1x1 the original), the stem ``deep``, several 3x3 convolutions of which the
-    first strides, the shortcut ``average``, a 2x2 mean before the projection where a block strides (ResNet-D), and
-    ``stem_widths``, the channels of each convolution of a deep stem, or of a plain one's where they are not the first
-    of ``widths``, ``attention`` behind every block's last BatchNorm, squeeze-and-excitation or ECA, with its
-    ``attention_sizes`` by stage: the channels between the two convolutions of ``se``, the kernel of ``eca``,
-    and ``preactivation`` (v2): BatchNorm and activation stand before each convolution of a block, the projection reads
-    what the first of them gives and has no BatchNorm, nor has the stem's last convolution; ``final_norm`` stands before
-    the pooling.
+    ``inner_widths`` by stage (ResNeXt, wide bottlenecks), ``bottleneck_stride``, the convolution in which a bottleneck
+    strides (3x3 is "v1.5", 1x1 the original, ``average`` a 2x2 mean behind the 3x3, as in CLIP), the stem ``deep``,
+    several 3x3 convolutions of which the first strides, the shortcut ``average``, a 2x2 mean before the projection
+    where a block strides (ResNet-D), and ``stem_widths``, the channels of each convolution of a deep stem, or of a
+    plain one's where they are not the first of ``widths``, ``attention`` behind every block's last BatchNorm,
+    squeeze-and-excitation or ECA, with its ``attention_sizes`` by stage: the channels between the two convolutions of
+    ``se``, the kernel of ``eca``, and ``preactivation`` (v2): BatchNorm and activation stand before each convolution of
+    a block, the projection reads what the first of them gives and has no BatchNorm, nor has the stem's last
+    convolution; ``final_norm`` stands before the pooling unless ``final_norm`` is False. ``stem_pool`` is a max-pool of
+    3x3 pixels padded by 1, or none behind a 3x3 stem (``usual``), the mean of 2x2 pixels (``average``, CLIP), a
+    max-pool that is not padded but counts the last pixels of odd maps (``ceil``, Cadene's SENets), or none, for the
+    last convolution of a deep stem strides (``convolution``, ResNet-RS). ``attention_bias`` says whether the
+    convolutions of ``se`` have biases, and ``attention_activated`` whether an activation stands before the attention.
     """
 
     kind: Kind
@@ -82,6 +91,10 @@ class Architecture:
     attention: Attention = "none"
     attention_sizes: tuple[int, ...] = ()
     preactivation: bool = False
+    stem_pool: StemPool = "usual"
+    attention_bias: bool = True
+    attention_activated: bool = False
+    final_norm: bool = True
 
     @property
     def expansion(self) -> int:
@@ -129,9 +142,10 @@ class Architecture:
             sizes = (self.in_channels, self.stem_width, kernel, stride, self.stem_padding)
             return (Convolution("stem.conv", None if self.preactivation else "stem.norm", *sizes),)
         entries, last = (self.in_channels, *self.stem_widths), len(self.stem_widths) - 1
+        strided = {0, last} if self.stem_pool == "convolution" else {0}
         norms = [None if self.preactivation and i == last else f"stem.{i}.norm" for i in range(last + 1)]
         return tuple(
-            Convolution(f"stem.{i}.conv", norms[i], entries[i], width, 3, 2 if i == 0 else 1, self.stem_padding)
+            Convolution(f"stem.{i}.conv", norms[i], entries[i], width, 3, 2 if i in strided else 1, self.stem_padding)
             for i, width in enumerate(self.stem_widths)
         )
 
@@ -143,7 +157,7 @@ class Architecture:
         if self.block == "basic":
             plan = [(entry, outer, 3, stride, 1), (outer, outer, 3, 1, 1)]
         else:
-            first, second = (1, stride) if self.bottleneck_stride == "3x3" else (stride, 1)
+            first, second = {"3x3": (1, stride), "1x1": (stride, 1), "average": (1, 1)}[self.bottleneck_stride]
             plan = [(entry, inner, 1, first, 1), (inner, inner, 3, second, self.groups), (inner, outer, 1, 1, 1)]
         at = f"stages.{stage}.{block}"
         where, first = (stage, block), self.preactivation
@@ -178,12 +192,12 @@ class Architecture:
         size = self.attention_sizes[stage]
         if self.attention == "eca":
             return {f"{at}.mix.weight": (1, 1, size)}
-        return {
-            f"{at}.reduce.weight": (size, channels, 1, 1),
-            f"{at}.reduce.bias": (size,),
-            f"{at}.expand.weight": (channels, size, 1, 1),
-            f"{at}.expand.bias": (channels,),
-        }
+        shapes: dict[str, tuple[int, ...]] = {}
+        for part, c_out, c_in in (("reduce", size, channels), ("expand", channels, size)):
+            shapes[f"{at}.{part}.weight"] = (c_out, c_in, 1, 1)
+            if self.attention_bias:
+                shapes[f"{at}.{part}.bias"] = (c_out,)
+        return shapes
 
     def block_input(self, stage: int, block: int) -> int:
         if block > 0:
@@ -223,7 +237,7 @@ class Architecture:
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:
                 shapes |= normed(projection)
-        if self.preactivation:
+        if self.preactivation and self.final_norm:
             shapes |= norm_tensors("final_norm", self.features)
         shapes["head.weight"] = (self.num_classes, self.features)
         shapes["head.bias"] = (self.num_classes,)
@@ -265,16 +279,19 @@ class Architecture:
             words.append(f"inner widths {'-'.join(map(str, self.inner_widths))}")
         if self.groups > 1:
             words.append(f"{self.groups} groups")
-        if self.bottleneck_stride == "1x1":
-            words.append("strides in the first 1x1")
+        if self.bottleneck_stride != "3x3":
+            words.append({"1x1": "strides in the first 1x1", "average": "strides by averages"}[self.bottleneck_stride])
+        if self.stem_pool != "usual":
+            pools = {"average": "a mean", "ceil": "an unpadded max-pool", "convolution": "its last convolution"}
+            words.append(f"the stem pools by {pools[self.stem_pool]}")
         if self.stem_widths:
             words.append(f"{'-'.join(map(str, self.stem_widths))} channels in the stem")
         if self.attention != "none":
             sizes = "-".join(map(str, self.attention_sizes))
             kind = {"se": f"squeeze-and-excitation {sizes}", "eca": f"ECA of kernels {sizes}"}[self.attention]
-            words.append(kind)
+            words.append(kind + (" behind an activation" if self.attention_activated else ""))
         if self.preactivation:
-            words.append("pre-activation")
+            words.append("pre-activation" + ("" if self.final_norm else " without a last norm"))
         return words
 
     def _odd_padding(self) -> bool:

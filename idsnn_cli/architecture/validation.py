@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import get_args
 
 from idsnn_cli.architecture.description import ANN_TRAITS, Architecture
@@ -21,9 +20,13 @@ from idsnn_cli.architecture.words import (
     Shortcut,
     SpikingBlock,
     Stem,
+    StemPool,
 )
 from idsnn_cli.errors import UsageError
 
+# What nobody builds, but a damaged file may claim: it must not take hours, or all memory, to find that out.
+_MOST, _MOST_BLOCKS = 2**31 - 1, 4_000
+_LARGEST = 1e30  # with room to multiply within float32
 TUPLES = ("depths", "widths", "inner_widths", "stem_widths", "attention_sizes")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
@@ -31,6 +34,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "stem": (*get_args(Stem), *get_args(ForeignStem)),
     "shortcut": (*get_args(Shortcut), *get_args(ForeignShortcut)),
     "bottleneck_stride": get_args(BottleneckStride),
+    "stem_pool": get_args(StemPool),
     "attention": get_args(Attention),
     "spiking_block": get_args(SpikingBlock),
     "join": get_args(Join),
@@ -51,8 +55,10 @@ def validate(architecture: Architecture) -> None:
         **{f"{key}[{i}]": n for key in TUPLES for i, n in enumerate(getattr(architecture, key))},
     }
     for key, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise UsageError(f"{key} is {value}", "Give an integer of 1 or more.")
+        if type(value) is not int or not 1 <= value <= _MOST:
+            raise UsageError(f"{key} is {value}", f"Give an integer from 1 to {_MOST:,}.")
+    if sum(architecture.depths) > _MOST_BLOCKS:
+        raise UsageError(f"depths count {sum(architecture.depths):,} blocks", f"Give at most {_MOST_BLOCKS:,}.")
     if type(architecture.stem_padding) is not int or architecture.stem_padding < 0:
         raise UsageError(f"stem_padding is {architecture.stem_padding}", "Give an integer of 0 or more.")
     _validate_neuron(architecture.neuron)
@@ -65,8 +71,9 @@ def validate(architecture: Architecture) -> None:
         )
     _validate_ann_traits(architecture)
     _validate_attention(architecture)
-    if type(architecture.preactivation) is not bool:
-        raise UsageError(f"preactivation is {architecture.preactivation!r}", "Give true or false.")
+    for key in ("preactivation", "attention_bias", "attention_activated", "final_norm"):
+        if type(getattr(architecture, key)) is not bool:
+            raise UsageError(f"{key} is {getattr(architecture, key)!r}", "Give true or false.")
     if architecture.shortcut == "pad":
         outer = [w * architecture.expansion for w in architecture.widths]
         steps = zip([architecture.stem_width, *outer[:-1]], outer, strict=True)
@@ -101,6 +108,12 @@ def _validate_ann_traits(architecture: Architecture) -> None:
             f"a {architecture.stem} stem does not have {len(architecture.stem_widths)} stem_widths",
             "Give one for each convolution: two or more for a deep stem, one or none for a plain one.",
         )
+    needed = {"convolution": ("deep",), "usual": (architecture.stem,)}.get(architecture.stem_pool, ("7x7", "deep"))
+    if architecture.stem not in needed:
+        raise UsageError(
+            f"stem_pool is {architecture.stem_pool}, which a {architecture.stem} stem does not have",
+            f"Use a stem of {' or '.join(needed)}, or leave stem_pool out.",
+        )
 
 
 def _validate_attention(architecture: Architecture) -> None:
@@ -114,6 +127,10 @@ def _validate_attention(architecture: Architecture) -> None:
         raise UsageError(
             "pre-activation blocks with attention or option-A shortcuts", "Use projections, and no attention."
         )
+    if architecture.attention != "se" and (architecture.attention_activated or not architecture.attention_bias):
+        raise UsageError("attention_bias and attention_activated are traits of se", "Use attention: se.")
+    if not (architecture.final_norm or architecture.preactivation):
+        raise UsageError("final_norm is false without preactivation", "Leave it out: other blocks end in a norm.")
     if architecture.attention == "eca" and any(size % 2 == 0 for size in sizes):
         raise UsageError(f"attention_sizes are {sizes}", "Give odd kernels.")
 
@@ -123,7 +140,7 @@ def _validate_neuron(neuron: Neuron) -> None:
         raise UsageError(f"surrogate is {neuron.surrogate!r}", f"Give one of {', '.join(SURROGATE_SCALES)}.")
     for key in ("v_threshold", "surrogate_scale"):
         value = getattr(neuron, key)
-        if not 0 < value < math.inf:
-            raise UsageError(f"{key} is {value}", "Give a finite number above 0.")
+        if not 0 < value <= _LARGEST:
+            raise UsageError(f"{key} is {value}", f"Give a number above 0, and at most {_LARGEST:g}.")
     if not 0 <= neuron.decay <= 1:
         raise UsageError(f"decay is {neuron.decay}", "Give a number from 0 to 1.")

@@ -34,6 +34,8 @@ def checkpoint_session(
     if isinstance(path, Path) and not path.exists():
         raise MissingInputError(f"the checkpoint is not there: {path}", "Correct --checkpoint.")
     metadata = _metadata(path) if isinstance(path, Path) else {}
+    if "architecture" in metadata and foreign.get("normalise") == "auto":
+        foreign = {key: value for key, value in foreign.items() if key != "normalise"}  # it carries what is asked for
     if foreign and "architecture" in metadata:
         given = ", ".join(option_name(key) for key in foreign)
         raise UsageError(

@@ -15,6 +15,8 @@ from idsnn_cli.cli.options import (
     Output,
     Quiet,
     RunDir,
+    Scheme,
+    Stride,
     StudentFile,
     Weights,
     Words,
@@ -41,7 +43,8 @@ Normalise = Annotated[
     str | None,
     typer.Option(
         "--normalise",
-        help="With a foreign --checkpoint: what it was trained with: imagenet, cifar10, cifar100 or none.",
+        help="With a foreign --checkpoint: what it was trained with: imagenet, cifar10, cifar100, none, half, "
+        "cifar10-std0.2, or auto, which finds it from training images.",
         metavar="NAME",
     ),
 ]
@@ -52,8 +55,10 @@ def evaluate(
     checkpoint: Checkpoint = None,
     data: DataName = None,
     normalise: Normalise = None,
+    bottleneck_stride: Stride = None,
     weights: Weights = None,
     allow_unused: AllowUnused = False,
+    scheme: Scheme = None,
     student: StudentFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -69,7 +74,7 @@ def evaluate(
     from idsnn_cli.pipeline import eval_step, evaluate_networks, preview
 
     console = Console(as_json=as_json, quiet=quiet)
-    foreign = foreign_options(normalise, weights, allow_unused)
+    foreign = foreign_options(normalise, weights, allow_unused, scheme, bottleneck_stride)
     if checkpoint is None:
         options = {"--data": data} | {option_name(key): value for key, value in foreign.items()}
         for name, value in options.items():

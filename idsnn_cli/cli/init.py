@@ -17,6 +17,7 @@ from idsnn_cli.cli.options import (
     Output,
     Quiet,
     RunDir,
+    Scheme,
     TeacherFile,
     Weights,
     Words,
@@ -43,7 +44,8 @@ Normalise = Annotated[
     str | None,
     typer.Option(
         "--normalise",
-        help="With --from: what the source was trained with, where it does not say: imagenet, cifar10, cifar100, none.",
+        help="With --from: what the source was trained with, where it does not say: imagenet, cifar10, cifar100, none, "
+        "half, cifar10-std0.2, or auto, which finds it from the images of data.dataset=NAME.",
         metavar="NAME",
     ),
 ]
@@ -58,6 +60,7 @@ def init(
     normalise: Normalise = None,
     weights: Weights = None,
     allow_unused: AllowUnused = False,
+    scheme: Scheme = None,
     teacher: TeacherFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -76,7 +79,7 @@ def init(
     from idsnn_cli.pipeline import init_step, preview, write_init
 
     console = Console(as_json=as_json, quiet=quiet)
-    foreign = foreign_options(normalise, weights, allow_unused)
+    foreign = foreign_options(normalise, weights, allow_unused, scheme)
     source: Source | None = None if from_ is None else parse_source(from_)
     words = [*(words or []), *mapping]
     origin: Source | None = teacher

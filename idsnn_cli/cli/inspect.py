@@ -2,51 +2,138 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.options import AllowUnused, Json, Quiet, Weights
-from idsnn_cli.errors import UsageError
+from idsnn_cli.cli.mapping_options import with_mapping_options
+from idsnn_cli.cli.options import AllowUnused, Json, Quiet, Scheme, Weights, foreign_options
+from idsnn_cli.errors import MissingInputError, UsageError, WriteError
 from idsnn_cli.published import Published, Source, parse_source
 
 if TYPE_CHECKING:
     from idsnn_cli.families import Reading
 
-File = Annotated[
-    str,
-    typer.Argument(metavar="FILE", help="A checkpoint: ours, any ResNet's that is known, or torchvision:NAME."),
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FILE [OTHER]",
+        help="A checkpoint (ours, any ResNet's that is known, or torchvision:NAME), and a second to compare it with; "
+        "with --plan overrides of its rules, section.key=value.",
+    ),
 ]
-Other = Annotated[str | None, typer.Argument(metavar="OTHER", help="A second one to compare it with.")]
+PlanOf = Annotated[
+    str | None, typer.Option("--plan", help="Show how this ResNet would start the student --to.", metavar="CKPT")
+]
+To = Annotated[str | None, typer.Option("--to", help="With --plan: the student, spiking-resnet18.", metavar="NAME")]
+Classes = Annotated[
+    int | None, typer.Option("--num-classes", min=1, help="With --plan: classes; by default the source's.")
+]
+From = Annotated[
+    str | None,
+    typer.Option("--source", help="What FILE was started from: shows how far it moved since.", metavar="CKPT"),
+]
+Html = Annotated[Path | None, typer.Option("--html", help="Write one self-contained page here.", metavar="FILE")]
+Force = Annotated[bool, typer.Option("--force", help="With --html: replace the file.")]
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="With OTHER: exit 1 where the two differ.")]
 
 
+@with_mapping_options
 def inspect(
-    file: File,
-    other: Other = None,
+    words: Files = None,
+    plan: PlanOf = None,
+    to: To = None,
+    num_classes: Classes = None,
+    source: From = None,
+    html: Html = None,
+    force: Force = False,
     exit_code: ExitCode = False,
     weights: Weights = None,
     allow_unused: AllowUnused = False,
+    scheme: Scheme = None,
     as_json: Json = False,
     quiet: Quiet = False,
+    *,
+    mapping: list[str],
 ) -> None:
-    """What is in a checkpoint and where each tensor came from; or how two checkpoints differ."""
+    """What is in a checkpoint and where each tensor came from; how two differ; or what a plan would make."""
+    given = [*(words or []), *mapping]
+    if plan is None and mapping:
+        raise UsageError(f"{mapping[0]} is a rule for a plan", "Give --plan CKPT --to NAME with it, or leave it out.")
+    _check(given, {"--plan": plan, "--to": to, "--num-classes": num_classes, "--source": source}, exit_code)
+    read = [plan] if plan is not None else given
+    if html is not None:
+        _check_page(html, [*read, *([source] if source else [])], force)
+    elif force:
+        raise UsageError("--force is for the file of --html", "Give --html FILE, or leave it out.")
     console = Console(as_json=as_json, quiet=quiet)
-    from idsnn_cli.families import Reading
+    from idsnn_cli.cli.show_checkpoint import show_comparison, show_contents
+    from idsnn_cli.cli.show_mapping import show_plan_map
+    from idsnn_cli.pipeline.own_scheme import make_reading
 
-    reading = Reading(weights or "auto", allow_unused)
-    if other is not None:
-        _compare(console, _source(console, file), _source(console, other), reading, exit_code)
+    reading = make_reading(weights, allow_unused, scheme)
+    values = as_json or html is not None
+    if plan is not None and to is not None:
+        foreign = foreign_options(None, weights, allow_unused, scheme)
+        document = _plan(console, _source(console, plan), to, given, num_classes, foreign, reading, values)
+        show = show_plan_map
+    elif len(given) == 2:
+        from idsnn_cli.report.comparison import compare_checkpoints
+
+        document = compare_checkpoints(_source(console, given[0]), _source(console, given[1]), reading)
+        show = show_comparison
+    else:
+        from idsnn_cli.report.contents import describe_checkpoint
+
+        origin = None if source is None else _source(console, source)
+        document = describe_checkpoint(_source(console, given[0]), reading, values=values, source=origin)
+        show = show_contents
+    document = {"command": "inspect", **document}
+    if html is not None:
+        from idsnn_cli.checkpoint import write_text
+        from idsnn_cli.report.page import render_page
+
+        write_text(html, render_page(document))
+        console.say(f"The page is {html}.")
+    console.document(document)
+    show(console, document)
+    if exit_code and not document["identical"]:
+        raise typer.Exit(1)
+
+
+def _check(given: list[str], options: dict[str, Any], exit_code: bool) -> None:
+    """Raise :class:`UsageError` for words and options that do not go together."""
+    if options["--plan"] is not None:
+        if options["--to"] is None:
+            raise UsageError("--plan needs --to", "Name the student, for example --to spiking-resnet18.")
+        if options["--source"] is not None or exit_code:
+            raise UsageError("--source and --exit-code are about files, not about a plan", "Leave them out.")
         return
-    if exit_code:
+    for name in ("--to", "--num-classes"):
+        if options[name] is not None:
+            raise UsageError(f"{name} goes with --plan CKPT", "Name the network to start from with --plan.")
+    if not 1 <= len(given) <= 2:
+        raise UsageError(
+            f"{len(given)} files are named",
+            "Give FILE, FILE and OTHER, or --plan CKPT --to NAME (see idsnn inspect --help).",
+        )
+    if len(given) == 1 and exit_code:
         raise UsageError("--exit-code compares two checkpoints, but one is given", "Give OTHER, or leave it out.")
-    from idsnn_cli.cli.show_checkpoint import show_contents
-    from idsnn_cli.report.contents import describe_checkpoint
+    if len(given) == 2 and options["--source"] is not None:
+        raise UsageError("--source is what one FILE was started from, but two are given", "Leave OTHER or it out.")
 
-    document = describe_checkpoint(_source(console, file), reading)
-    console.document({"command": "inspect", **document})
-    show_contents(console, document)
+
+def _check_page(page: Path, read: list[str], force: bool) -> None:
+    """Let what would stop the page's writing stop the command at once. Raises :class:`WriteError`."""
+    if not page.parent.is_dir():
+        raise WriteError(f"{page} cannot be written: its folder does not exist", "Create the folder first.")
+    if page.exists() and any(os.path.realpath(page) == os.path.realpath(name) for name in read):
+        raise UsageError(f"{page} would be read and replaced by the same command", "Give another --html FILE.")
+    if page.exists() and not force:
+        raise WriteError(f"{page} exists already", "Replace it with --force, or give another --html FILE.")
 
 
 def _source(console: Console, text: str) -> Source:
@@ -59,12 +146,31 @@ def _source(console: Console, text: str) -> Source:
     return source
 
 
-def _compare(console: Console, first: Source, second: Source, reading: Reading, exit_code: bool) -> None:
-    from idsnn_cli.cli.show_checkpoint import show_comparison
-    from idsnn_cli.report.comparison import compare_checkpoints
+def _plan(
+    console: Console,
+    source: Source,
+    arch: str,
+    words: list[str],
+    num_classes: int | None,
+    foreign: dict[str, Any],
+    reading: Reading,
+    values: bool,
+) -> dict[str, Any]:
+    """The document of ``--plan``, by the way that ``idsnn init --from`` takes."""
+    from idsnn_cli.cli.standalone import mapping_session, overrides_with
+    from idsnn_cli.pipeline import plan_start
+    from idsnn_cli.report.planned import describe_plan
 
-    document = compare_checkpoints(first, second, reading)
-    console.document({"command": "inspect", **document})
-    show_comparison(console, document)
-    if exit_code and not document["identical"]:
-        raise typer.Exit(1)
+    if isinstance(source, Path) and not source.exists():
+        raise MissingInputError(f"the network to start from is not there: {source}", "Correct --plan.")
+    session = mapping_session(
+        console,
+        overrides_with(words, "--plan"),
+        source=source,
+        arch=arch,
+        num_classes=num_classes,
+        foreign=foreign,
+        origin="the options of inspect --plan",
+    )
+    state, plan = plan_start(session, source)
+    return describe_plan(source, plan, state, reading, values=values)

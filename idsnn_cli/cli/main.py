@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -19,7 +19,7 @@ from idsnn_cli.cli.inspect import inspect
 from idsnn_cli.cli.recipes import recipes
 from idsnn_cli.cli.run import run
 from idsnn_cli.cli.teacher import teacher
-from idsnn_cli.errors import IdsnnError
+from idsnn_cli.errors import IdsnnError, UsageError
 from idsnn_cli.version import __version__
 
 app = typer.Typer(
@@ -48,6 +48,9 @@ def _options(
     pass
 
 
+# What typer raises for words that it cannot parse; it names none of the classes above this one itself.
+_WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
+
 app.command("run")(run)
 app.command("teacher")(teacher)
 app.command("init")(init)
@@ -69,6 +72,12 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise _Stopped(number)
 
 
+def _as_usage_error(wrong: Any) -> UsageError:
+    context = getattr(wrong, "ctx", None)
+    command = "idsnn" if context is None else context.command_path
+    return UsageError(wrong.format_message(), f"See {command} --help.")
+
+
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 expected failure, 2 wrong usage, 130 interrupted, 143 terminated."""
     # Typer would turn Ctrl-C into exit 1, so SIGINT has a handler of its own too.
@@ -76,13 +85,17 @@ def main() -> NoReturn:
         signal.signal(number, _stop)
     as_json = "--json" in sys.argv
     try:
-        app()
-        code = 0
+        # For a person typer words and frames its own usage errors; a program reads them as the document of any other.
+        code = (app(standalone_mode=False) or 0) if as_json else app() or 0
+    except _WrongWords as wrong:
+        error = _as_usage_error(wrong)
+        Console(as_json=True).error(error)
+        code = error.exit_code
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
-    except IdsnnError as error:
-        Console(as_json=as_json).error(error)
-        code = error.exit_code
+    except IdsnnError as failure:
+        Console(as_json=as_json).error(failure)
+        code = failure.exit_code
     except _Stopped as stopped:
         code = stopped.exit_code
     except BrokenPipeError:

@@ -26,6 +26,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "head": ("RULE", "The linear layer: random, copy, match (copy where there are as many classes), map."),
     "class_map": ("LIST", "With --head map: the source class, or null, for each class: [0,5,null]."),
     "rescale": ("RULE", "none, variance (of kernels), threshold (gamma and beta by the activations)."),
+    "percentile": ("PERCENT", "With --rescale threshold: lambda's percentile of the activations, 99.9 unless given."),
     "reestimate": ("BATCHES", "Re-estimate BatchNorm in the spiking network on so many batches of training images."),
 }
 

@@ -25,8 +25,16 @@ Weights = Annotated[
         "--weights", help="Of a foreign file with raw and averaged (EMA) weights: which; auto takes the averaged."
     ),
 ]
+Stride = Annotated[
+    Literal["3x3", "1x1"] | None,
+    typer.Option("--bottleneck-stride", help="Of a foreign file's bottlenecks: which convolution strides, 3x3 or 1x1."),
+]
 AllowUnused = Annotated[
     bool, typer.Option("--allow-unused", help="Drop tensors of a foreign file that no naming scheme explains.")
+]
+Scheme = Annotated[
+    Path | None,
+    typer.Option("--scheme", help="A YAML table of a foreign file's tensor names (see the README).", metavar="FILE"),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the checkpoint here.", metavar="FILE")]
 TeacherFile = Annotated[
@@ -37,9 +45,21 @@ StudentFile = Annotated[
 ]
 
 
-def foreign_options(normalise: str | None, weights: str | None, allow_unused: bool) -> dict[str, Any]:
+def foreign_options(
+    normalise: str | None,
+    weights: str | None,
+    allow_unused: bool,
+    scheme: Path | None,
+    bottleneck_stride: str | None = None,
+) -> dict[str, Any]:
     """The options about a foreign file that were given, by their key in a recipe's ``teacher`` section."""
-    given = {"normalise": normalise, "weights": weights, "allow_unused": allow_unused or None}
+    given = {
+        "normalise": normalise,
+        "bottleneck_stride": bottleneck_stride,
+        "weights": weights,
+        "allow_unused": allow_unused or None,
+        "scheme": None if scheme is None else str(scheme),
+    }
     return {key: value for key, value in given.items() if value is not None}
 
 

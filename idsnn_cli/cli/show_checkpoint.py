@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.show_mapping import field, show_mapping
 
-INDENT = 14
 MOST_ENTRIES = 8
 # Counted, but not listed: nothing that is computed reads them, and their names are the longest of all.
 COUNTER = ".num_batches_tracked"
@@ -26,12 +25,17 @@ RECIPE_KEYS = {
 def show_contents(console: Console, document: Mapping[str, Any]) -> None:
     """One checkpoint, as :func:`idsnn_cli.report.contents.describe_checkpoint` found it."""
     foreign = document["kind"] == "foreign"
-    _field(console, "file", f"{document['file']} ({_size(document['file_bytes'])})")
-    _field(console, "kind", f"foreign, tensors named as in {document['scheme']}" if foreign else document["kind"])
+    field(console, "file", f"{document['file']} ({_size(document['file_bytes'])})")
+    if document["certainty"] is not None:
+        field(console, "kind", "foreign, names unknown: inferred from shapes and order")
+        sure = document["certainty"]
+        field(console, "certainty", f"{sure['words']} ({sure['number']:g}): {'; '.join(sure['reasons'])}")
+    else:
+        field(console, "kind", f"foreign, tensors named as in {document['scheme']}" if foreign else document["kind"])
     if document["choice"] is not None:
-        _field(console, "weights", document["choice"])
-    _field(console, "network", document["description"])
-    _field(console, "parameters", f"{document['parameters']:,}")
+        field(console, "weights", document["choice"])
+    field(console, "network", document["description"])
+    field(console, "parameters", f"{document['parameters']:,}")
     console.line()
     console.table(
         ["part", "tensors", "values", "size", "types"],
@@ -44,25 +48,25 @@ def show_contents(console: Console, document: Mapping[str, Any]) -> None:
     console.line(f"in the network: {total}")
     console.line()
     if document["missing"]:
-        _field(console, "not in it", ", ".join(document["missing"]))
+        field(console, "not in it", ", ".join(document["missing"]))
     for reason, keys in _by_reason(document["dropped"]).items():
         more = f" and {len(keys) - 3:,} more" if len(keys) > 3 else ""
-        _field(console, "dropped", f"{', '.join(keys[:3])}{more}: {reason}")
+        field(console, "dropped", f"{', '.join(keys[:3])}{more}: {reason}")
     if document["unknown"]:
-        _field(console, "not told", "; ".join(document["unknown"]))
+        field(console, "not told", "; ".join(document["unknown"]))
     _show_origin(console, document)
     if document["mapping"] is not None:
         show_mapping(console, document["mapping"])
-    known = document["architecture"]
     if foreign:
-        student = "spiking-resnet18" if len(known["depths"]) == 4 else "spiking-resnet20"
-        console.say(f"Next: idsnn init --from {document['file']} --arch {student} -o init.safetensors")
+        student = "spiking-resnet18" if len(document["architecture"]["depths"]) == 4 else "spiking-resnet20"
+        console.say(f"Next: idsnn inspect --plan {document['file']} --to {student}")
+        console.say(f"      idsnn init --from {document['file']} --arch {student} -o init.safetensors")
 
 
 def _show_origin(console: Console, document: Mapping[str, Any]) -> None:
     for name in ("provenance", "metrics"):
         for line in _flat(document[name] or {}):
-            _field(console, name, line)
+            field(console, name, line)
             name = ""
     recipe = document["recipe"] or {}
     name = "recipe"
@@ -70,41 +74,16 @@ def _show_origin(console: Console, document: Mapping[str, Any]) -> None:
         given = recipe.get(section, {})
         words = [f"{key} {_value(given[key])}" for key in keys if given.get(key) is not None]
         if words:
-            _field(console, name, f"{section}: {', '.join(words)}")
+            field(console, name, f"{section}: {', '.join(words)}")
             name = ""
     if "seed" in recipe:
-        _field(console, name, f"seed: {recipe['seed']}")
+        field(console, name, f"seed: {recipe['seed']}")
     data = document["data"]
     if data is not None:
         classes = len(data.get("classes", ()))
-        _field(console, "data", f"{data.get('name')}, {classes} classes, fingerprint {data.get('fingerprint')}")
+        field(console, "data", f"{data.get('name')}, {classes} classes, fingerprint {data.get('fingerprint')}")
     if document["versions"]:
-        _field(console, "made with", ", ".join(f"{key} {value}" for key, value in document["versions"].items()))
-
-
-def show_mapping(console: Console, mapping: Mapping[str, Any]) -> None:
-    """Where the first weights came from, block by block."""
-    console.line()
-    console.line("Where its first weights came from")
-    _field(console, "source", mapping["source"] or "none: the student started at random")
-    if mapping["source"] is not None:
-        _field(console, "rules", ", ".join(f"{key} {value}" for key, value in mapping["rules"].items()))
-    _field(console, "values", ", ".join(f"{count:,} {action}" for action, count in mapping["values"].items()))
-    for note in mapping["notes"]:
-        _field(console, "note", f"{note['tensors']} running statistics {note['words']}")
-    for note in mapping["left_out"]:
-        _field(console, "left out", f"for {note['block']}: {note['words']}")
-    if mapping["source"] is None:
-        return
-    console.line()
-    rows = []
-    for block in mapping["blocks"]:
-        names = [block["name"], block["takes"] or "-"]
-        for part in block["parts"]:
-            everything = len(block["parts"]) == 1
-            rows.append([*names, "all" if everything else " ".join(part["modules"]), part["words"]])
-            names = ["", ""]
-    console.table(["student's", "takes", "tensors", "channels"], rows)
+        field(console, "made with", ", ".join(f"{key} {value}" for key, value in document["versions"].items()))
 
 
 def show_comparison(console: Console, document: Mapping[str, Any]) -> None:
@@ -112,11 +91,11 @@ def show_comparison(console: Console, document: Mapping[str, Any]) -> None:
     for side in ("a", "b"):
         about = document[side]
         kind = f"foreign ({about['scheme']})" if about["kind"] == "foreign" else about["kind"]
-        _field(console, side.upper(), f"{about['file']}: {kind}, {about['description']}")
+        field(console, side.upper(), f"{about['file']}: {kind}, {about['description']}")
         if about["choice"] is not None:
-            _field(console, "", about["choice"])
+            field(console, "", about["choice"])
     for each in document["architecture"]:
-        _field(console, "differs", f"{each['key']}: {_value(each['a'])} in A, {_value(each['b'])} in B")
+        field(console, "differs", f"{each['key']}: {_value(each['a'])} in A, {_value(each['b'])} in B")
     console.line()
     listed = [each for each in document["tensors"] if not each["name"].endswith(COUNTER)]
     console.table(
@@ -126,12 +105,12 @@ def show_comparison(console: Console, document: Mapping[str, Any]) -> None:
     console.line()
     summary = document["summary"]
     counts = ", ".join(f"{status} {count:,}" for status, count in summary.items())
-    _field(console, "tensors", f"{sum(summary.values()):,} with batch counters: {counts}")
+    field(console, "tensors", f"{sum(summary.values()):,} with batch counters: {counts}")
     overall = document["parameters"]
     if overall["relative_change"] is not None:
         change, cosine = _figure(overall["relative_change"]), _figure(overall["cosine"])
-        _field(console, "parameters", f"of equal shape: relative change {change}, cosine {cosine}")
-    _field(console, "in all", "identical" if document["identical"] else "different")
+        field(console, "parameters", f"of equal shape: relative change {change}, cosine {cosine}")
+    field(console, "in all", "identical" if document["identical"] else "different")
     console.say("change is ||b - a|| / ||a||; a dash stands where a norm is zero or a value not finite.")
 
 
@@ -158,13 +137,6 @@ def _figure(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if value == 0 or 1e-4 <= abs(value) < 1000 else f"{value:.1e}"
-
-
-def _field(console: Console, name: str, text: str) -> None:
-    """A named line of the result, wrapped under itself where the terminal is narrower."""
-    width = max(console.out.width, 40)
-    lines = textwrap.wrap(text, width - INDENT, break_long_words=False, break_on_hyphens=False) or [""]
-    console.line(f"{name:<{INDENT}}" + ("\n" + " " * INDENT).join(lines))
 
 
 def _flat(plain: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -39,10 +39,7 @@ def standalone_session(
     for name, value in conflicting.items():
         if value is not None:
             raise UsageError(f"{name} does not go with --from", "Leave it out: --from needs no run directory.")
-    word, overrides = split_words(words or [])
-    if word is not None:
-        raise UsageError(f"both --from and the recipe '{word}' are given", "Use one of them.")
-    _refuse_unread(overrides)
+    overrides = overrides_with(words, "--from")
     if arch is None:
         raise UsageError("--from needs --arch", "Name the student, for example --arch spiking-resnet18.")
     if output is None:
@@ -51,20 +48,51 @@ def standalone_session(
         raise MissingInputError(f"the network to start from is not there: {source}", "Correct --from.")
     if output.exists() and not force:
         raise WriteError(f"{output} exists already", "Replace it with --force, or give another -o FILE.")
-    from idsnn_cli.families import Reading
+    session = mapping_session(
+        console,
+        overrides,
+        source=source,
+        arch=arch,
+        num_classes=num_classes,
+        foreign=foreign,
+        device=device,
+        force=force,
+        origin="the options of init --from",
+    )
+    return session, output
+
+
+def mapping_session(
+    console: Console,
+    overrides: list[str],
+    *,
+    source: Source,
+    arch: str,
+    num_classes: int | None,
+    foreign: dict[str, Any],
+    device: str | None = None,
+    force: bool = False,
+    origin: str,
+) -> Any:
+    """A session that maps ``source`` into the student ``arch``; ``origin`` says in an error where its recipe is from.
+
+    The student's stem, shortcuts and classes are the source's unless options or overrides say otherwise.
+    """
     from idsnn_cli.initializer import classes_or_source, open_source
+    from idsnn_cli.pipeline.own_scheme import make_reading
 
     with ExitStack() as stack:
-        network = open_source(
-            source, stack, Reading(**{k: v for k, v in foreign.items() if k != "normalise"}), download=False
-        )
+        table = None if "scheme" not in foreign else Path(foreign["scheme"])
+        reading = make_reading(foreign.get("weights"), foreign.get("allow_unused", False), table)
+        network = open_source(source, stack, reading, download=False)
         found, classes = network.architecture, classes_or_source(num_classes, network)
-        named = "normalise" in foreign or any(word.startswith("teacher.normalise") for word in overrides)
+        given = [word for word in overrides if word.startswith("teacher.normalise")]
+        named = foreign.get("normalise", "auto") != "auto" or any(word != "teacher.normalise=auto" for word in given)
         if named and "input.mean" in network.names:
             raise UsageError(f"{source} carries its own input normalisation", "Leave the normalisation out.")
     student = {"arch": arch, "stem": found.named_stem, "shortcut": found.named_shortcut}
     plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student, "teacher": foreign}
-    recipe = recipe_from_mapping(plain, [*overrides, *device_override(device)], origin="the options of init --from")
+    recipe = recipe_from_mapping(plain, [*overrides, *device_override(device)], origin=origin)
     session = session_for(
         console,
         recipe,
@@ -76,11 +104,14 @@ def standalone_session(
         data_given=any(word.startswith("data.dataset=") for word in overrides),
     )
     _refuse_missing(recipe, data_given=session.data_given)
-    return session, output
+    return session
 
 
-def _refuse_unread(overrides: list[str]) -> None:
-    """Raise :class:`UsageError` for an override that nothing here would read."""
+def overrides_with(words: list[str] | None, option: str) -> list[str]:
+    """The overrides in ``words``. Raises :class:`UsageError` for a recipe, and for what ``option`` would not read."""
+    word, overrides = split_words(words or [])
+    if word is not None:
+        raise UsageError(f"both {option} and the recipe '{word}' are given", "Use one of them.")
     data_named = any(word.startswith("data.dataset=") for word in overrides)
     for word in overrides:
         key = word.partition("=")[0]
@@ -89,7 +120,8 @@ def _refuse_unread(overrides: list[str]) -> None:
             raise UsageError(f"{word} is about no data set", "Give data.dataset=NAME with it, or leave it out.")
         read = key.startswith("teacher.normalise") or key == "distill.batch_size"
         if key in ("student.arch", "init.source") or (section in ("teacher", "distill", "eval") and not read):
-            raise UsageError(f"{word} does not go with --from", "Leave it out: nothing would read it.")
+            raise UsageError(f"{word} does not go with {option}", "Leave it out: nothing would read it.")
+    return overrides
 
 
 def _refuse_missing(recipe: Any, *, data_given: bool) -> None:

@@ -14,6 +14,9 @@ CONSTANTS: dict[str, tuple[Triple, Triple]] = {
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    # Many CIFAR-10 repositories divide by the mean of each image's own deviation instead of that of all pixels.
+    "cifar10-std0.2": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
 }
 _CHUNK = 4096
 

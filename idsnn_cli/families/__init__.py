@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from idsnn_cli.families.recogniser import (
+from idsnn_cli.families.reading import (
     ALLOWED,
     AVERAGED_SHORTCUTS,
     BOTTLENECK_STRIDE,
@@ -14,9 +14,11 @@ from idsnn_cli.families.recogniser import (
     Reading,
     Recognised,
     Weights,
-    recognise,
 )
-from idsnn_cli.families.schemes import SCHEMES, Row, Scheme
+from idsnn_cli.families.recogniser import recognise
+from idsnn_cli.families.scheme import Row, Scheme, Trait
+from idsnn_cli.families.schemes import SCHEMES
+from idsnn_cli.families.structure import Certainty
 
 __all__ = [
     "ALLOWED",
@@ -27,11 +29,13 @@ __all__ = [
     "OPTION_A_CHANNELS",
     "SCHEMES",
     "STEM_STRIDE",
+    "Certainty",
     "Copy",
     "Reading",
     "Recognised",
     "Row",
     "Scheme",
+    "Trait",
     "Weights",
     "recognise",
 ]

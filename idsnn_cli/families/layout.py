@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from idsnn_cli.architecture import (
     Architecture,
@@ -16,6 +17,7 @@ from idsnn_cli.architecture import (
     validate,
 )
 from idsnn_cli.errors import FamilyError, UsageError
+from idsnn_cli.families.scheme import Trait
 from idsnn_cli.families.words import dims, listed
 
 Shape = tuple[int, ...]
@@ -28,26 +30,30 @@ _BLOCK = re.compile(r"stages\.(\d+)\.(\d+)\.(.+)")
 
 
 def infer(
-    shapes: Mapping[str, Shape], naming: Naming, projection: Shortcut | ForeignShortcut = "projection"
+    shapes: Mapping[str, Shape],
+    naming: Naming,
+    projection: Shortcut | ForeignShortcut = "projection",
+    traits: tuple[Trait, ...] = (),
 ) -> tuple[Architecture, bool]:
     """The ANN description with these tensors, and whether they include a head.
 
     ``shapes`` is canonical tensor name -> shape; ``naming`` gives the words for a canonical name; ``projection`` is
-    what a shortcut with weights is in the scheme. Without a head, ``num_classes`` is 1, a stand-in. Raises
-    :class:`FamilyError` where no description has exactly these tensors.
+    what a shortcut with weights is in the scheme and ``traits`` what else that fixes. Without a head, ``num_classes``
+    is 1, a stand-in. Raises :class:`FamilyError` where no description has exactly these tensors.
     """
     depths = _depths(shapes, naming)
     _check_kernels(shapes, naming)
     block: Block = "bottleneck" if any(re.search(r"\.conv2\.weight$", name) for name in shapes) else "basic"
-    preactivation = _preactivation(shapes, naming)
+    last_norm = any(name.startswith("final_norm.") for name in shapes)
+    preactivation = _preactivation(shapes, last_norm, naming)
     firsts = [f"stages.{stage}.0" for stage in range(len(depths))]
     if preactivation:  # whose norms are as wide as what comes in
         inner = tuple(_get(shapes, f"{at}.conv0.weight", naming)[0] for at in firsts)
     else:
         inner = tuple(_length(shapes, f"{at}.norm0.weight", naming) for at in firsts)
     widths = inner if block == "basic" else _quarters(shapes, firsts, preactivation, naming)
-    groups = _groups(shapes, depths, block, preactivation, naming)
-    stem, stem_widths = _stem(shapes, widths, naming)
+    groups = _groups(shapes, depths, block, naming)
+    stem, stem_widths = _stem(shapes, widths, preactivation, naming)
     attention, attention_sizes = _attention(shapes, len(depths), naming)
     has_head = any(name.startswith("head.") for name in shapes)
     first = "stem.0.conv.weight" if stem == "deep" else "stem.conv.weight"
@@ -69,6 +75,9 @@ def infer(
             attention=attention,
             attention_sizes=attention_sizes,
             preactivation=preactivation,
+            final_norm=last_norm or not preactivation,
+            attention_bias=attention != "se" or any(name.endswith(".reduce.bias") for name in shapes),
+            **_fixed(traits, block, groups),
         )
 
     projected = describe(projection)
@@ -83,6 +92,13 @@ def infer(
         raise FamilyError(f"a ResNet that cannot be described: {error.message}.", _SUPPORTED) from error
     _compare(shapes, architecture, has_head, naming)
     return architecture, has_head
+
+
+def _fixed(traits: tuple[Trait, ...], block: Block, groups: int) -> dict[str, Any]:
+    """The fields that a scheme fixes for networks of these blocks; of several for one field the first that holds."""
+    kinds = {"any", block, *(("dense",) if block == "bottleneck" and groups == 1 else ())}
+    usual = {"bottleneck_stride"} if block == "basic" else set()
+    return {trait.field: trait.value for trait in reversed(traits) if trait.where in kinds and trait.field not in usual}
 
 
 def _depths(shapes: Mapping[str, Shape], naming: Naming) -> tuple[int, ...]:
@@ -128,8 +144,13 @@ def _check_kernels(shapes: Mapping[str, Shape], naming: Naming) -> None:
         )
 
 
-def _preactivation(shapes: Mapping[str, Shape], naming: Naming) -> bool:
-    found = any(name.startswith("final_norm.") for name in shapes)
+def _preactivation(shapes: Mapping[str, Shape], found: bool, naming: Naming) -> bool:
+    """Whether norms stand before the convolutions: there is a last norm, or none behind the stem and theirs fit so."""
+    if not found and not any(re.match(r"stem\.(\d+\.)?norm\.", name) for name in shapes):
+        firsts = [name.rpartition(".norm0.")[0] for name in shapes if name.endswith(".norm0.weight")]
+        kernels = {at: shapes.get(f"{at}.conv0.weight", ())[:2] for at in firsts}
+        unequal = [at for at, kernel in kernels.items() if len(set(kernel)) == 2]
+        return bool(unequal) and all(shapes[f"{at}.norm0.weight"] == kernels[at][1:] for at in unequal)
     if found and not any(name.endswith(".running_mean") for name in shapes):
         name = "final_norm.weight"
         _get(shapes, name, naming)
@@ -147,20 +168,12 @@ def _quarters(shapes: Mapping[str, Shape], blocks: list[str], preactivation: boo
     return tuple(width // 4 for width in outer)
 
 
-def _groups(
-    shapes: Mapping[str, Shape], depths: tuple[int, ...], block: Block, preactivation: bool, naming: Naming
-) -> int:
-    """The groups of the second convolutions: what goes in over what one of their kernels reads.
-
-    Refuses, by their own names, networks that are known but that no description can hold.
-    """
+def _groups(shapes: Mapping[str, Shape], depths: tuple[int, ...], block: Block, naming: Naming) -> int:
+    """The groups of the second convolutions: what goes in over what one of their kernels reads."""
     groups: set[float] = set()
     for stage, depth in enumerate(depths):
         for at in (f"stages.{stage}.{number}" for number in range(depth)):
             first, second = (shapes.get(f"{at}.conv{i}.weight", (0, 0)) for i in (0, 1))
-            norms = [shapes.get(f"{at}.norm{i}.weight", ()) for i in (0, 1)]
-            if not preactivation and first[0] != first[1] and norms == [(first[1],), (first[0],)]:
-                raise _unsupported("pre-activation blocks and no last norm", f"{at}.norm0.weight", shapes, naming)
             groups.add(first[0] / second[1] if second[1] else 0)
     if min(groups) <= 1:  # more in some blocks alone would be a wrong shape
         return 1
@@ -171,22 +184,21 @@ def _groups(
 
 
 def _stem(
-    shapes: Mapping[str, Shape], widths: tuple[int, ...], naming: Naming
+    shapes: Mapping[str, Shape], widths: tuple[int, ...], bare: bool, naming: Naming
 ) -> tuple[Stem | ForeignStem, tuple[int, ...]]:
-    """The stem's kind and its ``stem_widths``."""
+    """The stem's kind and its ``stem_widths``; ``bare`` has no norm behind its last convolution."""
     numbers = [int(found[1]) for found in map(re.compile(r"stem\.(\d+)\.").match, shapes) if found]
     if numbers:
         # A deep stem of less than two convolutions lacks some.
         count = max(2, min(max(numbers) + 1, 8))
         return "deep", tuple(_get(shapes, f"stem.{i}.conv.weight", naming)[0] for i in range(count))
-    width = _stem_width(shapes, widths, naming)
+    width = _stem_width(shapes, widths, bare, naming)
     kernel = _get(shapes, "stem.conv.weight", naming)[2]
     return "3x3" if kernel == 3 else "7x7", () if width == widths[0] else (width,)
 
 
-def _stem_width(shapes: Mapping[str, Shape], widths: tuple[int, ...], naming: Naming) -> int:
+def _stem_width(shapes: Mapping[str, Shape], widths: tuple[int, ...], bare: bool, naming: Naming) -> int:
     conv = _get(shapes, "stem.conv.weight", naming)
-    bare = any(name.startswith("final_norm.") for name in shapes)
     stem = conv[0] if bare else _length(shapes, "stem.norm.weight", naming)
     if conv[1] == stem != conv[0]:
         raise FamilyError(f"{naming('stem.conv.weight')} has shape {dims(conv)}: its axes look transposed.", _ORDER)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from idsnn_cli.families.schemes import AVERAGED, DROPPED_LEAVES, PREFIXES, TRANSPARENT, WRAPPERS, Row, Scheme
+from idsnn_cli.families.scheme import Row, Scheme
+from idsnn_cli.families.surroundings import AVERAGED, DROPPED_LEAVES, PREFIXES, TRANSPARENT, WRAPPERS
 
 # The tensors of each kind of module.
 LEAVES: dict[str, tuple[str, ...]] = {
@@ -71,6 +72,13 @@ def match(scheme: Scheme, root: str, keys: Iterable[str]) -> Match:
             if first != key:
                 twice.append((first, key))
             continue
+        # Rows of single tensors, for names that have no last part.
+        tensor = _canonical(table, key)
+        if tensor is not None and _is_tensor(tensor):
+            first = used.setdefault(tensor, key)
+            if first != key:
+                twice.append((first, key))
+            continue
         row = _dropping_row(scheme, key)
         if row is None:
             unexplained.append(key)
@@ -79,9 +87,15 @@ def match(scheme: Scheme, root: str, keys: Iterable[str]) -> Match:
     return Match(scheme, root, used, dropped, tuple(unexplained), tuple(twice))
 
 
+def _is_tensor(canonical: str) -> bool:
+    module, _, leaf = canonical.rpartition(".")
+    return leaf in LEAVES.get(kind_of(module), ())
+
+
 def kind_of(canonical: str) -> str:
     """``conv``, ``norm``, ``head``, ``input``, ``final_norm`` or a part of attention, from a canonical module name."""
-    return canonical.rpartition(".")[2].rstrip("0123456789")
+    last = canonical.rpartition(".")[2]
+    return re.sub(r"(\{i(\+\d)?\}|[0-9]+)$", "", last)
 
 
 def source_name(scheme: Scheme, canonical: str) -> str | None:
@@ -90,12 +104,13 @@ def source_name(scheme: Scheme, canonical: str) -> str | None:
     for row in scheme.rows:
         if row.canonical is None:
             continue
-        found = re.fullmatch(_pattern(row.canonical), module)
+        whole = _is_tensor(row.canonical)
+        found = re.fullmatch(_pattern(row.canonical), canonical if whole else module)
         if found is None:
             continue
         numbers = _numbers(row.canonical, found.groupdict())
         if min(numbers.values(), default=0) >= 0:
-            return f"{_fill(row.source, numbers)}.{leaf}"
+            return _fill(row.source, numbers) + ("" if whole else f".{leaf}")
     return None
 
 
@@ -176,17 +191,22 @@ def _table(scheme: Scheme) -> _Table:
 
 
 def _pattern(template: str, suffix: str = "") -> str:
-    parts = re.split(r"(\{[sbi](?:\+\d)?\})", template)
-    return "".join(
-        rf"(?P<{part[1]}{suffix}>0|[1-9][0-9]{{0,3}})" if _PLACEHOLDER.fullmatch(part) else re.escape(part)
-        for part in parts
-    )
+    parts = re.split(r"(\{[sbi](?:\+\d)?\}|\{\*\})", template)
+    return "".join(_part(part, suffix) for part in parts)
+
+
+def _part(part: str, suffix: str) -> str:
+    if part == "{*}":
+        return ".*"
+    found = _PLACEHOLDER.fullmatch(part)
+    return rf"(?P<{found[1]}{suffix}>0|[1-9][0-9]{{0,3}})" if found else re.escape(part)
 
 
 def _dropping_row(scheme: Scheme, key: str) -> Row | None:
-    for row in scheme.rows:
-        if row.canonical is None:
-            start, wild, _ = row.source.partition("{*}")
-            if key.startswith(start) if wild else key == start:
-                return row
-    return None
+    return next((row for row, pattern in _drops(scheme) if pattern.fullmatch(key)), None)
+
+
+@cache
+def _drops(scheme: Scheme) -> list[tuple[Row, re.Pattern[str]]]:
+    drops = [row for row in scheme.rows if row.canonical is None]
+    return [(row, re.compile(_pattern(row.source), re.DOTALL)) for row in drops]

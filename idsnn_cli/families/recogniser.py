@@ -2,89 +2,67 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import FamilyError
 from idsnn_cli.families.layout import infer
 from idsnn_cli.families.matching import Match, is_averaged, match, roots, source_name, without_transparent, wrapper_rank
-from idsnn_cli.families.schemes import BESIDE, SCHEMES, TRAITS, WRAPPERS
-from idsnn_cli.families.words import grouped, shown
+from idsnn_cli.families.reading import (
+    ALLOWED,
+    AVERAGED_SHORTCUTS,
+    BOTTLENECK_STRIDE,
+    INPUT_NORMALISATION,
+    NEURONS,
+    OPTION_A_CHANNELS,
+    STEM_STRIDE,
+    Copy,
+    Reading,
+    Recognised,
+)
+from idsnn_cli.families.refusals import RESNET, nearest, no_fit
+from idsnn_cli.families.regrouping import regroup
+from idsnn_cli.families.scheme import Scheme
+from idsnn_cli.families.schemes import SCHEMES
+from idsnn_cli.families.structure import Certainty, infer_structure, unexplained
+from idsnn_cli.families.surroundings import BESIDE, WRAPPERS
+from idsnn_cli.families.words import shown
 
-# What names and shapes cannot tell.
-STEM_STRIDE = "the stem's stride, padding and pooling"
-BOTTLENECK_STRIDE = "which convolution of a bottleneck strides"
-AVERAGED_SHORTCUTS = "whether a projection reads the mean of 2x2 pixels"
-OPTION_A_CHANNELS = "where option-A shortcuts put their zeros"
-INPUT_NORMALISATION = "the input normalisation"
-NEURONS = "whether the network spikes, and its neurons' constants"
-
-ALLOWED = "unexplained, allowed"
-Copy = Literal["ema", "raw"]
-Weights = Literal["auto", "ema", "raw"]
-
+# What a file is called whose names no table knows; an unknown network may spike.
+_STRUCTURE = Scheme("structure", "shapes and order", (), spiking=True)
+_ANY_SHORTCUT = ("idsnn", "timm-resnetv2", "structure")
 _MOST_TENSORS = 50_000
 _COPY_WORDS = {"ema": "averaged (EMA)", "raw": "raw"}
-_RESNET = "Give the state dict of a ResNet, or rename its tensors as torchvision does."
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What to do where a file leaves a choice.
-
-    ``weights`` says which copy is taken of a file with raw and averaged ones (EMA); ``auto`` takes the averaged.
-    ``allow_unused`` drops keys that no row explains, where the others are a whole ResNet.
-    """
-
-    weights: Weights = "auto"
-    allow_unused: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Recognised:
-    """A checkpoint's ResNet in canonical terms.
-
-    ``names`` maps canonical tensor names, in canonical order, to the file's keys; only tensors that the file has are
-    in it. ``dropped`` maps every other key to the reason. ``root`` is what stood before the network's own names
-    (``state_dict.module.``). ``unknown`` lists what keys cannot tell; ``architecture`` has the usual choice there:
-    kind ``ann``, stride 1 for a 3x3 stem, stride 2 and a max-pool for a 7x7 one, bottlenecks that stride in their
-    3x3, averages before the projections of pre-activation networks that have a deep stem. Without a head ``has_head``
-    is False and ``architecture.num_classes`` is 1, which only stands in. ``copy`` says whether the weights are averaged
-    ones, ``copies`` which kinds the file has.
-    """
-
-    scheme: str
-    architecture: Architecture
-    names: Mapping[str, str]
-    dropped: Mapping[str, str]
-    unknown: tuple[str, ...]
-    has_head: bool
-    root: str
-    copy: Copy
-    copies: tuple[Copy, ...]
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = None) -> Recognised:
     """Recognise the ResNet whose tensors have these names and ``shapes``, by ``reading`` where there is a choice.
 
-    Wrappers and prefixes are seen through: the sub-tree that a scheme's table explains whole is taken, and what
-    stands beside it is dropped by name. Every key ends used, dropped or unexplained. Raises :class:`FamilyError`
-    where a key of the network stays unexplained, a tensor is missing or of another shape, where it is no ResNet that
-    can be described, or where the copy that ``reading`` wants is not there.
+    Wrappers and prefixes are seen through: the sub-tree that a scheme's table explains whole is taken, and what stands
+    beside it is dropped by name. Where the names are not half known, shapes and order tell the layout. A block that
+    ends its stage and changes the channels begins the next stage here, which is the same network. Every key ends used,
+    dropped or unexplained. Raises :class:`FamilyError` where a key of the network stays unexplained, a tensor is
+    missing or of another shape, where it is no ResNet that can be described, or where the copy that ``reading`` wants
+    is not there.
     """
     reading = reading or Reading()
+    schemes = SCHEMES if reading.scheme is None else (reading.scheme,)
     if not shapes:
-        raise FamilyError("there are no tensors.", _RESNET)
+        raise FamilyError("there are no tensors.", RESNET)
     if len(shapes) > _MOST_TENSORS:
-        raise FamilyError(f"{len(shapes):,} tensors: no ResNet has so many.", _RESNET)
+        raise FamilyError(f"{len(shapes):,} tensors: no ResNet has so many.", RESNET)
     original = _original_keys(shapes)
-    matches = [match(scheme, root, keys) for root, keys in roots(original).items() for scheme in SCHEMES]
+    trees = roots(original)
+    matches = [match(scheme, root, keys) for root, keys in trees.items() for scheme in schemes]
     fitting = [found for found in matches if found.fits]
     copies: tuple[Copy, ...] = tuple(dict.fromkeys(_copy(found) for found in fitting))
     wanted = [found for found in fitting if reading.weights in ("auto", _copy(found))]
+    certainty: dict[str, Certainty] = {}
+    ordered = {key: tuple(shapes[original[key]]) for key in original}
+    if not fitting and reading.scheme is None and _unknown_names(matches, ordered):
+        wanted, certainty = _inferred(trees, ordered, reading)
+        copies = tuple(dict.fromkeys(_copy(found) for found in wanted))
     if not wanted:
         wanted = _not_fitting(matches, reading, copies)
         copies = tuple(dict.fromkeys((*copies, *(_copy(found) for found in wanted))))
@@ -96,13 +74,15 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = N
             "Give the state dict of one network.",
         )
     sources = {name: original[best.root + key] for name, key in best.used.items()}
+    regrouped = regroup({name: tuple(shapes[key]) for name, key in sources.items()})
+    sources = {regrouped.renamed(name): key for name, key in sources.items()}
 
     def naming(name: str) -> str:
-        key = sources.get(name) or best.root + (source_name(best.scheme, name) or name)
+        key = sources.get(name) or best.root + (source_name(best.scheme, regrouped.original(name)) or name)
         return shown(key) if key == name else f"{shown(key)} ({name})"
 
-    found = {name: _without_kernel(name, tuple(shapes[key])) for name, key in sources.items()}
-    architecture, has_head = infer(found, naming, best.scheme.projection)
+    found = {name: _as_usual(name, tuple(shapes[key])) for name, key in sources.items()}
+    architecture, has_head = infer(found, naming, best.scheme.projection, best.scheme.traits)
     return Recognised(
         scheme=best.scheme.name,
         architecture=architecture,
@@ -110,15 +90,57 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = N
         dropped=_dropped(best, original),
         unknown=_unknown(best, architecture),
         has_head=has_head,
+        ending="" if has_head else best.scheme.ending or "has no linear layer",
         root=best.root,
         copy=_copy(best),
         copies=copies,
+        certainty=certainty.get(best.root),
     )
 
 
-def _without_kernel(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A linear layer's shape where it is stored as a 1x1 convolution's."""
-    return shape[:2] if name == "head.weight" and shape[2:] == (1, 1) else shape
+def _as_usual(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A head's shape where it is stored as a 1x1 convolution's, and a gate's where it is stored as a linear layer's."""
+    if name == "head.weight" and shape[2:] == (1, 1):
+        return shape[:2]
+    gate = name.endswith((".attention.reduce.weight", ".attention.expand.weight"))
+    return (*shape, 1, 1) if gate and len(shape) == 2 else shape
+
+
+def _unknown_names(matches: list[Match], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether not even half of the kernels are named as any table would have it: else what is odd is to be said.
+
+    ``shapes`` goes by the keys that were matched.
+    """
+    near = nearest(matches)
+    known = sum(len(shapes[near.root + key]) == 4 for key in near.used.values())
+    return 2 * known < known + sum(len(shapes[near.root + key]) == 4 for key in near.unexplained)
+
+
+def _inferred(
+    trees: Mapping[str, list[str]], shapes: Mapping[str, tuple[int, ...]], reading: Reading
+) -> tuple[list[Match], dict[str, Certainty]]:
+    """The sub-trees that are a ResNet by shapes and order alone, and how sure each is."""
+    found: list[Match] = []
+    certainty: dict[str, Certainty] = {}
+    doubts: list[FamilyError] = []
+    for root, keys in trees.items():
+        try:
+            structure = infer_structure({key: shapes[root + key] for key in keys})
+        except FamilyError as error:
+            doubts.append(error)
+            continue
+        copy: Copy = "ema" if is_averaged(root) else "raw"
+        if structure is None or reading.weights not in ("auto", copy):
+            continue
+        if structure.unexplained and not reading.allow_unused:
+            doubts.append(unexplained(structure, len(keys)))
+            continue
+        dropped = {**structure.dropped, **dict.fromkeys(structure.unexplained, ALLOWED)}
+        found.append(Match(_STRUCTURE, root, structure.used, dropped, (), ()))
+        certainty[root] = structure.certainty
+    if doubts and not found:
+        raise doubts[-1]
+    return found, certainty
 
 
 def _copy(found: Match) -> Copy:
@@ -134,7 +156,7 @@ def _not_fitting(matches: list[Match], reading: Reading, copies: tuple[Copy, ...
             f"there are no {_COPY_WORDS[reading.weights]} weights in it, only {_COPY_WORDS[copies[0]]} ones.",
             "Take those: leave --weights out (teacher.weights=auto in a recipe).",
         )
-    refusal = _no_fit(near or matches)
+    refusal = no_fit(near or matches)
     if not (reading.allow_unused and refusal.can_go_on):
         raise refusal
     return [
@@ -179,47 +201,14 @@ def _reason_outside(plain: str, root: str) -> str:
 
 
 def _unknown(best: Match, architecture: Architecture) -> tuple[str, ...]:
+    fixed = {trait.field for trait in best.scheme.traits}
     told = {
-        STEM_STRIDE: False,
-        BOTTLENECK_STRIDE: architecture.block == "basic",
+        STEM_STRIDE: "stem_pool" in fixed,
+        BOTTLENECK_STRIDE: architecture.block == "basic" or "bottleneck_stride" in fixed,
         # In these names alone both are the same.
-        AVERAGED_SHORTCUTS: best.scheme.name not in ("idsnn", "timm-resnetv2") or architecture.shortcut == "pad",
+        AVERAGED_SHORTCUTS: best.scheme.name not in _ANY_SHORTCUT or architecture.shortcut == "pad",
         OPTION_A_CHANNELS: architecture.shortcut != "pad",
         INPUT_NORMALISATION: "input.mean" in best.used,
         NEURONS: not best.scheme.spiking,
     }
     return tuple(question for question, known in told.items() if not known)
-
-
-class _NoFit(FamilyError):
-    """``can_go_on`` says that the unexplained keys may be dropped, if the user allows it."""
-
-    def __init__(self, message: str, fix: str, can_go_on: bool = False) -> None:
-        super().__init__(message, fix)
-        self.can_go_on = can_go_on
-
-
-def _no_fit(matches: list[Match]) -> _NoFit:
-    """The error for a file that no table explains whole, by the one that comes nearest."""
-    nearest = max(matches, key=lambda found: (len(found.used), -len(found.unexplained)))
-    total = nearest.explained + len(nearest.unexplained)
-    convolutions = sum(bool(re.search(r"conv\d*\.weight$", name)) for name in nearest.used)
-    for pattern, words, alone in TRAITS:
-        traced = [key for key in nearest.unexplained if re.search(pattern, key)]
-        if traced and (alone or convolutions > 1):
-            return _NoFit(
-                f"a ResNet with {words}: known, but not supported yet. It shows in {grouped(traced, 2)}.",
-                "Give a plain ResNet of basic or bottleneck blocks.",
-            )
-    if convolutions < 2 or not nearest.unexplained:
-        return _NoFit(
-            f"not a ResNet that is known: of {total} tensors, the nearest naming scheme ({nearest.scheme.title}) "
-            f"explains {len(nearest.used)}.\nThere are {grouped(nearest.unexplained or nearest.used.values(), 3)}.",
-            _RESNET,
-        )
-    return _NoFit(
-        f"{len(nearest.unexplained)} of {total} tensors are not explained by the nearest naming scheme "
-        f"({nearest.scheme.title}):\n{grouped(nearest.unexplained, 6)}.",
-        "Go on without them if the network does not need them: --allow-unused (teacher.allow_unused in a recipe).",
-        can_go_on=True,
-    )

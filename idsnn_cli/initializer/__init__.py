@@ -2,7 +2,7 @@
 
 from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.blocks import source_block
-from idsnn_cli.initializer.findings import Findings
+from idsnn_cli.initializer.findings import Findings, find
 from idsnn_cli.initializer.plan import BlockPair, Entry, Plan, random_plan
 from idsnn_cli.initializer.planning import count_values, make_plan
 from idsnn_cli.initializer.reestimate import reestimate
@@ -24,6 +24,7 @@ __all__ = [
     "channel_spaces",
     "classes_or_source",
     "count_values",
+    "find",
     "initialize",
     "loop_indices",
     "make_plan",

@@ -117,16 +117,15 @@ class _Maker:
         Kernels and running means are weighted by their BatchNorm's gamma / sigma, and divided by the average
         BatchNorm's, whose gamma is the mean of the absolute gammas and whose variance the mean of the variances.
         """
-        gamma = None
         if self.entry.norm is not None:
             gamma, variance = (self.read(key) for key in self.entry.norm)
+            if self.entry.source == self.entry.norm[0]:
+                return _mean_rows(gamma.abs(), chosen)
             weights = norm_scale(gamma, variance)
             average = norm_scale(_mean_rows(gamma.abs(), chosen), _mean_rows(variance, chosen))
             inverse = torch.where(average > 0, 1 / average, torch.zeros_like(average))
             shape = (-1, *(1,) * (source.dim() - 1))
             return _mean_rows(source * weights.view(shape), chosen) * inverse.view(shape)
-        if self.entry.target.rpartition(".")[2] == "weight" and source.dim() == 1:
-            return _mean_rows(source.abs(), chosen)
         return _mean_rows(source, chosen)
 
     def columns(self, taken: Tensor) -> Tensor:

@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
+from idsnn_cli.errors import UsageError
+from idsnn_cli.initializer.blocks import choose_blocks
+from idsnn_cli.initializer.correlations import correlations
+from idsnn_cli.initializer.greedy import Say, greedy_blocks
+from idsnn_cli.initializer.importance import channel_scores
+from idsnn_cli.initializer.spaces import channel_spaces
+from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import Network, ResNet
 from idsnn_cli.rules import BlockLists, Rules
 
@@ -34,6 +41,67 @@ def find(
     *,
     running: Callable[[], ResNet] | None,
     batches: Sequence[tuple[Tensor, Tensor]] | None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> Findings:
-    return Findings()
+    """What ``rules`` need to know of ``source`` to make ``target`` of it, and nothing else.
+
+    ``running`` gives the source as a network that runs, and is called once at most, for the rules ``greedy``, ``merge``
+    and ``threshold``; ``batches`` are images (N, C, H, W) in 0 to 1 and labels (N,) on that network's device, labels
+    being those of the source's classes. Activations are those of the whole source, also where blocks are left out.
+    ``say`` is given lines of progress. Raises :class:`UsageError`, naming the rule, where images, a head or a fitting
+    source are missing.
+    """
+    _check(rules, source, target)
+    scores: Mapping[str, Sequence[float]] = {}
+    if rules.channels == "importance":
+        scores = channel_scores(source.architecture, source.names, source.read)
+    if not rules.looks_at_activations:
+        return Findings(scores=scores)
+    if running is None or not batches:
+        raise UsageError(f"{_looking(rules)} has to run the source on images", "Give the data set, or another rule.")
+    model, images = running(), [each for each, _ in batches]
+    blocks = None
+    if rules.blocks == "greedy":
+        blocks = greedy_blocks(model, target.depths, batches, say)
+    alike: Mapping[str, Tensor] = {}
+    if rules.channels == "merge":
+        lists = choose_blocks(source.architecture, target, rules, blocks)
+        alike = correlations(model, images, _used(source.architecture, lists))
+    limits = thresholds(model, images, rules.percentile) if rules.rescale == "threshold" else {}
+    return Findings(blocks, scores, alike, limits)
+
+
+def _looking(rules: Rules) -> str:
+    """The first rule that looks at activations, as a recipe writes it."""
+    if rules.blocks == "greedy":
+        return "blocks: greedy"
+    return "channels: merge" if rules.channels == "merge" else "rescale: threshold"
+
+
+def _check(rules: Rules, source: Network, target: Architecture) -> None:
+    """What can be said before the source runs."""
+    if rules.blocks == "greedy":
+        if not source.has_head:
+            raise UsageError("blocks: greedy needs the source's linear layer, which it lacks", "Use another rule.")
+        classes = (source.architecture.num_classes, target.num_classes)
+        if classes[0] != classes[1]:
+            raise UsageError(
+                f"blocks: greedy scores the source on the target's labels, but it has {classes[0]} classes, "
+                f"the target {classes[1]}",
+                "Use another rule, or a source that was trained on the target's data.",
+            )
+    if source.architecture.kind == "spiking":
+        for rule, asked in (
+            ("blocks: greedy", rules.blocks == "greedy"),
+            ("rescale: threshold", rules.rescale == "threshold"),
+        ):
+            if asked:
+                raise UsageError(f"{rule} is for an ANN source, but this one is spiking", "Use another rule.")
+    if rules.rescale == "threshold" and target.kind != "spiking":
+        raise UsageError("rescale: threshold is for a spiking target", "Use rescale: none.")
+
+
+def _used(source: Architecture, lists: BlockLists) -> set[str]:
+    """The channel spaces that a target made of these blocks can ask for: streams, stems, and those blocks' own."""
+    inner = tuple(f"stages.{stage}.{block}." for stage, chosen in enumerate(lists) for block in chosen)
+    return {space for space in channel_spaces(source).sizes if space.count(".") < 3 or space.startswith(inner)}

@@ -88,7 +88,7 @@ def fold(first: Tensor, second: Tensor, stride: int) -> Tensor:
     """
     if first.shape[-1] == 1 and stride == 1:
         # One tap spreads nothing: a product of matrices is much faster than a convolution over channels as images.
-        return torch.einsum("omhw,mi->oihw", second, first[:, :, 0, 0])
+        return torch.einsum("omhw,mi->oihw", second, first[:, :, 0, 0]).contiguous()
     reach = (second.shape[-1] - 1) * stride
     rows = F.conv2d(first.transpose(0, 1), second.flip(2, 3), padding=reach, dilation=stride)
     return rows.transpose(0, 1)

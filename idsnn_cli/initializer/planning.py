@@ -1,4 +1,4 @@
-"""Making a plan: every target tensor's counterpart in the source, by the rules."""
+"""Making a plan: every part of the target's network, and its counterpart in the source."""
 
 from __future__ import annotations
 
@@ -7,170 +7,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from idsnn_cli.architecture import Architecture, Convolution
-from idsnn_cli.errors import MappingError, UsageError
-from idsnn_cli.initializer.blocks import choose_blocks
-from idsnn_cli.initializer.clusters import cluster
+from idsnn_cli.errors import MappingError
+from idsnn_cli.initializer.balancing import balance
 from idsnn_cli.initializer.findings import Findings
-from idsnn_cli.initializer.kernels import Folded, Kernel
-from idsnn_cli.initializer.plan import NORM_PARTS, Action, BlockPair, Entry, Plan
-from idsnn_cli.initializer.selections import Selection, Selector
+from idsnn_cli.initializer.kernels import Kernel
+from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan
+from idsnn_cli.initializer.planner import Planner
+from idsnn_cli.initializer.selections import Selection
 from idsnn_cli.initializer.spaces import channel_spaces
 from idsnn_cli.rules import Rules
 
 
-class Planner:
-    """Fills the entries of one plan; ``names`` leads from canonical names to the source's keys."""
-
-    def __init__(
-        self,
-        source: Architecture,
-        target: Architecture,
-        names: Mapping[str, str],
-        rules: Rules,
-        found: Findings,
-        seed: int,
-    ) -> None:
-        self.source, self.target, self.names, self.rules, self.found = source, target, names, rules, found
-        self.source_shapes, self.target_shapes = source.tensors(), target.tensors()
-        self.ours, self.theirs = channel_spaces(target), channel_spaces(source)
-        self.selector = Selector(
-            rules.channels, self.theirs, self.ours, found.scores, found.correlations, cluster, seed
-        )
-        self.blocks = choose_blocks(source, target, rules, found.blocks)
-        self.entries: dict[str, Entry] = {}
-        self.selections: list[Selection] = []
-        self.places: dict[tuple[str, str], int | None] = {}
-        # Target space -> the source spaces that it is made of, for the rule threshold.
-        self.made_of: dict[str, set[str]] = {}
-
-    def keep(self, name: str, action: Action, reason: str) -> None:
-        self.entries[name] = Entry(name, self.target_shapes[name], action, reason=reason)
-
-    def selection(self, target: str, source: str) -> int | None:
-        """The place of a choice of channels in the plan; None where it is a plain loop, or all in order."""
-        if (target, source) not in self.places:
-            self.made_of.setdefault(target, set()).add(source)
-            chosen = self.selector.select(target, source)
-            plain = all(each == (c % chosen.of,) for c, each in enumerate(chosen.channels))
-            self.places[target, source] = None if plain else self._placed(chosen)
-        return self.places[target, source]
-
-    def _placed(self, chosen: Selection) -> int:
-        self.selections.append(chosen)
-        return len(self.selections) - 1
-
-    def take(
-        self,
-        name: str,
-        canonical: str,
-        *,
-        scale: float = 1.0,
-        rows: int | None = None,
-        columns: int | None = None,
-        kernel: Kernel | None = None,
-        norm: str | None = None,
-        weights: bool = False,
-    ) -> None:
-        """``name`` takes the source's ``canonical``; a missing source tensor leaves it random, and says so.
-
-        ``norm`` is the source's norm that weights averaged rows; ``weights`` says that axis 1 reads channels.
-        """
-        if canonical not in self.names:
-            self.keep(name, "random", f"the source has no {canonical}")
-            return
-        shape, from_shape = self.target_shapes[name], self.source_shapes[canonical]
-        merges = rows is not None and self.selections[rows].merges
-        grows = self._repeats(rows, from_shape[0] if from_shape else 1, shape[0] if shape else 1)
-        entry = Entry(
-            name,
-            shape,
-            "interpolated",
-            self.names[canonical],
-            from_shape,
-            scale,
-            rows=rows,
-            columns=columns,
-            kernel=kernel,
-            norm=self._keys(norm) if merges and norm is not None else None,
-            divide=weights and self.rules.multiplicity == "divide",
-            noise=self.rules.noise if weights and grows else 0.0,
-        )
-        whole = (rows, columns, kernel, scale, shape) == (None, None, None, 1.0, from_shape)
-        self.entries[name] = replace(entry, action="copied", divide=False) if whole else entry
-
-    def _repeats(self, rows: int | None, have: int, want: int) -> bool:
-        if rows is None:
-            return want > have
-        return max(self.selections[rows].multiplicities(), default=0) > 1
-
-    def _keys(self, norm: str) -> tuple[str, str] | None:
-        keys = tuple(self.names.get(f"{norm}.{part}") for part in ("weight", "running_var"))
-        return None if keys[0] is None or keys[1] is None else (keys[0], keys[1])
-
-    def convolution(
-        self, conv: Convolution, taken: Convolution, norm: str | None, *, kernel: Kernel | None = None, reads: str = ""
-    ) -> None:
-        """A convolution and its BatchNorm from ``taken`` and the source's ``norm``, None where nothing normalises it.
-
-        ``kernel`` brings the kernel to the target's form where its size is another, and ``reads`` names the space that
-        a folded kernel reads. Raises :class:`MappingError` where groups do not fit.
-        """
-        kernel = kernel or self._kernel(conv, taken)
-        rows = self.selection(self.ours.writes[conv.name], self.theirs.writes[taken.name])
-        columns = self.selection(self.ours.reads[conv.name], reads or self.theirs.reads[taken.name])
-        scale = 1.0
-        if self.rules.rescale == "variance":
-            scale = math.sqrt(taken.out_channels * taken.kernel**2 / (conv.out_channels * conv.kernel**2))
-        self.take(
-            f"{conv.name}.weight",
-            f"{taken.name}.weight",
-            scale=scale,
-            rows=rows,
-            columns=columns if conv.groups == 1 else None,
-            kernel=kernel,
-            norm=norm,
-            weights=True,
-        )
-        if conv.norm is not None:
-            self.norm(conv.norm, norm, rows)
-
-    def _kernel(self, conv: Convolution, taken: Convolution) -> Kernel | None:
-        if conv.groups != 1 and conv.shape != taken.shape:
-            weight, other = f"{conv.name}.weight", f"{taken.name}.weight"
-            raise MappingError(
-                f"{weight} {list(conv.shape)} of {conv.groups} groups cannot be made from "
-                f"{self.names.get(other, other)} {list(taken.shape)} of {taken.groups}",
-                f"Use a target without groups, or one that has the source's ({self.source.describe()}).",
-            )
-        groups = taken.groups if conv.groups == 1 else 1
-        if groups == 1 and conv.kernel == taken.kernel:
-            return None
-        return Kernel(taken.kernel, conv.kernel, self.rules.kernels, groups)
-
-    def norm(self, name: str, other: str | None, rows: int | None) -> None:
-        for part in NORM_PARTS:
-            if other is None:
-                self.keep(f"{name}.{part}", "random", "no BatchNorm of the source stands here: the target's own start")
-                continue
-            # An averaged channel's mean is that of its averaged kernel.
-            weighed = other if part == "running_mean" else None
-            self.take(f"{name}.{part}", f"{other}.{part}", rows=rows, norm=weighed)
-
-    def random(self, conv: Convolution, reason: str) -> None:
-        """A convolution and its BatchNorm keep the target's own start."""
-        self.keep(f"{conv.name}.weight", "random", reason)
-        for part in NORM_PARTS if conv.norm is not None else ():
-            self.keep(f"{conv.norm}.{part}", "random", reason)
-
-    def following(self, taken: Convolution, place: int, norms: int) -> str | None:
-        """The source's norm that the target's norm behind a block's convolution ``place`` (of ``norms``) takes.
-
-        Before activations (v2) the one behind a convolution is the next one's; behind the last there is none, for the
-        sum comes first.
-        """
-        if not self.source.preactivation or self.target.preactivation:
-            return taken.norm
-        return f"stages.{taken.stage}.{taken.block}.norm{place + 1}" if place + 1 < norms else None
+class _Network(Planner):
+    """The parts of a network, each from its counterpart."""
 
     def order(self) -> None:
         """Raises :class:`MappingError` where the target alone has its BatchNorm before the convolutions."""
@@ -207,11 +56,6 @@ class Planner:
         kernel = Kernel(size, ours[0].kernel, self.rules.kernels, 1, before)
         self.convolution(ours[0], theirs[-1], norms[-1], kernel=kernel, reads=self.theirs.reads[theirs[0].name])
 
-    def folded(self, conv: Convolution, norm: str | None, stride: int) -> Folded:
-        """``conv`` as what is folded into the convolution behind it, with the ``norm`` between them."""
-        gamma, variance = (None if norm is None else self._keys(norm)) or (None, None)
-        return Folded(self.names[f"{conv.name}.weight"], gamma, variance, stride, conv.groups)
-
     def block(self, stage: int, block: int) -> BlockPair:
         ours = self.target.block_convolutions(stage, block)
         projection = self.target.shortcut_convolution(stage, block)
@@ -226,8 +70,8 @@ class Planner:
         theirs = self.source.block_convolutions(stage, chosen)
         notes = []
         if len(ours) == len(theirs):
-            for i, (conv, taken) in enumerate(zip(ours, theirs, strict=True)):
-                self.convolution(conv, taken, self.following(taken, i, len(theirs)))
+            for conv, taken in zip(ours, theirs, strict=True):
+                self.convolution(conv, taken, self.beside(taken))
         else:
             notes += self.bottleneck(ours, theirs)
         notes += self.attention(stage, block, chosen)
@@ -244,19 +88,20 @@ class Planner:
                 "Use a source of bottleneck blocks (ResNet-50, ResNet-101 or ResNet-152).",
             )
         reduce, middle, expand = theirs
-        norms = [self.following(conv, i, 3) for i, conv in enumerate(theirs)]
         groups = middle.groups
         if self.rules.bottleneck == "drop":
             for conv in ours:
                 kernel = Kernel(middle.kernel, conv.kernel, self.rules.kernels, groups) if groups > 1 else None
-                self.convolution(conv, middle, norms[1], kernel=kernel)
+                self.convolution(conv, middle, self.beside(middle), kernel=kernel)
             keys = [self.names.get(f"{conv.name}.weight", conv.name) for conv in (reduce, expand)]
             return [f"{keys[0]} and {keys[1]} and their BatchNorms are left out: both 3x3 take the bottleneck's"]
         # A stride in the 1x1 counts as one in the 3x3, so that the taps stay beside each other.
-        before = (self.folded(reduce, norms[0], 1),)
+        before = (self.folded(reduce, self.behind(reduce), 1),)
         kernel = Kernel(middle.kernel, ours[0].kernel, self.rules.kernels, groups, before)
-        self.convolution(ours[0], middle, norms[1], kernel=kernel, reads=self.theirs.reads[reduce.name])
-        self.convolution(ours[1], expand, norms[2])
+        # Of what stands before the folded two, and of what stands behind them.
+        norm = reduce.norm if self.target.preactivation else self.behind(middle)
+        self.convolution(ours[0], middle, norm, kernel=kernel, reads=self.theirs.reads[reduce.name])
+        self.convolution(ours[1], expand, self.beside(expand))
         return []
 
     def shortcut(self, stage: int, block: int, chosen: int, projection: Convolution | None) -> list[str]:
@@ -301,7 +146,8 @@ class Planner:
             rest = f" and {len(keys) - 1} tensors beside it are" if len(keys) > 1 else " is"
             return [f"{keys[0]}{rest} left out: the target has no attention"] if keys else []
         # A kernel over neighbouring channels cannot be looped over, as weights of channels can.
-        fits = self.source.attention == self.target.attention and not (
+        kinds = [(network.attention, network.attention_bias) for network in (self.source, self.target)]
+        fits = kinds[0] == kinds[1] and not (
             self.target.attention == "eca" and list(ours.values()) != list(theirs.values())
         )
         stream = self.selection(f"stages.{stage}", f"stages.{stage}")
@@ -341,7 +187,7 @@ class Planner:
                 f": the target has {want}, the source 0 to {have - 1}",
                 "Give one source class, or null, for each target class.",
             )
-        return self._placed(Selection("classes", "classes", have, tuple(() if c is None else (c,) for c in mapped)))
+        return self.placed(Selection("classes", "classes", have, tuple(() if c is None else (c,) for c in mapped)))
 
     def input(self) -> None:
         for name in ("input.mean", "input.std"):
@@ -349,37 +195,6 @@ class Planner:
                 self.take(name, name)
             else:
                 self.keep(name, "constant", "the source does not carry its input normalisation: the given one")
-
-    def balance(self) -> None:
-        """Threshold balancing: what a ReLU gave as lambda, the neuron gives as one spike a step.
-
-        gamma and beta times v_threshold / lambda of the space that the norm writes; the statistics and the linear layer
-        follow their inputs, which are lambda times smaller. Spaces that identities join share the largest lambda.
-        """
-        if self.target.kind != "spiking":
-            raise UsageError("rescale: threshold is for a spiking target", "Use rescale: none.")
-        largest: dict[str, float] = {}
-        for space, sources in self.made_of.items():
-            known = [self.found.thresholds[each] for each in sources if each in self.found.thresholds]
-            root = self.ours.linked(space)
-            largest[root] = max([*known, largest.get(root, 0.0)])
-        if not any(largest.values()):
-            raise UsageError("rescale: threshold needs images", "Give the data set, or another rule.")
-
-        def limit(space: str) -> float:
-            return largest.get(self.ours.linked(space)) or 1.0
-
-        for conv in self.target.convolutions():
-            into, out = 1.0 / limit(self.ours.reads[conv.name]), limit(self.ours.writes[conv.name])
-            fire = self.target.neuron.v_threshold / out
-            for part, scale in (("weight", fire), ("bias", fire), ("running_mean", into), ("running_var", into**2)):
-                self._scale(f"{conv.norm}.{part}", scale)
-        self._scale("head.weight", limit(self.ours.features))
-
-    def _scale(self, name: str, scale: float) -> None:
-        entry = self.entries.get(name)
-        if entry is not None and entry.source is not None and scale != 1.0:
-            self.entries[name] = replace(entry, scale=entry.scale * scale, action="interpolated")
 
 
 def make_plan(
@@ -397,19 +212,19 @@ def make_plan(
     :class:`MappingError`, naming both tensors, where a target tensor cannot be made by the rules, and
     :class:`UsageError` where a rule's facts are not in ``found``.
     """
-    planner = Planner(source, target, names, rules, found or Findings(), seed)
+    planner = _Network(source, target, names, rules, found or Findings(), seed)
     planner.input()
     planner.order()
     planner.stem()
     pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
-    if target.preactivation:
-        planner.norm("final_norm", "final_norm", planner.selection(planner.ours.features, planner.theirs.features))
+    if target.preactivation and target.final_norm:
+        planner.norm("final_norm", "final_norm" if source.final_norm else None, weighs=False)
     planner.head()
     for name in planner.target_shapes:
         if name.endswith("num_batches_tracked"):
             planner.keep(name, "constant", "no batch has been seen yet")
     if rules.rescale == "threshold":
-        planner.balance()
+        balance(planner)
     entries = tuple(planner.entries[name] for name in planner.target_shapes)
     return Plan(source, target, rules, pairs, entries, tuple(planner.selections))
 

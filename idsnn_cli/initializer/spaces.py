@@ -84,6 +84,6 @@ def channel_spaces(architecture: Architecture) -> Spaces:
             place(projection.name, projection.norm, entry, stream, outer, projection.norm_first)
         if architecture.attention == "se":
             sizes[f"{at}.attention"] = architecture.attention_sizes[stage]
-    if architecture.preactivation:
+    if architecture.preactivation and architecture.final_norm:
         norms["final_norm"] = stream
     return Spaces(sizes, reads, writes, norms, nested, stream)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.checkpoint import open_checkpoint, tensors_sha256
 from idsnn_cli.errors import UsageError
-from idsnn_cli.families import Reading, Weights
+from idsnn_cli.families import Certainty, Reading, Scheme, Weights
 from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.findings import find
 from idsnn_cli.initializer.plan import Plan
@@ -36,7 +36,7 @@ class Initialization:
     shapes, bytes); ``scheme`` is the naming scheme in which the source was recognised; ``normalisation_given`` says
     that the input normalisation is the caller's (or ImageNet's), for the source carries none; ``dropped`` holds the
     source keys that were set aside, with the reason; ``choice`` says in words which copy of the weights was taken where
-    the source holds raw and averaged ones.
+    the source holds raw and averaged ones; ``certainty`` how sure its layout is where no table of names gave it.
     """
 
     state: dict[str, Tensor]
@@ -46,6 +46,7 @@ class Initialization:
     normalisation_given: bool
     dropped: Mapping[str, str]
     choice: str | None = None
+    certainty: Certainty | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -80,6 +81,7 @@ def initialize(
     normalise: tuple[Sequence[float], Sequence[float]] | None = None,
     weights: Weights = "auto",
     allow_unused: bool = False,
+    scheme: Scheme | None = None,
     images: Sequence[tuple[Tensor, Tensor]] | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -90,7 +92,7 @@ def initialize(
     ``source`` is a checkpoint file, ``torchvision:NAME[/WEIGHTS]``, a state dict or a module; ``target`` a name such as
     ``spiking-resnet18`` (stem, shortcut and classes are then the source's unless ``num_classes`` is given, and T is 4)
     or a whole description. ``normalise`` is the (mean, std) of images in 0 to 1 that the source was trained with, used
-    where the source does not carry it (default: ImageNet's). ``weights`` and ``allow_unused`` are as for
+    where the source does not carry it (default: ImageNet's). ``weights``, ``allow_unused`` and ``scheme`` are as for
     :func:`idsnn_cli.load`. ``images`` are batches for the rules that look at the source running: float32 (N, 3, H, W)
     in 0 to 1 and labels int64 (N,), which ``blocks: greedy`` alone reads. Values are gathered, and such a source runs,
     on ``device``; ``say`` hears of long work. Raises :class:`MappingError` naming both tensors where
@@ -98,7 +100,7 @@ def initialize(
     :class:`UsageError` for a target that is not known, or not wholly described by what is given.
     """
     with ExitStack() as stack:
-        network = open_source(source, stack, Reading(weights, allow_unused))
+        network = open_source(source, stack, Reading(weights, allow_unused, scheme))
         description = _describe_target(target, network, num_classes)
         rules, where = rules or Rules(), torch.device(device)
         name = "the source" if isinstance(source, Mapping | nn.Module) else str(source)
@@ -126,7 +128,9 @@ def initialize(
         read_once: dict[str, Tensor] = {key: network.read(key) for key in plan.reads()}
         state = apply(plan, read_once.__getitem__, start, where, seed)
         digest = tensors_sha256(read_once.items())
-    return Initialization(state, plan, digest, network.scheme, given, network.dropped, network.choice)
+    return Initialization(
+        state, plan, digest, network.scheme, given, network.dropped, network.choice, network.certainty
+    )
 
 
 def _start(plan: Plan, seed: int) -> dict[str, Tensor]:

@@ -54,10 +54,10 @@ class ConvNorm(nn.Module):
 class AverageProjection(ConvNorm):
     """ResNet-D's shortcut: the mean of every 2x2 pixels, then the 1x1 convolution and its BatchNorm."""
 
-    def __init__(self, plan: Convolution) -> None:
+    def __init__(self, plan: Convolution, whole: bool) -> None:
+        """``whole``: of an odd map the last row or column is left out, instead of a mean of the pixels there are."""
         super().__init__(plan)
-        # The last row or column of an odd map is a mean of the pixels that there are.
-        self.pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+        self.pool = nn.AvgPool2d(2, 2, ceil_mode=not whole, count_include_pad=False)
 
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
         return super().forward(self.pool(x), repeat)
@@ -82,7 +82,9 @@ def shortcut(architecture: Architecture, stage: int, block: int) -> nn.Module:
     stride = architecture.block_stride(stage, block)
     if projection is not None:
         averages = architecture.shortcut == "average" and stride > 1
-        return AverageProjection(projection) if averages else ConvNorm(projection)
+        # Both ways must give maps of one size.
+        whole = architecture.bottleneck_stride == "average"
+        return AverageProjection(projection, whole) if averages else ConvNorm(projection)
     extra = architecture.widths[stage] * architecture.expansion - architecture.block_input(stage, block)
     return nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, extra)
 
@@ -90,12 +92,14 @@ def shortcut(architecture: Architecture, stage: int, block: int) -> nn.Module:
 class SqueezeExcitation(nn.Module):
     """Each channel times a gate in 0 to 1, which two 1x1 convolutions make of all channels' means."""
 
-    def __init__(self, channels: int, inner: int) -> None:
+    def __init__(self, channels: int, inner: int, bias: bool, activated: bool) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(channels, inner, 1)
-        self.expand = nn.Conv2d(inner, channels, 1)
+        self.reduce = nn.Conv2d(channels, inner, 1, bias=bias)
+        self.expand = nn.Conv2d(inner, channels, 1, bias=bias)
+        self.activated = activated
 
     def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x) if self.activated else x
         means = x.mean((2, 3), keepdim=True)
         return x * torch.sigmoid(self.expand(F.relu(self.reduce(means))))
 
@@ -119,7 +123,8 @@ def attention(architecture: Architecture, stage: int) -> nn.Module:
     size = architecture.attention_sizes[stage]
     if architecture.attention == "eca":
         return EfficientChannelAttention(size)
-    return SqueezeExcitation(architecture.widths[stage] * architecture.expansion, size)
+    channels = architecture.widths[stage] * architecture.expansion
+    return SqueezeExcitation(channels, size, architecture.attention_bias, architecture.attention_activated)
 
 
 class ResidualBlock(nn.Module):
@@ -133,6 +138,8 @@ class ResidualBlock(nn.Module):
             self.add_module(f"conv{i}", convolution(plan))
             self.add_module(f"norm{i}", BatchNorm(plan.out_channels))
             self.add_module(f"act{i}", activation())
+        averages = architecture.bottleneck_stride == "average" and architecture.block_stride(stage, block) > 1
+        self.pool = nn.AvgPool2d(2) if averages else nn.Identity()
         self.attention = attention(architecture, stage)
         self.shortcut = shortcut(architecture, stage, block)
 
@@ -147,6 +154,8 @@ class ResidualBlock(nn.Module):
         for i in range(self.length - 1):
             conv, norm, act = self.parts(i)
             x = fire(norm, act, conv(x))
+            if i == 1:  # a bottleneck's second
+                x = self.pool(x)
         y: Tensor = self.parts(self.length - 1)[0](x)
         return y
 
@@ -205,6 +214,15 @@ class SEWBlock(ResidualBlock):
         return branch * around if self.join == "and" else (1 - branch) * around
 
 
+def stem_pool(architecture: Architecture) -> nn.Module:
+    """What stands behind a stem's last activation."""
+    if architecture.stem == "3x3" or architecture.stem_pool == "convolution":
+        return nn.Identity()
+    if architecture.stem_pool == "average":
+        return nn.AvgPool2d(2)
+    return nn.MaxPool2d(3, 2, ceil_mode=True) if architecture.stem_pool == "ceil" else nn.MaxPool2d(3, 2, 1)
+
+
 class Stem(ConvNorm):
     """The first convolution, its BatchNorm and activation; a 7x7 stem pools after the activation.
 
@@ -214,7 +232,7 @@ class Stem(ConvNorm):
     def __init__(self, architecture: Architecture, activation: Activation) -> None:
         super().__init__(architecture.stem_convolution())
         self.act = activation()
-        self.pool = nn.MaxPool2d(3, 2, 1) if architecture.stem == "7x7" else nn.Identity()
+        self.pool = stem_pool(architecture)
 
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
         """``x`` is (T * N, ...), or (N, ...) with ``repeat`` = T where the input is the same at every step."""
@@ -233,7 +251,7 @@ class DeepStem(nn.Module):
         for i, plan in enumerate(plans):
             self.add_module(str(i), ConvNorm(plan))
         self.act = activation()
-        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.pool = stem_pool(architecture)
 
     def forward(self, x: Tensor) -> Tensor:
         for i in range(self.length):

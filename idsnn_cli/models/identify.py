@@ -11,7 +11,7 @@ from torch import Tensor
 from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import CheckpointFile
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
-from idsnn_cli.families import Copy, Reading, recognise
+from idsnn_cli.families import Certainty, Copy, Reading, recognise
 
 OWN_SCHEME = "idsnn"
 Shape = tuple[int, ...]
@@ -28,7 +28,8 @@ class Network:
     what a foreign file's names cannot tell. ``described`` says that the description came with the tensors, instead of
     being inferred from their names and shapes. ``copy`` is the kind of weights that is taken, of all ``copies`` that
     the file has. ``normalisation`` is its input's (mean, std) where that is known although no tensor holds it. Without
-    a head ``architecture`` says one class, which means nothing.
+    a head ``architecture`` says one class, which means nothing, and ``ending`` what there is instead of a linear layer.
+    ``certainty`` says how sure the layout is where no table of names gave it.
     """
 
     architecture: Architecture
@@ -42,6 +43,8 @@ class Network:
     copy: Copy = "raw"
     copies: tuple[Copy, ...] = ("raw",)
     normalisation: MeanStd | None = None
+    ending: str = ""
+    certainty: Certainty | None = None
 
     @property
     def choice(self) -> str | None:
@@ -85,7 +88,7 @@ def identify_tensors(
         if reading is not None and reading != Reading():
             raise UsageError(
                 f"{where} is idsnn's own: it holds one copy of the weights, and nothing in it is unexplained",
-                "Leave --weights and --allow-unused out.",
+                "Leave --weights, --allow-unused and --scheme out.",
             )
         return _own(described, shapes, read, where)
     try:
@@ -103,6 +106,8 @@ def identify_tensors(
         read=read,
         copy=found.copy,
         copies=found.copies,
+        ending=found.ending,
+        certainty=found.certainty,
     )
 
 

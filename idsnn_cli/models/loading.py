@@ -11,7 +11,7 @@ from torch import Tensor
 from idsnn_cli.architecture import BottleneckStride, validate
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
-from idsnn_cli.families import Reading, Weights
+from idsnn_cli.families import Reading, Scheme, Weights
 from idsnn_cli.models.identify import MeanStd, Network, identify
 from idsnn_cli.models.resnet import ResNet, build
 from idsnn_cli.published import Source, as_source
@@ -25,32 +25,40 @@ def load(
     bottleneck_stride: BottleneckStride | None = None,
     weights: Weights = "auto",
     allow_unused: bool = False,
+    scheme: Scheme | None = None,
 ) -> ResNet:
     """The network in ``path``, in evaluation mode on ``device``: an ANN gives (N, K) logits, a student (T, N, K).
+
+    It is float64 where its kernels in the file are, and otherwise float32.
 
     Reads checkpoints of ours, ResNet state dicts in any scheme that is recognised, and ``torchvision:NAME[/WEIGHTS]``,
     which is downloaded where torch's cache lacks it. Images are (N, 3, H, W) in 0 to 1: the network normalises them
     itself. A foreign file does not say how, so it needs ``normalise``, the (mean, std) that it was trained with; nor in
     which convolution its bottlenecks stride, the 3x3 unless ``bottleneck_stride`` says otherwise. ``weights`` says
     which copy is taken of a foreign file with raw and averaged ones (``auto``: the averaged), and ``allow_unused``
-    drops keys of it that are not explained. Raises :class:`CheckpointError` or :class:`FamilyError` for a file that is
-    not a ResNet, :class:`UsageError` where ``normalise`` is missing, or an option speaks against the file.
+    drops keys of it that are not explained; ``scheme`` is a table of its names, instead of those that are known. Raises
+    :class:`CheckpointError` or :class:`FamilyError` for a file that is not a ResNet, :class:`UsageError` where
+    ``normalise`` is missing, or an option speaks against the file.
     """
     source = as_source(path)
     with open_checkpoint(source) as file:
-        network = identify(file, Reading(weights, allow_unused))
+        network = identify(file, Reading(weights, allow_unused, scheme))
         if not network.described and not network.has_head:
             raise CheckpointError(
-                f"{path} has no linear layer, so it cannot classify",
+                f"{path} {network.ending}, so it cannot classify",
                 "It can still start a student: idsnn init --from FILE --num-classes N.",
             )
         architecture = network.architecture
-        if bottleneck_stride not in (None, architecture.bottleneck_stride):
-            if network.described:
-                raise UsageError(f"{path} says itself where its blocks stride", "Leave bottleneck_stride out.")
+        if bottleneck_stride is not None:
+            if network.described or architecture.block == "basic":
+                why = "says itself where its blocks stride" if network.described else "has no bottlenecks"
+                raise UsageError(f"{path} {why}", "Leave the bottleneck's stride out.")
             architecture = replace(architecture, bottleneck_stride=bottleneck_stride)
             validate(architecture)
         model = build(architecture, seed=0)
+        stem = network.names.get(f"{architecture.stem_convolution().name}.weight")
+        if stem is not None and network.read(stem).dtype == torch.float64:
+            model.double()
         _fill(model, network, file.path)
     normalise = normalise or network.normalisation
     if "input.mean" in network.names:
@@ -59,7 +67,8 @@ def load(
     elif normalise is None:
         raise UsageError(
             f"{path} does not say how its images were normalised",
-            "Name it: teacher.normalise=imagenet (or cifar10, cifar100, none), or normalise=(mean, std) in Python.",
+            "Name it: teacher.normalise=imagenet (or cifar10, cifar100, none, half), or auto, which finds it from "
+            "training images; in Python normalise=(mean, std).",
         )
     else:
         model.set_normalisation(*normalise)

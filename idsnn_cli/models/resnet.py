@@ -40,7 +40,8 @@ class ResNet(nn.Module):
                 for stage, depth in enumerate(architecture.depths)
             )
         )
-        if architecture.preactivation:
+        self.normed_end = architecture.preactivation and architecture.final_norm
+        if self.normed_end:
             self.final_norm, self.final_act = BatchNorm(architecture.features), activation()
         self.head = nn.Linear(architecture.features, architecture.num_classes)
 
@@ -54,7 +55,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.stages(self.stem(self.input(images)))
-        if self.architecture.preactivation:
+        if self.normed_end:
             maps = self.final_act(self.final_norm(maps))
         logits: Tensor = self.head(maps.mean((2, 3)))
         return logits

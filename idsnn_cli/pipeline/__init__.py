@@ -1,10 +1,11 @@
 """The order of the steps, and what each reads and writes in a run directory."""
 
 from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_of, write_document
+from idsnn_cli.pipeline.own_scheme import read_scheme
 from idsnn_cli.pipeline.preview import check, preview, steps_of_run
 from idsnn_cli.pipeline.run import run_all, summary
 from idsnn_cli.pipeline.session import Session, StepResult
-from idsnn_cli.pipeline.starting import init_step, write_init
+from idsnn_cli.pipeline.starting import init_step, plan_start, write_init
 from idsnn_cli.pipeline.steps import baseline_step, distill_step, teacher_step
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "evaluate_networks",
     "init_step",
     "networks_of",
+    "plan_start",
     "preview",
+    "read_scheme",
     "run_all",
     "steps_of_run",
     "summary",

@@ -6,45 +6,28 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import fetch, open_checkpoint
 from idsnn_cli.data.normalise import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
-from idsnn_cli.families import Reading
+from idsnn_cli.families import Certainty, Reading
 from idsnn_cli.initializer import Plan
-from idsnn_cli.models import ResNet, described_in, identify, load
+from idsnn_cli.models import described_in
 from idsnn_cli.pipeline.agreement import decided_by_main
+from idsnn_cli.pipeline.own_scheme import make_reading
 from idsnn_cli.pipeline.session import Session, Step, best_of
 from idsnn_cli.published import Published, Source
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd
+
+# The keys of ``teacher`` that only the reading of a foreign file looks at.
+FOREIGN_KEYS = ("normalise", "bottleneck_stride", "weights", "allow_unused")
 
 
 def ensure(session: Session, source: Source) -> None:
     """Download what is published and not on this machine; one process does it, and says so."""
     if isinstance(source, Published):
         decided_by_main(lambda: fetch(source, session.events.say))
-
-
-def load_network(path: Source, session: Session, device: torch.device | str = "cpu") -> ResNet:
-    """The network in ``path``; a foreign one is read as the recipe's ``teacher`` section says."""
-    with open_checkpoint(path) as file:
-        ours = described_in(file.metadata) is not None
-        if ours:
-            return load(path, device=device)
-        choice = identify(file, foreign_reading(session.recipe)).choice
-    if choice is not None:
-        session.events.say(f"{path}: {choice}")
-    teacher = session.recipe.teacher
-    return load(
-        path,
-        device=device,
-        normalise=foreign_normalisation(session.recipe),
-        weights=teacher.weights,
-        allow_unused=teacher.allow_unused,
-    )
 
 
 def reading_of(path: Source, recipe: Recipe) -> Reading:
@@ -57,8 +40,18 @@ def reading_of(path: Source, recipe: Recipe) -> Reading:
 
 
 def foreign_reading(recipe: Recipe) -> Reading:
-    """``teacher.weights`` and ``teacher.allow_unused``."""
-    return Reading(recipe.teacher.weights, recipe.teacher.allow_unused)
+    """``teacher.weights``, ``teacher.allow_unused`` and the table in ``teacher.scheme``."""
+    return make_reading(recipe.teacher.weights, recipe.teacher.allow_unused, recipe.teacher.scheme)
+
+
+def certainty_words(certainty: Certainty | None) -> str | None:
+    """How sure a layout is that no table of names gave; None where one did."""
+    if certainty is None:
+        return None
+    return (
+        "no naming scheme explains its tensors; its layout is inferred from shapes and order, "
+        f"{certainty.words} ({certainty.number:g}): {'; '.join(certainty.reasons)}"
+    )
 
 
 def check_classes(architecture: Architecture, session: Session, path: Source, *, teaches: bool = True) -> None:
@@ -120,8 +113,15 @@ def read_start(start: Path, architecture: Architecture) -> tuple[Plan | None, di
 
 
 def foreign_normalisation(recipe: Recipe) -> tuple[Triple, Triple] | None:
-    """``teacher.normalise`` as (mean, std), None where the recipe does not say."""
+    """``teacher.normalise`` as (mean, std), None where the recipe does not say.
+
+    Raises :class:`UsageError` for ``auto``, which stands for no values until images were looked at.
+    """
     chosen = recipe.teacher.normalise
     if chosen is None:
         return None
+    if chosen == "auto":
+        raise UsageError(
+            "teacher.normalise is auto, but no images were looked at for it", "Name it: teacher.normalise=imagenet."
+        )
     return (chosen.mean, chosen.std) if isinstance(chosen, MeanStd) else CONSTANTS[chosen]

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from idsnn_cli.checkpoint import file_sha256, open_checkpoint, write_json
-from idsnn_cli.models import ResNet
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.fitting import measure
-from idsnn_cli.pipeline.inputs import check_classes, ensure, load_network, require
+from idsnn_cli.pipeline.foreign import load_network, settle_normalisation
+from idsnn_cli.pipeline.inputs import check_classes, ensure, require
 from idsnn_cli.pipeline.records import Record, own_sections, read_records, write_record
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.published import Source
@@ -50,7 +50,7 @@ def _measured(session: Session, name: str, path: Source, split: str) -> dict[str
     ensure(session, path)
     model = load_network(path, session)
     check_classes(model.architecture, session, path, teaches=False)
-    _place(model, session)
+    model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     session.events.say(f"measuring {name}: {path}")
     figures = measure(session, model, split, alone=True)
     with open_checkpoint(path) as file:
@@ -65,13 +65,8 @@ def _measured(session: Session, name: str, path: Source, split: str) -> dict[str
         "parameters": architecture.parameters(),
         "epochs": epoch,
         **figures.to_dict(),
+        **settle_normalisation(session, path).provenance(),
     }
-
-
-def _place(model: ResNet, session: Session) -> None:
-    model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-    if session.precision == "fp64":
-        model.double()
 
 
 def eval_step(session: Session, *, student: Path | None = None, output: Path | None = None) -> StepResult:

@@ -13,11 +13,11 @@ from idsnn_cli.data import plan_data
 from idsnn_cli.initializer import count_values, open_source
 from idsnn_cli.models import identify
 from idsnn_cli.pipeline.agreement import decided_by_main
+from idsnn_cli.pipeline.foreign import foreign_sources, load_network, refuse_unread_keys, settle_all
 from idsnn_cli.pipeline.inputs import (
     check_classes,
     destination,
     foreign_reading,
-    load_network,
     read_start,
     reading_of,
     require,
@@ -46,6 +46,7 @@ def preview(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str, 
     ``given`` holds files named on the command line: ``teacher``, ``student``, ``output``, and ``checkpoint`` for one
     that is to be measured alone.
     """
+    refuse_unread_keys(session, steps, given)
     data = plan_data(session.recipe.data) if session.data_given else None
     records = {} if session.standalone else read_records(session.run_dir)
     writes = {step: _writes(session, step, given) for step in steps}
@@ -92,7 +93,12 @@ def preview(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str, 
 
 def check(session: Session, steps: Steps, given: dict[str, Any]) -> None:
     """Let what would stop a later step stop the command now, not after hours of training; the main process tells."""
-    decided_by_main(lambda: preview(session, steps, given))
+
+    def look() -> None:
+        preview(session, steps, given)
+        settle_all(session, foreign_sources(session, steps, given))
+
+    decided_by_main(look)
 
 
 def _networks(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str, Architecture]:
@@ -127,11 +133,8 @@ def _networks(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str
 
 def _downloads(session: Session, steps: Steps, given: dict[str, Any]) -> list[Download]:
     """The published networks that the steps would read and this machine does not have."""
-    recipe = session.recipe
-    named = [given.get("checkpoint"), given.get("teacher")]
-    named += [recipe.teacher.checkpoint] if "teacher" in steps else []
-    named += [recipe.init.source] if "init" in steps and recipe.init.rule != "none" else []
-    found = [needed_download(source) for source in dict.fromkeys(named) if isinstance(source, Published)]
+    named = foreign_sources(session, steps, given)
+    found = [needed_download(source) for source in named if isinstance(source, Published)]
     return [download for download in found if download is not None]
 
 
@@ -140,7 +143,7 @@ def _usable(session: Session, path: Source, *, teaches: bool = True) -> Architec
         with open_checkpoint(path, download=False) as file:
             architecture = identify(file, foreign_reading(session.recipe)).architecture
     else:
-        architecture = load_network(path, session).architecture
+        architecture = load_network(path, session, look=False).architecture
     check_classes(architecture, session, path, teaches=teaches)
     return architecture
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn
 
 from idsnn_cli.checkpoint import file_sha256, write_json
 from idsnn_cli.errors import CheckpointError, RunConflictError
+from idsnn_cli.pipeline.inputs import FOREIGN_KEYS
 from idsnn_cli.pipeline.session import Session, Step
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.dump import ABSENT, Change, changes
@@ -40,10 +41,13 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
     plain = recipe.model_dump(mode="json")
     given = recipe.teacher.checkpoint is not None
     # How a foreign network that the step may read is taken and normalises its images.
-    foreign = {"teacher": {key: plain["teacher"][key] for key in ("normalise", "weights", "allow_unused")}}
+    foreign = {"teacher": {key: plain["teacher"][key] for key in FOREIGN_KEYS}}
+    if recipe.teacher.scheme is not None:
+        # Absent otherwise, as in the records of versions without it.
+        foreign["teacher"]["scheme"] = file_sha256(recipe.teacher.scheme)
     for section, keys in {
         "data": ("root", "path", "download"),
-        "teacher": ("checkpoint", "keep", "weights", "allow_unused"),
+        "teacher": ("checkpoint", "keep", "bottleneck_stride", "weights", "allow_unused", "scheme"),
         "init": ("source",),
         "distill": ("keep", "baseline"),
     }.items():

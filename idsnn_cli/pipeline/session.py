@@ -28,7 +28,8 @@ class Session:
 
     ``standalone`` says that the command reads and writes files that it names, and ``run_dir`` means nothing (``idsnn
     init --from``, ``idsnn eval --checkpoint``). ``num_classes_given`` are the student's classes where no data says so;
-    ``data_given`` is False where the recipe's data section only fills its place (``idsnn init --from``).
+    ``data_given`` is False where the recipe's data section only fills its place (``idsnn init --from``). ``remembered``
+    is for what one step found out and another would have to find again.
     """
 
     recipe: Recipe
@@ -40,6 +41,14 @@ class Session:
     data_given: bool = True
     force: bool = False
     events: Events = field(default_factory=Events)
+    remembered: dict[tuple[str, object], Any] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set)
+
+    def say_once(self, message: str) -> None:
+        """Tell ``message``, which several steps may come upon, the first time only."""
+        if message not in self._said:
+            self._said.add(message)
+            self.events.say(message)
 
     @cached_property
     def device(self) -> torch.device:

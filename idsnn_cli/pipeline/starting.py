@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint, write_json
 from idsnn_cli.data import calibration_batches, labelled_calibration_batches
 from idsnn_cli.initializer import Initialization, Plan, initialize, random_plan, reestimate
 from idsnn_cli.models import build
-from idsnn_cli.pipeline.inputs import destination, distinct, ensure, foreign_normalisation, reading_of, require
+from idsnn_cli.pipeline.foreign import Settled, settle_normalisation
+from idsnn_cli.pipeline.inputs import certainty_words, destination, distinct, ensure, reading_of, require
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.published import Source
@@ -39,7 +40,7 @@ def init_step(session: Session, *, source: Source | None = None, output: Path | 
         distinct(target, origin)
         ensure(session, origin)
         inputs["source"] = checkpoint_sha256(origin)
-    if _needs_data(recipe):
+    if _needs_data(recipe) or (origin is not None and settle_normalisation(session, origin).verdict is not None):
         inputs["data"] = session.data.fingerprint
 
     def work() -> dict[str, Any]:
@@ -54,6 +55,13 @@ def write_init(session: Session, source: Source, target: Path) -> StepResult:
     ensure(session, source)
     figures = _write_start(session, source, target, None)
     return StepResult("init", "done", (target,), figures)
+
+
+def plan_start(session: Session, source: Source) -> tuple[dict[str, torch.Tensor], Plan]:
+    """The student's first weights from ``source`` and how they came about, as :func:`write_init` would write them."""
+    ensure(session, source)
+    state, plan, _ = _first_weights(session, source)
+    return state, plan
 
 
 def _write_start(session: Session, origin: Source | None, target: Path, mapping: Path | None) -> dict[str, Any]:
@@ -81,16 +89,21 @@ def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, t
         plan = random_plan(architecture)
         state = model.state_dict()
     else:
-        found = _from_source(session, origin, architecture, seed)
+        settled = settle_normalisation(session, origin)
+        found = _from_source(session, origin, architecture, seed, settled)
         plan, state = found.plan, found.state
         provenance |= {
             "source_scheme": found.scheme,
             "source_tensors_sha256": found.source_sha256,
             "dropped": dict(found.dropped),
+            **settled.provenance(),
         }
-        if found.choice is not None:
-            session.events.say(f"{origin}: {found.choice}")
-        if found.normalisation_given:
+        if found.certainty is not None:
+            provenance["source_certainty"] = asdict(found.certainty)
+        for words in (found.choice, certainty_words(found.certainty)):
+            if words is not None:
+                session.events.say(f"{origin}: {words}")
+        if found.normalisation_given and settled.verdict is None:
             session.events.say(
                 f"{origin} does not carry its input normalisation; the student gets {_normalisation_words(recipe)}"
             )
@@ -100,15 +113,18 @@ def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, t
     return state, plan, provenance
 
 
-def _from_source(session: Session, origin: Source, architecture: Architecture, seed: int) -> Initialization:
+def _from_source(
+    session: Session, origin: Source, architecture: Architecture, seed: int, settled: Settled
+) -> Initialization:
     init, reading = session.recipe.init, reading_of(origin, session.recipe)
     return initialize(
         origin,
         architecture,
         rules=init.rules(),
-        normalise=foreign_normalisation(session.recipe),
+        normalise=settled.values,
         weights=reading.weights,
         allow_unused=reading.allow_unused,
+        scheme=reading.scheme,
         images=_images(session) if init.rules().looks_at_activations else None,
         seed=seed,
         device=session.device,

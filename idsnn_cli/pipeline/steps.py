@@ -11,7 +11,8 @@ from idsnn_cli.checkpoint import checkpoint_sha256, file_sha256, write_checkpoin
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import ResNet, build, load
 from idsnn_cli.pipeline.fitting import METRICS, STATE, Job, clear, measure, train
-from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, ensure, load_network, read_start, require
+from idsnn_cli.pipeline.foreign import load_network, settle_normalisation
+from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, ensure, read_start, require
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, Step, StepResult, best_of
 from idsnn_cli.published import Source
@@ -53,6 +54,7 @@ def _converted_teacher(session: Session, source: Source, target: Path) -> StepRe
         model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         figures = _alone(session, model)
         provenance = {"trained": False, "checkpoint_sha256": inputs["checkpoint"]}
+        provenance |= settle_normalisation(session, source).provenance()
         metadata = described(session, "teacher", model.architecture, provenance, figures)
         write_checkpoint(target, model.state_dict(), metadata)
         # What a training before it left says nothing about this teacher.

@@ -17,6 +17,7 @@ from idsnn_cli.architecture import (
     SPIKING_NAMES,
     SURROGATE_SCALES,
     Architecture,
+    BottleneckStride,
     Coding,
     Join,
     Neuron,
@@ -86,7 +87,7 @@ class MeanStd(Section):
     std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 
-Normalisation = Literal["cifar10", "cifar100", "imagenet", "none"] | MeanStd
+Normalisation = Literal["cifar10", "cifar100", "imagenet", "none", "half", "cifar10-std0.2"] | MeanStd
 
 
 class Augment(Section):
@@ -181,16 +182,20 @@ class Training(Section):
 class Teacher(Training, Network):
     """The larger ANN, trained here or read from ``checkpoint``.
 
-    The other keys here are for a foreign checkpoint: ``normalise`` is its input normalisation, which it does not carry;
-    ``weights`` says which copy is taken where it holds raw and averaged ones (auto: the averaged); ``allow_unused``
-    drops tensors of it that are not explained.
+    The other keys here are for a foreign checkpoint: ``normalise`` is its input normalisation, which it does not carry
+    (auto: found from training images); ``bottleneck_stride`` the convolution in which its bottlenecks stride, which
+    its names cannot tell (3x3 where nothing is said); ``weights`` says which copy is taken where it holds raw and
+    averaged ones (auto: the averaged); ``allow_unused`` drops tensors of it that are not explained;
+    ``scheme`` is a YAML file with a table of its tensors' names.
     """
 
     arch: str = "resnet34"
     checkpoint: NetworkSource | None = None
-    normalise: Normalisation | None = None
+    normalise: Literal["auto"] | Normalisation | None = None
+    bottleneck_stride: BottleneckStride | None = None
     weights: Literal["auto", "ema", "raw"] = "auto"
     allow_unused: bool = False
+    scheme: Path | None = None
 
     @field_validator("arch")
     @classmethod
@@ -275,6 +280,7 @@ class Init(Section):
     head: HeadRule = "random"
     class_map: tuple[Annotated[int, Field(ge=0)] | None, ...] = ()
     rescale: Rescale = "none"
+    percentile: Annotated[float, Field(gt=0, le=100)] = 99.9
     reestimate: Annotated[int, Field(ge=0)] = 0
     images: Positive = 512
     source: NetworkSource | None = None
@@ -289,6 +295,8 @@ class Init(Section):
             for key in (*defaults, "source"):
                 if key != "reestimate" and getattr(self, key) != Init.model_fields[key].default:
                     raise ValueError(f"{key} is for a start from a source; rule none takes nothing")
+        if self.percentile != 99.9 and self.rescale != "threshold":
+            raise ValueError(f"percentile is for rescale threshold, not {self.rescale}")
         if (self.head == "map") is not bool(self.class_map):
             raise ValueError("head map and class_map go together: one source class, or null, for each class")
         return self
@@ -365,6 +373,7 @@ class Recipe(Section):
             ("data", "root"),
             ("data", "path"),
             ("teacher", "checkpoint"),
+            ("teacher", "scheme"),
             ("init", "source"),
         ):
             plain[section].pop(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from torch import Tensor
 from idsnn_cli.families import Reading
 from idsnn_cli.published import Source
 from idsnn_cli.report.network import OpenNetwork, is_parameter, merged_order, open_network
+from idsnn_cli.report.origins import block_of, layer_of
+from idsnn_cli.report.values import Moved, statistics_of
 
 STATUSES = ("same", "changed", "shape differs", "only in A", "only in B")
 
@@ -61,12 +64,16 @@ def compare_checkpoints(first: Source, second: Source, reading: Reading | None =
     values ``a`` and ``b``; ``summary``, the number of tensors by status; ``parameters``, the ``relative_change`` and
     ``cosine`` over all trained values of equal shape; ``tensors`` in network order, each with its ``name``, ``status``,
     ``a_shape``, ``b_shape``, ``a_dtype``, ``b_dtype``, ``relative_change`` ||b - a|| / ||a||, ``cosine``, and
-    ``finite``, False where a value is NaN or infinite. A tensor of another element type counts as changed, whatever its
-    values. One pair of tensors is in memory at a time. Raises as :func:`describe_checkpoint` does.
+    ``finite``, False where a value is NaN or infinite, and ``a_statistics`` and ``b_statistics`` (``mean``, ``std``,
+    ``min``, ``max``, ``finite``; None where a tensor is not there); ``layers`` in network order (a convolution with its
+    BatchNorm), each with its ``name``, ``block``, the ``change`` ||b - a|| / ||a|| over its trained values of equal
+    shape (None where there are none, or one is not finite) and the number of its ``tensors`` by status, batch counters
+    left out. A tensor of another element type counts as changed, whatever its values. One pair of tensors is in memory
+    at a time. Raises as :func:`describe_checkpoint` does.
     """
     with _open(first, reading) as a, _open(second, reading) as b:
-        overall = _Sums()
-        rows = [_row(name, a, b, overall) for name in merged_order(list(a.names), list(b.names))]
+        overall, moved = _Sums(), Moved()
+        rows = [_row(name, a, b, overall, moved) for name in merged_order(list(a.names), list(b.names))]
         architecture = _differences(a, b)
         summary = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
         return {
@@ -77,6 +84,7 @@ def compare_checkpoints(first: Source, second: Source, reading: Reading | None =
             "summary": summary,
             "parameters": {"relative_change": overall.relative_change(), "cosine": overall.cosine()},
             "tensors": rows,
+            "layers": _layers(rows, moved),
         }
 
 
@@ -94,8 +102,20 @@ def _side(path: Source, network: OpenNetwork) -> dict[str, Any]:
     }
 
 
-def _row(name: str, a: OpenNetwork, b: OpenNetwork, overall: _Sums) -> dict[str, Any]:
+def _layers(rows: list[dict[str, Any]], moved: Moved) -> list[dict[str, Any]]:
+    layers: dict[str, Counter[str]] = {}
+    for row in rows:
+        if not row["name"].startswith("input.") and not row["name"].endswith("num_batches_tracked"):
+            layers.setdefault(layer_of(row["name"]), Counter())[row["status"]] += 1
+    return [
+        {"name": name, "block": block_of(f"{name}.weight"), "change": moved.of(name), "tensors": dict(counts)}
+        for name, counts in layers.items()
+    ]
+
+
+def _row(name: str, a: OpenNetwork, b: OpenNetwork, overall: _Sums, moved: Moved) -> dict[str, Any]:
     in_a, in_b = name in a.names, name in b.names
+    ours, theirs = a.get(name) if in_a else None, b.get(name) if in_b else None
     row: dict[str, Any] = {
         "name": name,
         "status": "only in A" if in_a else "only in B",
@@ -106,17 +126,20 @@ def _row(name: str, a: OpenNetwork, b: OpenNetwork, overall: _Sums) -> dict[str,
         "relative_change": None,
         "cosine": None,
         "finite": True,
+        "a_statistics": None if ours is None else statistics_of(ours),
+        "b_statistics": None if theirs is None else statistics_of(theirs),
     }
-    if not (in_a and in_b):
+    if ours is None or theirs is None:
         return row
     if row["a_shape"] != row["b_shape"]:
         return row | {"status": "shape differs"}
     # Also comparable in float64: every element type that is narrower, and two that differ.
-    ours, theirs = a.get(name).flatten().double(), b.get(name).flatten().double()
+    ours, theirs = ours.flatten().double(), theirs.flatten().double()
     sums = _Sums.of(ours, theirs)
     finite = math.isfinite(sums.first) and math.isfinite(sums.second)
     if is_parameter(name) and finite:
         overall.add(sums)
+    moved.add(name, sums.change, sums.first)
     same = row["a_dtype"] == row["b_dtype"] and _equal(ours, theirs)
     figures = {"relative_change": sums.relative_change(), "cosine": sums.cosine(), "finite": finite}
     return row | {"status": "same" if same else "changed"} | figures

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from idsnn_cli.checkpoint import checkpoint_files
+from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan
 from idsnn_cli.published import Source
 from idsnn_cli.report.mapping import describe_mapping
 from idsnn_cli.report.network import OpenNetwork, is_parameter, open_network, place_of
+from idsnn_cli.report.values import Statistics, moved_since, network_statistics
 
 DROPPED = "dropped"
 
 
-def describe_checkpoint(path: Source, reading: Reading | None = None) -> dict[str, Any]:
-    """What ``path`` holds; no tensor is read.
+def describe_checkpoint(
+    path: Source, reading: Reading | None = None, *, values: bool = False, source: Source | None = None
+) -> dict[str, Any]:
+    """What ``path`` holds; no tensor is read unless ``values`` asks for their figures or ``source`` is given.
+
+    ``source`` is the file that the first weights of ``path`` were made from, read as ``reading`` says.
 
     Keys, always all of them: ``file``, ``file_bytes``; ``kind`` (teacher, init, student, baseline or foreign) and
     ``scheme`` (whose tensor names it has); ``architecture`` as data and as a ``description`` in words; ``parameters``
@@ -25,14 +32,23 @@ def describe_checkpoint(path: Source, reading: Reading | None = None) -> dict[st
     ``tensors``, ``values``, ``bytes`` and ``dtypes`` (tensors by element type) of each part in network order;
     ``missing``, names that the network has and the file lacks; ``weights``, the copy taken (ema or raw), and
     ``choice``, in words where there was one; ``dropped``, reasons by key; ``unknown``, what a foreign file cannot tell;
+    ``certainty`` (``number`` from 0 to 1, ``words``, ``reasons``) of a layout that shapes and order gave, else None;
     and from our own metadata ``provenance``, ``metrics``, ``recipe``, ``data``, ``versions`` and ``mapping`` (see
-    :func:`describe_mapping`), each None where the file has none. Raises :class:`CheckpointError` for a file that cannot
-    be read, :class:`FamilyError` for one that is no ResNet.
+    :func:`describe_mapping`), each None where the file has none. ``statistics``: with ``values``, by
+    canonical name the ``mean``, ``std``, ``min``, ``max`` and ``finite`` of each tensor; ``source_statistics``: with
+    ``source``, those of the source, and each of the mapping's ``layers`` has its ``change`` since it was made from the
+    source, ||b - a|| / ||a||; both None otherwise. Raises :class:`CheckpointError` for a file that cannot be
+    read or was not made from ``source``, :class:`FamilyError` for one that is no ResNet, :class:`UsageError` where
+    ``source`` is given for a file without a mapping.
     """
-    with open_network(path, reading) as network:
+    with open_network(path, reading, only_foreign=source is not None) as network:
         stages = _stages(network)
         inside = [stage for stage in stages if stage["name"] != DROPPED]
-        plan = network.metadata.get("mapping")
+        stored = network.metadata.get("mapping")
+        plan = None if stored is None else Plan.from_dict(stored)
+        mapping = None if plan is None else describe_mapping(plan)
+        source_statistics = None if source is None else _add_change(network, plan, mapping, source, reading)
+        statistics = network_statistics(network) if values else None
         return {
             "file": str(path),
             "file_bytes": sum(file.stat().st_size for file in checkpoint_files(path)),
@@ -48,12 +64,31 @@ def describe_checkpoint(path: Source, reading: Reading | None = None) -> dict[st
             "weights": network.found.copy,
             "dropped": dict(network.found.dropped),
             "unknown": list(network.found.unknown),
+            "certainty": None if network.found.certainty is None else asdict(network.found.certainty),
             **{
                 key: network.metadata.get(key) or None
                 for key in ("provenance", "metrics", "recipe", "data", "versions")
             },
-            "mapping": None if plan is None else describe_mapping(Plan.from_dict(plan)),
+            "mapping": mapping,
+            "statistics": statistics,
+            "source_statistics": source_statistics,
         }
+
+
+def _add_change(
+    network: OpenNetwork, plan: Plan | None, mapping: dict[str, Any] | None, source: Source, reading: Reading | None
+) -> dict[str, Statistics]:
+    """Write into the ``mapping`` how far each layer is from its start, and give the statistics of ``source``."""
+    if plan is None or mapping is None or plan.source is None:
+        raise UsageError(
+            f"{network.file.path} was not made from another network, so there is no source to compare it with",
+            "Leave --source out.",
+        )
+    with open_network(source, reading, only_foreign=True) as origin:
+        moved = moved_since(plan, network, origin)
+        for layer in mapping["layers"]:
+            layer["change"] = moved.get(layer["name"])
+        return network_statistics(origin)
 
 
 def _stages(network: OpenNetwork) -> list[dict[str, Any]]:

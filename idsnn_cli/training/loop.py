@@ -86,10 +86,11 @@ class _Trainer:
         self.model.to(work.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         if work.objective.teacher is not None:
             work.objective.teacher.to(work.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
-        if work.precision == "fp64":
-            self.model.double()
-            if work.objective.teacher is not None:
-                work.objective.teacher.double()
+        # What was read may be of another: autocast starts from float32.
+        dtype = torch.float64 if work.precision == "fp64" else torch.float32
+        self.model.to(dtype)
+        if work.objective.teacher is not None:
+            work.objective.teacher.to(dtype)
         self.optimiser = make_optimiser(self.model, work.config)
         self.scaler = torch.amp.GradScaler(work.device.type, enabled=work.precision == "fp16")
         self.progress = Progress()

@@ -224,3 +224,30 @@ def test_output_into_a_closed_pipe_ends_without_a_traceback() -> None:
         os.close(writer)
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect", "--num-classes", "x", "--json"),
+        ("run", "quickstart", "--nonsense", "--json"),
+        ("nonsense", "--json"),
+        ("--json", "run"),
+    ],
+)
+def test_words_that_cannot_be_parsed_are_a_document_too(capsys: Capture, words: tuple[str, ...]) -> None:
+    found = invoke(capsys, *words)
+    assert found.code == 2
+    error = found.document["error"]
+    assert error["type"] == "UsageError"
+    assert error["message"]
+    assert "--help" in error["fix"]
+    plain = invoke(capsys, *(word for word in words if word != "--json"))
+    if len(words) > 1 and words[0] != "--json":
+        assert (plain.code, plain.out) == (2, "")
+        assert "Usage: " in plain.err
+
+
+def test_help_and_success_keep_their_codes_with_json(capsys: Capture) -> None:
+    assert "Usage: " in invoke(capsys, "inspect", "--help", "--json").out
+    assert invoke(capsys, "recipes", "--json").code == 0

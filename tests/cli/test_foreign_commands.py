@@ -41,7 +41,9 @@ def test_inspect_describes_it_and_what_it_proposes_can_be_done(capsys: Capture, 
     assert found.code == 0
     assert TRAITS[name].describe() in " ".join(found.out.split())
     words = ("init", "--from", "theirs.pth", "--arch", "spiking-resnet18", "-o", "init.safetensors")
-    assert " ".join(("Next: idsnn", *words)) in found.err
+    assert "Next: idsnn inspect --plan theirs.pth --to spiking-resnet18" in found.err
+    assert " ".join(("idsnn", *words)) in found.err
+    assert invoke(capsys, "inspect", "--plan", "theirs.pth", "--to", "spiking-resnet18").code == 0
     made = invoke(capsys, *words)
     assert made.code == 0, made.err
     assert load("init.safetensors").architecture.kind == "spiking"

@@ -41,14 +41,14 @@ def test_a_teacher_shows_what_it_is(capsys: Capture) -> None:
 
 
 def test_a_student_shows_its_mapping_block_by_block(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "120")
     lines = [" ".join(line.split()) for line in invoke(capsys, "inspect", "init.safetensors").out.splitlines()]
     assert "Where its first weights came from" in lines
-    assert "stem stem all out first 4 of 8, in whole" in lines
-    assert "stages.0.0 stages.0.0 all out first 4 of 8, in first 4 of 8" in lines
-    at = lines.index("stages.1.0 stages.1.0 conv0 norm0 shortcut out first 8 of 16, in first 4 of 8")
+    assert "stem stem 50% all out first 4 of 8, in whole" in lines
+    assert "stages.0.0 stages.0.0 26% all out first 4 of 8, in first 4 of 8" in lines
+    at = lines.index("stages.1.0 stages.1.0 26% conv0 norm0 shortcut out first 8 of 16, in first 4 of 8")
     assert lines[at + 1] == "conv1 norm1 out first 8 of 16, in first 8 of 16"
-    assert "head - all random: the rule head: random" in lines
+    assert "head - - all random: the rule head: random" in lines
     assert any(line.startswith("data digits, 2 classes") for line in lines)
 
 
@@ -62,7 +62,7 @@ def test_output_fits_80_columns_and_has_no_colour(capsys: Capture, words: tuple[
 
 def test_json_is_the_report_and_nothing_else(capsys: Capture) -> None:
     found = invoke(capsys, "inspect", "init.safetensors", "--json")
-    assert found.document == {"command": "inspect", **describe_checkpoint(Path("init.safetensors"))}
+    assert found.document == {"command": "inspect", **describe_checkpoint(Path("init.safetensors"), values=True)}
     found = invoke(capsys, "inspect", "teacher.safetensors", "init.safetensors", "--json")
     expected = compare_checkpoints(Path("teacher.safetensors"), Path("init.safetensors"))
     assert found.document == {"command": "inspect", **expected}

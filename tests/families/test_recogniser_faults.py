@@ -133,17 +133,13 @@ def test_real_networks_of_other_kinds(name: str, words: str) -> None:
     assert words in refusal(torchvision_shapes(name))
 
 
-def with_se(shapes: Shapes) -> Shapes:
-    return {**shapes, **{f"layer1.{b}.se_module.fc{i}.weight": (4, 4, 1, 1) for b in (0, 1) for i in (1, 2)}}
-
-
 def attention(shapes: Shapes, part: str, shape: tuple[int, ...]) -> Shapes:
     blocks = {key.partition(".conv1.")[0] for key in shapes if key.startswith("layer") and ".conv1." in key}
     return {f"{block}.se.{part}.weight": shape for block in blocks}
 
 
-def clips_stem(shapes: Shapes) -> Shapes:
-    return {**shapes, "conv2.weight": (4, 4, 3, 3), "bn2.weight": (4,), "conv3.weight": (4, 4, 3, 3)}
+def deep_stem(shapes: Shapes) -> Shapes:
+    return {**shapes, "conv1.7.weight": (4, 4, 3, 3)}
 
 
 def averaged(shapes: Shapes) -> Shapes:
@@ -152,18 +148,6 @@ def averaged(shapes: Shapes) -> Shapes:
         return key.replace("shortcut.1", "shortcut.2").replace("shortcut.0", "shortcut.1")
 
     return {moved(key): shape for key, shape in shapes.items()}
-
-
-def pre_activation(shapes: Shapes) -> Shapes:
-    """kuangliu's PreActResNet: norms first, none after the stem and none in the shortcut."""
-    turned: Shapes = {}
-    for key, shape in shapes.items():
-        name = key.replace("downsample", "shortcut").replace("fc.", "linear.")
-        if name.startswith("bn1.") or ".shortcut.1." in name:
-            continue
-        entering = shapes.get(name.partition(".bn1.")[0] + ".conv1.weight")
-        turned[name] = (entering[1],) if ".bn1." in name and entering and shape else shape
-    return turned
 
 
 def halved(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -184,13 +168,12 @@ def bit(shapes: Shapes) -> Shapes:
 
 
 TRAITS: list[tuple[str, Callable[[Shapes], Shapes], str]] = [
-    ("se", with_se, "squeeze-and-excitation"),
+    ("gates apart", lambda s: {**s, "layer1.0.attention.gate": (4, 4)}, "squeeze-and-excitation"),
     ("eca", lambda _: {**answer(EhanW(FULL))[0], "stage_1.0.se.conv.weight": (1, 1, 3)}, "efficient channel attention"),
-    ("linear se", lambda s: {**s, **attention(s, "fc1", (4, 4))}, "not of 1x1 convolutions"),
+    ("flat se", lambda s: {**s, **attention(s, "fc1", (4,))}, "not of 1x1 convolutions"),
     ("even eca", lambda s: {**s, **attention(s, "conv", (1, 1, 4))}, "no convolution over neighbours"),
-    ("deep stem", clips_stem, "a deep stem"),
+    ("deep stem", deep_stem, "a deep stem"),
     ("average pool", averaged, "average-pooled shortcuts"),
-    ("pre-activation", pre_activation, "pre-activation"),
     ("bit", bit, "GroupNorm"),
     ("attention pool", lambda s: {**s, "attnpool.c_proj.weight": (4, 4)}, "attention pooling"),
     ("bias", lambda s: {**s, "layer1.0.conv1.bias": (4,)}, "convolutions with a bias"),

@@ -109,7 +109,11 @@ def test_metadata_that_speaks_against_the_tensors_is_refused(tmp_path: Path) -> 
 def test_a_description_that_is_not_known_is_refused(tmp_path: Path) -> None:
     model = trained()
     path = tmp_path / "own.safetensors"
-    for change in ({"kind": "quantum"}, {"depths": [0, 1, 1]}, {"novel": 1}, {"neuron": {"spin": 1}}):
+    endless, loud = (
+        {"depths": [10**9, 1, 1]},
+        {"neuron": model.architecture.to_dict()["neuron"] | {"v_threshold": 1e300}},
+    )
+    for change in ({"kind": "quantum"}, {"depths": [0, 1, 1]}, {"novel": 1}, {"neuron": {"spin": 1}}, endless, loud):
         write_checkpoint(path, model.state_dict(), {"architecture": model.architecture.to_dict() | change})
         with pytest.raises(CheckpointError) as caught:
             load(path)
@@ -122,3 +126,21 @@ def test_a_network_without_a_head_cannot_classify(tmp_path: Path) -> None:
     torch.save({key: value for key, value in theirs.items() if not key.startswith("fc.")}, path)
     with pytest.raises(CheckpointError, match="no linear layer"):
         load(path, normalise=HALF)
+
+
+def test_double_precision_is_kept(tmp_path: Path) -> None:
+    model = trained().double()
+    with torch.no_grad():
+        model.stem.get_parameter("conv.weight").add_(1e-12)
+    own = load(save(tmp_path / "own.safetensors", model.architecture, model.state_dict()))
+    theirs = {key: value for key, value in trained("resnet8").double().state_dict().items() if "input" not in key}
+    torch.save(theirs, tmp_path / "theirs.pth")
+    foreign = load(tmp_path / "theirs.pth", normalise=HALF)
+    for found, state in ((own, model.state_dict()), (foreign, theirs)):
+        for key, value in state.items():
+            assert torch.equal(found.state_dict()[key], value)
+            assert found.state_dict()[key].dtype == value.dtype
+    assert own(images()).dtype == foreign(images()).dtype == torch.float64
+    half = {key: value.half() for key, value in theirs.items()}
+    torch.save(half, tmp_path / "half.pth")
+    assert load(tmp_path / "half.pth", normalise=HALF)(images()).dtype == torch.float32

@@ -40,9 +40,9 @@ CASES = {
     "augment:": "2:3: data.augment: given nothing (null); "
     "allowed a mapping with the keys crop, flip, autoaugment, cutout.",
     "normalise: imagenette": "2:14: data.normalise: given imagenette; allowed one of auto, cifar10, cifar100, "
-    "imagenet, none, or a mapping with the keys mean, std. Did you mean 'imagenet'?",
+    "imagenet, none, half, cifar10-std0.2, or a mapping with the keys mean, std. Did you mean 'imagenet'?",
     "normalise: [1]": "2:14: data.normalise: given [1]; allowed one of auto, cifar10, cifar100, "
-    "imagenet, none, or a mapping with the keys mean, std.",
+    "imagenet, none, half, cifar10-std0.2, or a mapping with the keys mean, std.",
     "normalise: {mean: [1, 2, 3]}": "2:3: data.normalise.std: missing; allowed a list of 3, each a number above 0.",
     "normalise: {mean: [1, 2], std: [1, 1, 1]}": "2:21: data.normalise.mean: given [1, 2]; "
     "allowed a list of 3, each a number.",

@@ -156,3 +156,29 @@ def test_merged_names_keep_both_orders(first: list[int], second: list[int]) -> N
     assert sorted(merged) == sorted({*a, *b})
     assert [name for name in merged if name in set(a)] == a
     assert [name for name in merged if name in set(b)] == b
+
+
+def test_layers_sum_up_their_tensors(tmp_path: Path, teacher: Path) -> None:
+    state = random_state(resnet())
+    before = {name: value.clone().double() for name, value in state.items()}
+    state["stages.1.0.conv0.weight"] *= 1.5
+    state["stages.1.0.norm0.bias"] += 2.0
+    found = compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "teacher", resnet(), state))
+    layers = {layer["name"]: layer for layer in found["layers"]}
+    assert [name for name, layer in layers.items() if layer["change"] != 0] == ["stages.1.0.conv0"]
+    parts = ("conv0.weight", "norm0.weight", "norm0.bias")
+    change = [state[f"stages.1.0.{part}"].double() - before[f"stages.1.0.{part}"] for part in parts]
+    first = [before[f"stages.1.0.{part}"] for part in parts]
+    ratio = torch.cat([v.flatten() for v in change]).norm() / torch.cat([v.flatten() for v in first]).norm()
+    assert layers["stages.1.0.conv0"]["change"] == pytest.approx(float(ratio))
+    assert layers["stages.1.0.conv0"]["tensors"] == {"changed": 2, "same": 3}
+    rows = rows_of(found)
+    statistics = rows["stages.1.0.norm0.bias"]["b_statistics"]
+    assert statistics["mean"] == pytest.approx(float(before["stages.1.0.norm0.bias"].mean()) + 2.0)
+
+
+def test_the_layers_of_two_sizes_are_compared_where_shapes_agree(tmp_path: Path, teacher: Path) -> None:
+    wider = save(tmp_path / "b.safetensors", "teacher", resnet(8, 8), random_state(resnet(8, 8)))
+    found = compare_checkpoints(teacher, wider)
+    assert all(layer["change"] is None for layer in found["layers"] if layer["name"] != "head")
+    assert next(layer for layer in found["layers"] if layer["name"] == "head")["change"] is not None

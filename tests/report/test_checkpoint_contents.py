@@ -15,6 +15,8 @@ from idsnn_cli.report.contents import describe_checkpoint
 
 KEYS = {
     "file",
+    "statistics",
+    "source_statistics",
     "file_bytes",
     "kind",
     "scheme",
@@ -26,6 +28,7 @@ KEYS = {
     "bytes",
     "stages",
     "missing",
+    "certainty",
     "choice",
     "dropped",
     "weights",

@@ -1,0 +1,193 @@
+"""Which input normalisation a network was trained with, found from images without labels.
+
+A stem's BatchNorm remembers the mean and variance that its convolution gave in training. Under the right normalisation
+the same kind of images gives them again; accuracy cannot tell near ones apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from idsnn_cli.data.normalise import CONSTANTS, Triple
+from idsnn_cli.errors import CheckpointError, DataError, UsageError
+from idsnn_cli.models import Network
+
+# Clear is a nearest of at most MOST with the next CLEAR_RATIO times further. On 512 images of CIFAR-10 public ResNets
+# (ImageNet's values) gave 0.0001 to 0.001 with ratios of 12 to 29; stems re-estimated with each candidate, plain or
+# cropped, at most 0.0013 with ratios above 3.2; and wrong ones, by Cutout, AutoAugment or unlisted values, from 0.0024.
+CLEAR_RATIO = 2.5
+MOST = 0.002
+# Of 512 images the sample alone moves a divergence by so much: ratios below it mean nothing.
+NOISE = 0.0005
+_PIXELS = 2**20
+_EPS = 1e-5  # BatchNorm's own, so that dead channels weigh nothing
+
+Candidates = Mapping[str, tuple[Triple, Triple]]
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisationVerdict:
+    """``divergences`` is candidate -> divergence in nats, the nearest first; ``padded`` says that black borders, as
+    random crops leave them, came nearer than the plain images; ``images`` were looked at.
+    """
+
+    mean: Triple
+    std: Triple
+    divergences: Mapping[str, float]
+    padded: bool
+    images: int
+
+    @property
+    def name(self) -> str:
+        return next(iter(self.divergences))
+
+    @property
+    def ratio(self) -> float:
+        """How many times further away the next candidate is."""
+        first, second = list(self.divergences.values())[:2]
+        return second / max(first, NOISE)
+
+    @property
+    def clear(self) -> bool:
+        return self.divergences[self.name] <= MOST and self.ratio >= CLEAR_RATIO
+
+    def words(self) -> str:
+        """``imagenet: divergence 0.0003 from the stem's statistics, the next (cifar10) 0.0091, on 512 images``."""
+        (first, least), (second, more) = list(self.divergences.items())[:2]
+        return (
+            f"{first}: divergence {least:.4f} from the stem's statistics, the next ({second}) {more:.4f}, "
+            f"on {self.images} images"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For provenance: ``name``, ``divergences``, ``ratio``, ``padded`` and ``images``."""
+        rounded = {name: round(value, 6) for name, value in self.divergences.items()}
+        return {
+            "name": self.name,
+            "divergences": rounded,
+            "ratio": round(self.ratio, 2),
+            "padded": self.padded,
+            "images": self.images,
+        }
+
+    def require_clear(self, what: object) -> NormalisationVerdict:
+        """This verdict on ``what``; :class:`UsageError` with every divergence where it is not clear."""
+        if self.clear:
+            return self
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in self.divergences.items())
+        raise UsageError(
+            f"{what} does not show clearly how its images were normalised; divergences of its stem's statistics on "
+            f"{self.images} images:\n{listed}\n(clear is at most {MOST} with the next {CLEAR_RATIO:g} times further)",
+            f"Name it: teacher.normalise={self.name} or another (--normalise {self.name}), or give mean and std.",
+        )
+
+
+@torch.no_grad()
+def find_normalisation(
+    network: Network, batches: Iterable[Tensor], candidates: Candidates = CONSTANTS, where: object = "the network"
+) -> NormalisationVerdict:
+    """The candidate under which images give the statistics that the first BatchNorm behind the stem's convolution has.
+
+    ``batches`` are training images without augmentation, float32 (N, 3, H, W) in 0 to 1; a few hundred are enough. Each
+    is seen twice, as it is and as a random crop shows it (shifted within a black border of an eighth of its height),
+    for most networks were trained on such crops, and the nearer of the two counts. The divergence of a channel with
+    measured mean and variance (m, v) and running ones (M, V) is the mean of both Kullback-Leibler divergences between
+    these Gaussians,
+
+        ((v + d) / V + (V + d) / v - 2) / 4,   d = (m - M)^2,
+
+    with BatchNorm's epsilon in both variances; a candidate's is the mean over channels. Plain, deep and pre-activation
+    stems are known; before pre-activation blocks the norm is the first block's, behind the pool where there is one.
+    Raises :class:`CheckpointError` where the network cannot tell: its statistics are those of a new network or not
+    finite, or it reads other than three channels; :class:`DataError` where there are no images.
+    """
+    first = _read_stem(network, where)
+    views: dict[bool, Callable[[Tensor, int], Tensor]] = {False: lambda images, _: images, True: _shifted}
+    keys = [(name, padded) for name in candidates for padded in views]
+    moments = {key: torch.zeros(2, len(first.mean), dtype=torch.float64) for key in keys}
+    numbers = dict.fromkeys(keys, 0)
+    seen = 0
+    for images in (chunk for batch in batches for chunk in _chunks(batch)):
+        shown = {padded: view(images, seen) for padded, view in views.items()}
+        for name, padded in keys:
+            mean, std = (images.new_tensor(values).view(1, -1, 1, 1) for values in candidates[name])
+            maps = first.run((shown[padded] - mean) / std)
+            variance, mean = (value.cpu().double() for value in torch.var_mean(maps, (0, 2, 3), correction=0))
+            number = maps.numel() // maps.shape[1]
+            moments[name, padded] += number * torch.stack([mean, variance + mean.square()])
+            numbers[name, padded] += number
+        seen += len(images)
+    if not seen:
+        raise DataError("there are no images to find the input normalisation with", "Name it: teacher.normalise=NAME.")
+    found = {key: first.divergence(*(moments[key] / numbers[key])) for key in keys}
+    least = {name: min(found[name, padded] for padded in views) for name in candidates}
+    ordered = dict(sorted(least.items(), key=lambda item: item[1]))
+    name = next(iter(ordered))
+    return NormalisationVerdict(*candidates[name], ordered, found[name, True] < found[name, False], seen)
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstNorm:
+    """The stem's first convolution, the pool where one stands before the norm, and the norm's running statistics."""
+
+    weight: Tensor
+    stride: int
+    padding: int
+    pools: bool
+    mean: Tensor
+    variance: Tensor
+
+    def run(self, images: Tensor) -> Tensor:
+        maps = F.conv2d(images, self.weight.to(images), stride=self.stride, padding=self.padding)
+        return F.max_pool2d(maps, 3, 2, 1) if self.pools else maps
+
+    def divergence(self, mean: Tensor, square: Tensor) -> float:
+        measured, stored = (square - mean.square()).clamp_min(0) + _EPS, self.variance + _EPS
+        offset = (mean - self.mean).square()
+        return float((((measured + offset) / stored + (stored + offset) / measured - 2) / 4).mean())
+
+
+def _read_stem(network: Network, where: object) -> _FirstNorm:
+    architecture = network.architecture
+    conv = architecture.stem_convolution()
+    norm = conv.norm or "stages.0.0.norm0"
+
+    def read(name: str) -> Tensor:
+        return network.read(network.names[name]).detach().to("cpu", torch.float64)
+
+    fix = "Name its normalisation: teacher.normalise=imagenet (--normalise imagenet) or another."
+    if conv.in_channels != 3:
+        raise CheckpointError(f"{where} reads images of {conv.in_channels} channels, and photographs have 3", fix)
+    weight = read(f"{conv.name}.weight").to(torch.float32).reshape(conv.shape)
+    mean, variance = (read(f"{norm}.{name}").flatten() for name in ("running_mean", "running_var"))
+    if not all(torch.isfinite(values).all() for values in (weight, mean, variance)) or (variance < 0).any():
+        raise CheckpointError(f"{where}: its stem or {norm} holds NaN, infinite or impossible values", "Use another.")
+    if not mean.any() and bool((variance == 1).all()):
+        raise CheckpointError(
+            f"{where}: the statistics of {norm} are those of a network that was never trained, and tell nothing", fix
+        )
+    pools = conv.norm is None and architecture.stem == "7x7"
+    return _FirstNorm(weight, conv.stride, conv.padding, pools, mean, variance)
+
+
+def _chunks(images: Tensor) -> tuple[Tensor, ...]:
+    """``images`` in parts whose maps are small."""
+    height, width = images.shape[-2:]
+    return torch.split(images, max(_PIXELS // (height * width), 1))
+
+
+def _shifted(images: Tensor, first: int) -> Tensor:
+    """``images``, each shifted within a black border; the shifts go through all places in turn, ``first`` on."""
+    height, width = images.shape[-2:]
+    border = max(height // 8, 1)
+    places = 2 * border + 1
+    padded = F.pad(images, (border,) * 4)
+    shifts = [((first + i) % places, (first + i) // places % places) for i in range(len(images))]
+    crops = [padded[i, :, y : y + height, x : x + width] for i, (x, y) in enumerate(shifts)]
+    return torch.stack(crops)

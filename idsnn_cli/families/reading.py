@@ -1,0 +1,64 @@
+"""What a caller may choose where a file leaves a choice, and what the recogniser found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.families.scheme import Scheme
+from idsnn_cli.families.structure import Certainty
+
+# What names and shapes cannot tell.
+STEM_STRIDE = "the stem's stride, padding and pooling"
+BOTTLENECK_STRIDE = "which convolution of a bottleneck strides"
+AVERAGED_SHORTCUTS = "whether a projection reads the mean of 2x2 pixels"
+OPTION_A_CHANNELS = "where option-A shortcuts put their zeros"
+INPUT_NORMALISATION = "the input normalisation"
+NEURONS = "whether the network spikes, and its neurons' constants"
+
+ALLOWED = "unexplained, allowed"
+Copy = Literal["ema", "raw"]
+Weights = Literal["auto", "ema", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What to do where a file leaves a choice.
+
+    ``weights`` says which copy is taken of a file with raw and averaged ones (EMA); ``auto`` takes the averaged.
+    ``allow_unused`` drops keys that no row explains, where the others are a whole ResNet. ``scheme`` is a table of the
+    caller's own, the only one that is tried then.
+    """
+
+    weights: Weights = "auto"
+    allow_unused: bool = False
+    scheme: Scheme | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A checkpoint's ResNet in canonical terms.
+
+    ``names`` maps canonical tensor names, in canonical order, to the file's keys; only tensors that the file has are
+    in it. ``dropped`` maps every other key to the reason. ``root`` is what stood before the network's own names
+    (``state_dict.module.``). ``unknown`` lists what keys cannot tell; ``architecture`` has the usual choice there:
+    kind ``ann``, stride 1 for a 3x3 stem, stride 2 and a max-pool for a 7x7 one, bottlenecks that stride in their
+    3x3, averages before the projections of pre-activation networks that have a deep stem. Without a head ``has_head``
+    is False, ``ending`` says in words what there is instead, and ``architecture.num_classes`` is 1, which only stands
+    in. ``copy`` says whether the weights are averaged ones, ``copies`` which kinds the file has. ``certainty`` is that
+    of a layout that no table gave but shapes and order (scheme ``structure``).
+    """
+
+    scheme: str
+    architecture: Architecture
+    names: Mapping[str, str]
+    dropped: Mapping[str, str]
+    unknown: tuple[str, ...]
+    has_head: bool
+    ending: str
+    root: str
+    copy: Copy
+    copies: tuple[Copy, ...]
+    certainty: Certainty | None = None

@@ -1,0 +1,76 @@
+"""What a scheme is: rows of names in a file beside canonical ones, and what the family fixes that no name tells.
+
+A row pairs the name of a module in the file with its canonical name. Placeholders are ``{s}`` stage, ``{b}`` block
+and ``{i}`` convolution, counted from 0; ``{s+1}`` is the same number counted from 1, on either side. A canonical name
+of None drops on purpose whatever tensors the pattern covers, with the reason beside it; ``{*}`` there is anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from idsnn_cli.architecture import ForeignShortcut, Shortcut
+
+# The blocks of which a trait holds; dense ones are bottlenecks without groups.
+Where = Literal["any", "basic", "bottleneck", "dense"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One module of a scheme: its name in the file, and the canonical one or None with the reason."""
+
+    source: str
+    canonical: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """A field of the description that every network of a family has, of the blocks that ``where`` says."""
+
+    field: str
+    value: str | bool
+    where: Where = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """The table of one family.
+
+    ``spiking`` says that networks with neurons use the same names, ``projection`` what a shortcut with weights is,
+    ``traits`` what else the family fixes. ``ending`` says in words what the network ends in where that is no linear
+    layer.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    spiking: bool = False
+    projection: Shortcut | ForeignShortcut = "projection"
+    traits: tuple[Trait, ...] = ()
+    ending: str = ""
+
+
+def rows(*pairs: tuple[str, str]) -> tuple[Row, ...]:
+    return tuple(Row(source, canonical) for source, canonical in pairs)
+
+
+def under(prefix: str, inner: tuple[Row, ...]) -> tuple[Row, ...]:
+    return tuple(Row(prefix + row.source, row.canonical, row.reason) for row in inner)
+
+
+def dropped(reason: str, *patterns: str) -> tuple[Row, ...]:
+    return tuple(Row(pattern, None, reason) for pattern in patterns)
+
+
+CONV, NORM = "stages.{s}.{b}.conv{i}", "stages.{s}.{b}.norm{i}"
+SHORTCUT_CONV, SHORTCUT_NORM = "stages.{s}.{b}.shortcut.conv", "stages.{s}.{b}.shortcut.norm"
+REDUCE, EXPAND = "stages.{s}.{b}.attention.reduce", "stages.{s}.{b}.attention.expand"
+MIX = "stages.{s}.{b}.attention.mix"
+
+# Every canonical name there is.
+CANONICAL = rows(
+    *((name, name) for name in ("input", "stem.conv", "stem.norm", "stem.{i}.conv", "stem.{i}.norm", CONV, NORM)),
+    *((name, name) for name in (REDUCE, EXPAND, MIX, SHORTCUT_CONV, SHORTCUT_NORM, "final_norm", "head")),
+)

@@ -1,0 +1,98 @@
+"""Running a network for what its activations are, under the names of its channel spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from idsnn_cli.initializer.spaces import channel_spaces
+from idsnn_cli.models import ResNet
+
+# (space, where in the network, maps (N, C, H, W)).
+See = Callable[[str, str, Tensor], None]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without autograd; every module's mode is as before afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def watched(model: ResNet, see: See) -> Iterator[None]:
+    """Call ``see`` with every activation of ``model``, whenever it runs; the hooks are gone afterwards.
+
+    A stream is seen behind every block of it, and behind the stem (before its pool) where that writes it. Before
+    pre-activation blocks it is seen as what each block's first BatchNorm and activation make of it.
+    """
+    places = _places(model)
+    handles = [module.register_forward_hook(_hook(see, *place)) for place, module in places]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def run_watched(model: ResNet, batches: Iterable[Tensor], see: See) -> int:
+    """Run ``model`` in evaluation mode on images (N, C, H, W) in 0 to 1, on its device, calling ``see`` as it goes.
+
+    Returns how many batches there were. The model is left as it was, whatever happens.
+    """
+    count = 0
+    with evaluating(model), watched(model, see):
+        for images in batches:
+            model(images)
+            count += 1
+    return count
+
+
+def _hook(see: See, space: str, where: str, then: nn.Module | None) -> Callable[..., None]:
+    def hook(_module: nn.Module, _inputs: Any, maps: Tensor) -> None:
+        see(space, where, maps if then is None else then(maps))
+
+    return hook
+
+
+def _places(model: ResNet) -> list[tuple[tuple[str, str, nn.Module | None], nn.Module]]:
+    """((space, where, an activation still to come), the module whose output it is)."""
+    architecture = model.architecture
+    spaces = channel_spaces(architecture)
+    found: list[tuple[tuple[str, str, nn.Module | None], nn.Module]] = []
+
+    def place(space: str, where: str, then: nn.Module | None = None) -> None:
+        found.append(((space, where, then), model.get_submodule(where)))
+
+    for conv in architecture.stem_convolutions():
+        if conv.norm is None:
+            continue  # before pre-activation blocks
+        if architecture.stem == "deep":
+            # One activation module serves all of a deep stem's convolutions.
+            place(spaces.writes[conv.name], conv.name.removesuffix(".conv"), model.stem.act)
+        else:
+            place(spaces.writes[conv.name], "stem.act")
+    for stage, block in architecture.blocks():
+        at = f"stages.{stage}.{block}"
+        convolutions = architecture.block_convolutions(stage, block)
+        if architecture.preactivation:
+            for i, conv in enumerate(convolutions):
+                place(spaces.reads[conv.name], f"{at}.act{i}")
+            continue
+        for i, conv in enumerate(convolutions[:-1]):
+            place(spaces.writes[conv.name], f"{at}.act{i}")
+        place(spaces.writes[convolutions[-1].name], at)
+    if architecture.preactivation:
+        # Without a last norm the linear layer reads the sum as it is.
+        place(spaces.features, "final_act" if architecture.final_norm else at)
+    return found

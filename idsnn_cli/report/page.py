@@ -1,0 +1,134 @@
+"""One self-contained HTML page of a layer map or a comparison: no network, no other file.
+
+The page carries the document itself as JSON, in the element ``document``. All text is escaped, and a content security
+policy lets nothing run but the page's own script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from idsnn_cli.errors import UsageError
+from idsnn_cli.report.comparison_view import comparison_view
+from idsnn_cli.report.mapping_view import mapping_view
+from idsnn_cli.report.page_view import Heat, Node, Side, Table, View, percent
+
+WEB = Path(__file__).parent / "web"
+# What would end the JSON's element, or a line of a script.
+_UNSAFE = {ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}
+
+
+def render_page(document: Mapping[str, Any]) -> str:
+    """The page of a document of ``idsnn inspect``. Raises :class:`UsageError` where there is nothing to draw."""
+    if "a" in document and "b" in document:
+        view = comparison_view(document)
+    elif document.get("mapping") is None:
+        raise UsageError(
+            f"{document['file']} carries no layer map, so there is nothing to draw",
+            "Give a student's checkpoint, two files to compare, or --plan CKPT --to NAME.",
+        )
+    else:
+        view = mapping_view(document)
+    script = (WEB / "page.js").read_text(encoding="utf-8")
+    data = json.dumps(document, sort_keys=True, allow_nan=False).translate(_UNSAFE)
+    return Template((WEB / "page.html").read_text(encoding="utf-8")).substitute(
+        title=_text(view.title),
+        style=(WEB / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        facts="".join(f"<div><dt>{_text(name)}</dt><dd>{_text(words)}</dd></div>" for name, words in view.facts),
+        notes=_notes(view.notes),
+        left=_side(view.left, "left", view.right),
+        right=_side(view.right, "right", view.left),
+        details="".join(
+            _details(node, place, number)
+            for place, side in (("left", view.left), ("right", view.right))
+            for number, node in enumerate(side.nodes)
+        ),
+        measures="".join(f"<li><b>{_text(heat.name)}</b>: {_text(_scale(heat))}</li>" for heat in view.heats),
+        heat_head="".join(f'<th scope="col">{_text(heat.name)}</th>' for heat in view.heats),
+        heat_rows="".join(_heat_row(view, row) for row in range(len(view.layers))),
+        data=data,
+    )
+
+
+def _text(value: object) -> str:
+    """Escaped; a file's name need not be valid Unicode."""
+    return html.escape(str(value).encode(errors="backslashreplace").decode(), quote=True)
+
+
+def _notes(notes: tuple[str, ...]) -> str:
+    if not notes:
+        return ""
+    items = "".join(f"<li>{_text(note)}</li>" for note in notes)
+    return f'<details class="notes"><summary>Notes ({len(notes)})</summary><ul>{items}</ul></details>'
+
+
+def _side(side: Side, place: str, other: Side) -> str:
+    places = {node.name: number for number, node in enumerate(other.nodes)}
+    far = "right" if place == "left" else "left"
+    items = []
+    for number, node in enumerate(side.nodes):
+        ends = " ".join(f"{far}-{places[name]}" for name in node.lines if name in places)
+        bar = "" if node.bar is None else f'<span class="bar" style="--share:{node.bar:.4f}"></span>'
+        items.append(
+            f'<li><button type="button" class="node{" empty" if node.empty else ""}" id="{place}-{number}"'
+            f' aria-expanded="false" aria-controls="detail-{place}-{number}" data-ends="{ends}">'
+            f'<span class="name">{_text(node.name)}</span><span class="words">{_text(node.words)}</span>{bar}'
+            "</button></li>"
+        )
+    return (
+        f'<section class="side" aria-labelledby="{place}-heading"><h3 id="{place}-heading">{_text(side.heading)}</h3>'
+        f'<p class="what">{_text(side.words)}</p><ol>{"".join(items)}</ol></section>'
+    )
+
+
+def _details(node: Node, place: str, number: int) -> str:
+    terms = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(words)}</dd></div>" for name, words in node.paragraphs)
+    tables = "".join(_table(table) for table in node.tables)
+    at = f"detail-{place}-{number}"
+    return (
+        f'<article id="{at}" aria-labelledby="{at}-name" hidden><h4 id="{at}-name">{_text(node.name)}'
+        f" <small>{'on the left' if place == 'left' else 'on the right'}</small></h4><dl>{terms}</dl>{tables}</article>"
+    )
+
+
+def _table(table: Table) -> str:
+    first = len(table.head) - table.numbers
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in table.head)
+    rows = []
+    for row in table.rows:
+        cells = [f'<th scope="row">{_text(row[0])}</th>']
+        cells += [f"<td{_class('number', i >= first)}>{_text(cell)}</td>" for i, cell in enumerate(row[1:], 1)]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<div class="scroll"><table><caption>{_text(table.caption)}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _class(name: str, given: bool) -> str:
+    return f' class="{name}"' if given else ""
+
+
+def _scale(heat: Heat) -> str:
+    return heat.words if heat.hottest == 1.0 else f"{heat.words}; the warmest is {heat.hottest:.4g}"
+
+
+def _heat_row(view: View, row: int) -> str:
+    cells = []
+    for heat in view.heats:
+        warmth, value = heat.heat(row), heat.values[row]
+        if warmth is None or value is None:
+            cells.append('<td class="number">-</td>')
+        else:
+            words = percent(value) if heat.hottest == 1.0 else f"{value:.4g}"
+            cells.append(f'<td class="number heat" style="--heat:{warmth:.4f}">{_text(words)}</td>')
+    return f'<tr><th scope="row">{_text(view.layers[row])}</th>{"".join(cells)}</tr>'
