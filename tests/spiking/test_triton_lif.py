@@ -15,6 +15,7 @@ from triton_cases import (
     currents,
     in_a_process_of_their_own,
     inside,
+    keeping,
     needs_triton,
     neuron_of,
     nhwc,
@@ -181,8 +182,7 @@ def test_what_is_kept() -> None:
     """The rectangle keeps two bits a neuron and step; a smooth surrogate its input and nothing else."""
     for steps, neuron in ((5, Neuron()), (5, neuron_of("sigmoid"))):
         x = normal((steps, 2, 3, 4, 5), torch.bfloat16, 0).requires_grad_()
-        kept: list[Tensor] = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t) or t, lambda t: t):
+        with keeping() as kept:
             fused(x, neuron)
         if neuron.surrogate == "rectangle":
             assert [(t.dtype, t.shape) for t in kept] == [(torch.uint8, (2, 120))]
