@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -35,7 +36,7 @@ class OtherLIF(LIF):
 @pytest.fixture(autouse=True)
 def _triton_there() -> Any:
     with mock.patch.object(backend, "find_spec", return_value=object()), mock.patch.dict("os.environ"):
-        backend.os.environ.pop(backend.SWITCH, None)
+        os.environ.pop(backend.SWITCH, None)
         backend.kernels_available.cache_clear()
         yield
     backend.kernels_available.cache_clear()
@@ -86,9 +87,9 @@ def test_a_hooked_layer_is_called_itself(hook: str) -> None:
 
 
 def test_the_setting_is_read_once() -> None:
-    backend.os.environ[backend.SWITCH] = "0"
+    os.environ[backend.SWITCH] = "0"
     assert not decide()
-    backend.os.environ[backend.SWITCH] = "1"
+    os.environ[backend.SWITCH] = "1"
     assert not decide()
     backend.kernels_available.cache_clear()
     assert decide()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -31,13 +32,17 @@ from triton_cases import (
     outside,
 )
 
-from idsnn_cli.architecture import SURROGATE_SCALES, Neuron, Surrogate
+from idsnn_cli.architecture import Neuron, Surrogate
 from idsnn_cli.errors import DataError
 from idsnn_cli.spiking import LIF, BatchNorm, lif_reference
 from idsnn_cli.spiking.triton import constants
 
 pytestmark = needs_triton
-LAYOUTS = {"nchw": lambda x: x, "nhwc": nhwc, "gaps": lambda x: torch.cat([x, x], 1)[:, : x.shape[1]]}
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "nchw": lambda x: x,
+    "nhwc": nhwc,
+    "gaps": lambda x: torch.cat([x, x], 1)[:, : x.shape[1]],
+}
 
 
 @outside
@@ -98,7 +103,7 @@ def check(case: Case) -> None:
     x = case.x.detach().requires_grad_()
     residual = None if case.residual is None else case.residual.detach().requires_grad_()
     spikes = fused(case, x, residual)
-    spikes.backward(case.grad)
+    torch.autograd.backward(spikes, case.grad)
     assert spikes.dtype == x.dtype
     # The formula, rounded as the kernel says.
     norm, shape = case.norm, case.x.shape
@@ -106,7 +111,7 @@ def check(case: Case) -> None:
     z = (case.x.float() - mean[:, None, None]) * factor + norm.bias.detach()[:, None, None]
     if case.residual is not None:
         z = z + case.residual.float()
-    z = z.expand(case.repeat, *shape) if case.repeat > 1 else z.unflatten(0, (case.steps, -1))
+    z = z.expand(case.repeat, *shape) if case.repeat > 1 else z.view(case.steps, -1, *shape[1:])
     z = z.contiguous().requires_grad_()
     wanted = lif_reference(z, case.neuron)
     assert torch.equal(spikes.float(), wanted.detach().flatten(0, 1))
@@ -118,15 +123,14 @@ def check(case: Case) -> None:
     running = [before["running_mean"].double(), before["running_var"].double()]
     momentum = 1 / 3 if norm.momentum is None else norm.momentum
     repeated = wide.repeat(case.repeat, 1, 1, 1)
-    y = F.batch_norm(repeated, *running, weight, bias, norm.training, momentum, norm.eps)
-    y.backward(by_y.double().repeat(case.repeat, 1, 1, 1) / case.repeat)
+    y = F.batch_norm(repeated, running[0], running[1], weight, bias, norm.training, momentum, norm.eps)
+    torch.autograd.backward(y, by_y.double().repeat(case.repeat, 1, 1, 1) / case.repeat)
     assert x.grad is not None
-    half = x.dtype != torch.float32
-    tolerance = {"rtol": 2e-2, "atol": 2e-2} if half else {"rtol": 1e-4, "atol": 2e-5}
-    torch.testing.assert_close(x.grad.double(), wide.grad, **tolerance)
-    for found, exact in ((norm.weight.grad, weight.grad), (norm.bias.grad, bias.grad)):
+    rtol, atol = (1e-4, 2e-5) if x.dtype == torch.float32 else (2e-2, 2e-2)
+    torch.testing.assert_close(x.grad.double(), wide.grad, rtol=rtol, atol=atol)
+    for found, by_torch in ((norm.weight.grad, weight.grad), (norm.bias.grad, bias.grad)):
         assert found is not None
-        torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.double(), by_torch, rtol=1e-4, atol=1e-4)
     if residual is not None:
         assert residual.grad is not None
         exact = case.neuron.surrogate in ("rectangle", "triangle")
@@ -172,9 +176,9 @@ def plain(name: Surrogate = "rectangle", steps: int = 4, **changes: Any) -> Case
 
 
 @inside
-@pytest.mark.parametrize("name", ["rectangle", "sigmoid"])
-def test_longer_than_a_segment(name: Surrogate) -> None:
-    check(plain(name, 19))
+def test_longer_than_a_segment() -> None:
+    with mock.patch.object(constants, "SEGMENT", 2):
+        check(plain("sigmoid", 5))
 
 
 @inside
@@ -183,17 +187,17 @@ def test_statistics_far_from_zero(layout: str) -> None:
     """Mean 1000 and variance 1: a sum of squares in fp32 would keep no digit of the variance."""
     from idsnn_cli.spiking.triton.chain import combine, local_statistics
 
-    x = LAYOUTS[layout](1000 + normal((40, 5, 8, 9), torch.float32, 0))
-    norm = layer(5, 1, momentum=1.0)
-    with mock.patch.object(constants, "BLOCK", 64):
+    x = LAYOUTS[layout](1000 + normal((12, 3, 4, 6), torch.float32, 0))
+    norm = layer(3, 1, momentum=1.0)
+    with mock.patch.object(constants, "BLOCK", 16), mock.patch.object(constants, "PROGRAMS", 7):
         partials = local_statistics(x)
-        assert len(partials) > 10
+        assert len(partials) > 1
         combined, inverse = combine(partials, norm, 3, final=True)
     mean, variance = x.double().mean((0, 2, 3)), x.double().var((0, 2, 3), correction=0)
-    torch.testing.assert_close(combined[:5].double(), mean, rtol=4e-7, atol=0)
+    torch.testing.assert_close(combined[:3].double(), mean, rtol=4e-7, atol=0)
     torch.testing.assert_close(inverse.double(), 1 / (variance + norm.eps).sqrt(), rtol=2e-5, atol=0)
-    assert int(combined[-1]) == 40 * 8 * 9
-    copies = 3 * 40 * 8 * 9
+    assert int(combined[-1]) == 12 * 4 * 6
+    copies = 3 * 12 * 4 * 6
     assert norm.running_var is not None
     torch.testing.assert_close(norm.running_var.double(), variance * copies / (copies - 1), rtol=4e-5, atol=0)
 
@@ -242,15 +246,14 @@ def test_the_unfused_path_computes_the_same() -> None:
 @inside
 def test_what_is_kept() -> None:
     """The input of BatchNorm and two bits a neuron and step; the residual only where membranes are computed again."""
-    for name in ("rectangle", "sigmoid"):
-        case = plain(name)
+    for case in (plain("rectangle"), plain("sigmoid")):
         assert case.residual is not None
         with keeping() as kept:
             fused(case, case.x, case.residual)
         bits = [t.nbytes for t in kept if t.dtype == torch.uint8 and t.numel()]
         maps = {t.data_ptr() for t in kept if t.dtype != torch.uint8 and t.numel() > 6}
-        assert bits == ([case.x[:2].numel()] if name == "rectangle" else [])
-        assert maps == {case.x.data_ptr(), *([case.residual.data_ptr()] if name == "sigmoid" else [])}
+        assert bits == ([case.x[:2].numel()] if case.neuron.surrogate == "rectangle" else [])
+        assert maps == {case.x.data_ptr(), *([case.residual.data_ptr()] if case.neuron.surrogate == "sigmoid" else [])}
     with torch.no_grad():
         assert not fused(case, case.x, case.residual).requires_grad
 
@@ -270,7 +273,7 @@ def one_chain(part: slice, name: Surrogate) -> dict[str, Tensor]:
     x, residual, grad = steps_of(part)
     case = Case(layer(3, 5), neuron_of(name), 2, 1, x.requires_grad_(), residual.requires_grad_(), grad)
     spikes = fused(case, case.x, case.residual)
-    spikes.backward(grad)
+    torch.autograd.backward(spikes, grad)
     assert x.grad is not None
     assert residual.grad is not None
     assert case.norm.weight.grad is not None
@@ -282,7 +285,6 @@ def one_chain(part: slice, name: Surrogate) -> dict[str, Tensor]:
 
 # Images of the first process, of six, and the surrogate.
 SHARDS: dict[str, tuple[int, Surrogate]] = {
-    "even": (3, "rectangle"),
     "uneven": (5, "sigmoid"),
     "empty": (6, "rectangle"),
 }
@@ -293,7 +295,7 @@ def worker(rank: int, folder: str) -> None:
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     try:
-        found = {}
+        found: dict[str, Any] = {}
         for shards, (first, name) in SHARDS.items():
             found[shards] = one_chain(slice(0, first) if rank == 0 else slice(first, 6), name)
         norm, x = layer(2, 4), torch.zeros((1 - rank, 2, 1, 1))
@@ -316,8 +318,8 @@ def test_statistics_over_two_processes(tmp_path: Path) -> None:
         wanted = one_chain(slice(0, 6), name)
         mine, other = (result[shards] for result in results)
         for key in ("spikes", "dx", "d_residual"):
-            joined = torch.cat([mine[key].unflatten(0, (2, first)), other[key].unflatten(0, (2, 6 - first))], 1)
-            torch.testing.assert_close(joined, wanted[key].unflatten(0, (2, 6)), rtol=1e-4, atol=1e-5)
+            joined = torch.cat([mine[key].view(2, first, 3, 2, 5), other[key].view(2, 6 - first, 3, 2, 5)], 1)
+            torch.testing.assert_close(joined, wanted[key].view(2, 6, 3, 2, 5), rtol=1e-4, atol=1e-5)
         for key in ("weight", "bias"):
             torch.testing.assert_close(mine[key] + other[key], wanted[key], rtol=1e-4, atol=1e-5)
         for key in ("running_mean", "running_var", "num_batches_tracked"):
@@ -325,7 +327,3 @@ def test_statistics_over_two_processes(tmp_path: Path) -> None:
             torch.testing.assert_close(mine[key], wanted[key], rtol=1e-5, atol=1e-6)
     for result in results:
         assert "single value" in result["single value"]
-
-
-def test_every_surrogate_is_here() -> None:
-    assert {neuron_of(name).surrogate for name in SURROGATE_SCALES} == set(SURROGATE_SCALES)

@@ -68,7 +68,7 @@ def measured(steps: int, *, residual: bool, repeat: bool = False) -> dict[str, f
     around = nhwc(normal(tuple(x.shape), torch.bfloat16, 1)).requires_grad_() if residual else None
     with accesses() as counted:
         spikes = fused_fire(BatchNorm(8), neuron_of("rectangle"), steps, x, around, steps if repeat else 1)
-        spikes.backward(torch.ones_like(spikes))
+        spikes.backward(torch.ones_like(spikes))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return {kernel: found / spikes.numel() for kernel, found in counted.items() if found}
 
 
