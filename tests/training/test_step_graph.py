@@ -93,7 +93,13 @@ def test_a_capture_that_fails_is_told_once_and_not_tried_again() -> None:
     ids=str,
 )
 def test_when_a_graph_is_possible(changes: dict[str, Any]) -> None:
-    usual = {"asked": True, "device": "cuda", "precision": "bf16", "processes": 1, "draws_on_host": False}
+    usual: dict[str, Any] = {
+        "asked": True,
+        "device": "cuda",
+        "precision": "bf16",
+        "processes": 1,
+        "draws_on_host": False,
+    }
     assert graph_is_possible(**usual)
     assert not graph_is_possible(**(usual | changes))
 
