@@ -99,11 +99,25 @@ class Rules:
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> Rules:
         """What :meth:`to_dict` gave. Raises :class:`UsageError` or :class:`TypeError` for anything else."""
+        if not isinstance(plain, dict):
+            raise TypeError(f"rules are {type(plain).__name__}")
         values = dict(plain)
         for key in ("blocks", "class_map"):
             if isinstance(values.get(key), list):
                 values[key] = tuple(tuple(each) if isinstance(each, list) else each for each in values[key])
-        return Rules(**values)
+        rules = Rules(**values)
+        blocks = rules.blocks if isinstance(rules.blocks, tuple) else ()
+        if not all(isinstance(each, tuple) and all(_is_place(block) for block in each) for each in blocks):
+            raise UsageError("blocks lists what is no block", "Give one list of source blocks for each stage.")
+        if type(rules.noise) not in (int, float):
+            raise TypeError("noise is not a number")
+        if not isinstance(rules.class_map, tuple) or not all(c is None or _is_place(c) for c in rules.class_map):
+            raise UsageError("class_map lists what is no class", "Give one source class, or null, for each.")
+        return rules
+
+
+def _is_place(value: Any) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _lists(value: Any) -> Any:

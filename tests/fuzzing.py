@@ -33,6 +33,7 @@ from idsnn_cli.architecture import build_description
 from idsnn_cli.checkpoint import write_checkpoint
 from idsnn_cli.errors import IdsnnError
 from idsnn_cli.families import Reading
+from idsnn_cli.initializer import Rules, make_plan
 from idsnn_cli.models import build
 from idsnn_cli.report.contents import describe_checkpoint
 
@@ -59,6 +60,7 @@ def originals(folder: Path) -> dict[str, tuple[Path, Path]]:
         "architecture": STUDENT.to_dict(),
         "recipe": {"seed": 3, "data": {"dataset": "digits"}},
         "provenance": {"start": {"rule": "loop", "dropped": {"a": "b"}}},
+        "mapping": make_plan(ARCHITECTURE, STUDENT, {name: name for name in state}, Rules(channels="random")).to_dict(),
         "metrics": {"epoch": 2, "test_top1": 91.5},
     }
     write_checkpoint(places["ours"] / "a.safetensors", build(STUDENT, seed=0).state_dict(), described)

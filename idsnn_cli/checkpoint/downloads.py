@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor
 
 from idsnn_cli.checkpoint.file import CheckpointFile
@@ -80,6 +79,8 @@ class NamesOnly(CheckpointFile):
         self.metadata = None
         self.others = {}
         self._source = source
+        import torchvision
+
         classes = len(_weights(source).meta["categories"])
         with torch.device("meta"):
             model = torchvision.models.get_model(source.name, weights=None, num_classes=classes)
@@ -103,6 +104,8 @@ class NamesOnly(CheckpointFile):
 
 def _weights(source: Published) -> Any:
     """torchvision's own record of the weights; an older torchvision may not have all that are known here."""
+    import torchvision  # takes about a second and 150 MB, which reading a file need not pay
+
     try:
         return torchvision.models.get_model_weights(source.name)[source.weights]
     except (KeyError, ValueError) as error:

@@ -1,12 +1,11 @@
 """Our own checkpoints: safetensors files whose bytes depend on nothing but what is stored.
 
-The format is written here instead of by the safetensors package: one tensor at a time leaves the device, is hashed
-and is written, so the peak is the largest tensor, and tied or non-contiguous tensors need no copy of the whole.
+The format is written here instead of by the safetensors package: one tensor at a time leaves the device and
+is written, so the peak is the largest tensor, and tied or non-contiguous tensors need no copy of the whole.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,8 +22,8 @@ METADATA_KEY = "idsnn"
 _RANKS = {name: rank for rank, name in enumerate(TORCH_DTYPES)}
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
-    """Write ``tensors`` (any device, layout or tying) and ``metadata`` to ``path``, and return the file's SHA-256.
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write ``tensors`` (any device, layout or tying) and ``metadata`` to ``path``.
 
     The file is safetensors with one metadata key, ``idsnn``: sorted compact JSON of ``metadata`` with
     ``format_version``. The same input gives the same bytes, whatever its order. The file is written whole or not at
@@ -35,14 +34,10 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
     ranks = {name: _RANKS[dtype_name(name, tensor)] for name, tensor in tensors.items()}
     order = sorted(tensors, key=lambda name: (-ranks[name], name))
     header = _header(order, tensors, document)
-    digest = hashlib.sha256(header)
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         handle.write(header)
         for name in order:
-            content = raw_bytes(tensors[name])
-            digest.update(content)
-            handle.write(content)
-    return digest.hexdigest()
+            handle.write(raw_bytes(tensors[name]))
 
 
 def _header(order: list[str], tensors: Mapping[str, Tensor], document: str) -> bytes:

@@ -45,7 +45,7 @@ def session_for(
     from idsnn_cli.pipeline import Session
 
     session = Session(recipe, name, run_dir, text, events=TrainingDisplay(console), **options)
-    session.apply_threads()
+    session.settle_process()
     return session
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from idsnn_cli.initializer.memory import zeros
+from idsnn_cli.initializer.stored import integer, items, members, one_of, optional_text, text
+
+Resize = Literal["centre", "area"]
 # Of every BatchNorm here (models and torch alike).
 EPSILON = 1e-5
+# Values of a folded kernel that are made at a time.
+_PIECE = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Kernel:
 
     size: int
     to: int
-    resize: Literal["centre", "area"] = "centre"
+    resize: Resize = "centre"
     groups: int = 1
     before: tuple[Folded, ...] = ()
 
@@ -52,9 +58,16 @@ class Kernel:
         return plain
 
     @staticmethod
-    def from_dict(plain: dict[str, Any]) -> Kernel:
-        before = tuple(Folded(**{"gamma": None, "variance": None} | each) for each in plain.get("before", ()))
-        return Kernel(**{**plain, "before": before})
+    def from_dict(plain: Any) -> Kernel:
+        """What :meth:`to_dict` gave. Raises :class:`ValueError` or :class:`KeyError` for anything else."""
+        values = members(plain, Kernel.__slots__)
+        return Kernel(
+            integer(values["size"], 1),
+            integer(values["to"], 1),
+            one_of(values["resize"], get_args(Resize)),
+            integer(values["groups"], 1),
+            tuple(_folded(each) for each in items(values["before"])),
+        )
 
     def words(self) -> str:
         """What is done, in words."""
@@ -67,6 +80,17 @@ class Kernel:
             how = "by area" if self.resize == "area" else "around the centre"
             words.append(f"{self.size}x{self.size} to {self.to}x{self.to} {how}")
         return ", ".join(words)
+
+
+def _folded(plain: Any) -> Folded:
+    values = members(plain, Folded.__slots__)
+    return Folded(
+        text(values["weight"]),
+        optional_text(values.get("gamma")),
+        optional_text(values.get("variance")),
+        integer(values["stride"], 1),
+        integer(values["groups"], 1),
+    )
 
 
 def dense(weight: Tensor, groups: int) -> Tensor:
@@ -87,14 +111,27 @@ def fold(first: Tensor, second: Tensor, stride: int) -> Tensor:
     A = a + (b - 1) * stride. Away from the borders, and with nothing between the two, it is the same function.
     """
     if first.shape[-1] == 1 and stride == 1:
-        # One tap spreads nothing: a product of matrices is much faster than a convolution over channels as images.
-        return torch.einsum("omhw,mi->oihw", second, first[:, :, 0, 0]).contiguous()
+        return _fold_taps(first[:, :, 0, 0], second)
     reach = (second.shape[-1] - 1) * stride
     rows = F.conv2d(first.transpose(0, 1), second.flip(2, 3), padding=reach, dilation=stride)
     return rows.transpose(0, 1)
 
 
-def resized(weight: Tensor, to: int, resize: Literal["centre", "area"]) -> Tensor:
+def _fold_taps(first: Tensor, second: Tensor) -> Tensor:
+    """``second`` (O, M, b, b) behind one tap, ``first`` (M, I), which spreads nothing: a product of matrices."""
+    if second.device.type != "cpu" or second.dtype != torch.float32:
+        return torch.einsum("omhw,mi->oihw", second, first).contiguous()
+    # On the CPU a convolution over kernels as images is twice as fast, and needs no other order of the axes; some rows
+    # at a time, for its own copies are as large as what it makes.
+    whole = zeros((second.shape[0], first.shape[1], *second.shape[2:]), second)
+    points = first.t()[:, :, None, None].contiguous()
+    rows = max(_PIECE // max(whole[:1].numel(), 1), 1)
+    for begin in range(0, second.shape[0], rows):
+        whole[begin : begin + rows] = F.conv2d(second[begin : begin + rows], points)
+    return whole
+
+
+def resized(weight: Tensor, to: int, resize: Resize) -> Tensor:
     """A kernel (O, I, k, k) as (O, I, to, to), cut or padded around its centre, or resized by area, the sum kept."""
     size = weight.shape[-1]
     if size == to:
@@ -105,7 +142,9 @@ def resized(weight: Tensor, to: int, resize: Literal["centre", "area"]) -> Tenso
         return shares @ weight @ shares.T
     if to > size:
         margin = (to - size) // 2
-        return F.pad(weight, (margin, to - size - margin) * 2)
+        grown = zeros((*weight.shape[:2], to, to), weight)
+        grown[:, :, margin : margin + size, margin : margin + size] = weight
+        return grown
     start = (size - to) // 2
     return weight[:, :, start : start + to, start : start + to]
 

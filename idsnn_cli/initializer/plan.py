@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from idsnn_cli.architecture import Architecture, read_description
+from idsnn_cli.checkpoint.sniffing import excerpt
 from idsnn_cli.errors import CheckpointError, MappingError, UsageError
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.selections import Selection
+from idsnn_cli.initializer.stored import flag, integer, integers, items, members, number, one_of, optional_text, text
 from idsnn_cli.rules import Rules
 
 Action = Literal["copied", "interpolated", "random", "constant"]
@@ -106,26 +108,33 @@ class Plan:
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> Plan:
-        """Raises :class:`MappingError` where it is not what :meth:`to_dict` gives."""
+        """The plan that :meth:`to_dict` gave; other keys beside its own are left alone.
+
+        Raises :class:`MappingError` for anything else: what is returned can be described and applied.
+        """
         try:
-            return Plan(
-                source=None if plain["source"] is None else read_description(plain["source"]),
-                target=read_description(plain["target"]),
-                rules=Rules.from_dict(plain["rules"]),
-                blocks=tuple(BlockPair(**pair) for pair in plain["blocks"]),
-                entries=tuple(_entry(dict(entry)) for entry in plain["tensors"]),
-                selections=tuple(Selection.from_dict(each) for each in plain.get("selections", ())),
-            )
-        except (KeyError, TypeError, ValueError, CheckpointError, UsageError) as error:
+            source = None if plain["source"] is None else read_description(plain["source"])
+            target = read_description(plain["target"])
+            selections = tuple(Selection.from_dict(each) for each in items(plain.get("selections", ())))
+            entries = tuple(_entry(each, selections) for each in items(plain["tensors"]))
+            if {entry.target: entry.shape for entry in entries} != target.tensors() or (
+                len(entries) != len(target.tensors())
+            ):
+                raise ValueError("its tensors are not those of its target")
+            pairs = tuple(_pair(each, source) for each in items(plain["blocks"]))
+            if [(pair.stage, pair.block) for pair in pairs] != list(target.blocks()):
+                raise ValueError("its blocks are not those of its target")
+            return Plan(source, target, Rules.from_dict(plain["rules"]), pairs, entries, selections)
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, CheckpointError, UsageError) as error:
             raise MappingError(
-                f"the mapping stored in the checkpoint cannot be read: {error}",
+                f"the mapping stored in the checkpoint cannot be read: {excerpt(str(error), 160)}",
                 "Make the checkpoint again with this version of idsnn-cli.",
             ) from None
 
 
 def _given(part: Entry | BlockPair) -> dict[str, Any]:
     """What is not at its default; ``scale`` always."""
-    plain = {key: value for key, value in asdict(part).items() if value is not None}
+    plain = {key: value for key in part.__slots__ if (value := getattr(part, key)) is not None}
     if isinstance(part, Entry):
         plain |= {"kernel": part.kernel.to_dict()} if part.kernel else {}
         for key in ("divide", "noise"):
@@ -134,14 +143,71 @@ def _given(part: Entry | BlockPair) -> dict[str, Any]:
     return plain
 
 
-def _entry(plain: dict[str, Any]) -> Entry:
-    """An entry from JSON, whose shapes are lists."""
-    for key in ("shape", "source_shape", "norm", "picks"):
-        if key in plain:
-            plain[key] = tuple(plain[key])
-    if "kernel" in plain:
-        plain["kernel"] = Kernel.from_dict(plain["kernel"])
-    return Entry(**plain)
+def _entry(plain: Any, selections: tuple[Selection, ...]) -> Entry:
+    values = members(plain, Entry.__slots__)
+    shape, source = integers(values["shape"], 1), optional_text(values.get("source"))
+    action = one_of(values["action"], get_args(Action))
+    from_shape = integers(values["source_shape"], 1) if source is not None else None
+    if (source is None) is not (action in ("random", "constant")) or (source is None and "source_shape" in values):
+        raise ValueError(f"a tensor that is {action} with the source {source}")
+    if from_shape is not None and len(from_shape) != len(shape):
+        raise ValueError(f"a tensor {list(shape)} made from one {list(from_shape)}")
+    norm = None if values.get("norm") is None else tuple(text(key) for key in items(values["norm"]))
+    if norm is not None and len(norm) != 2:
+        raise ValueError("a norm that is not two tensors")
+    kernel = None if values.get("kernel") is None else Kernel.from_dict(values["kernel"])
+    rows, columns = _sizes_read(from_shape, kernel)
+    picks = None
+    if values.get("picks") is not None:
+        picks = integers(values["picks"], -1, shape[1] - 1 if len(shape) == 4 else -1)
+        if len(shape) != 4 or len(picks) != shape[0]:
+            raise ValueError(f"{len(picks)} picks for a tensor {list(shape)}")
+    return Entry(
+        text(values["target"]),
+        shape,
+        action,
+        source,
+        from_shape,
+        number(values.get("scale", 1.0)),
+        optional_text(values.get("reason")),
+        _place(values.get("rows"), selections, shape, 0, rows),
+        _place(values.get("columns"), selections, shape, 1, columns),
+        kernel,
+        None if norm is None else (norm[0], norm[1]),
+        flag(values.get("divide", False)),
+        number(values.get("noise", 0.0), 0.0),
+        picks,
+    )
+
+
+def _place(
+    value: Any, selections: tuple[Selection, ...], shape: tuple[int, ...], axis: int, channels: int | None
+) -> int | None:
+    """The place of a selection that makes ``axis`` of a tensor of ``channels``, None for as many as may be."""
+    if value is None:
+        return None
+    place = integer(value, 0, len(selections) - 1)
+    chosen = selections[place]
+    if len(shape) <= axis or len(chosen.channels) != shape[axis] or channels not in (None, chosen.of):
+        raise ValueError(f"{len(chosen.channels)} of {chosen.of} channels for axis {axis} of {list(shape)}")
+    return place
+
+
+def _sizes_read(shape: tuple[int, ...] | None, kernel: Kernel | None) -> tuple[int | None, int | None]:
+    """The channels of axes 0 and 1 that can be chosen from; of a kernel with others folded in the mapping tells not."""
+    rows, columns = (*(shape or ()), 0, 0)[:2]
+    if kernel is None:
+        return rows, columns
+    return rows, None if kernel.before else columns * kernel.groups
+
+
+def _pair(plain: Any, source: Architecture | None) -> BlockPair:
+    values = members(plain, BlockPair.__slots__)
+    stage, block, chosen = integer(values["stage"], 0), integer(values["block"], 0), values["source_block"]
+    if chosen is not None:
+        depths = () if source is None else source.depths
+        chosen = integer(chosen, 0, (depths[stage] if stage < len(depths) else 0) - 1)
+    return BlockPair(stage, block, chosen, optional_text(values.get("note")))
 
 
 def random_plan(target: Architecture) -> Plan:

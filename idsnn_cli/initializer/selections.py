@@ -11,6 +11,7 @@ from torch import Tensor
 
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer.spaces import Spaces
+from idsnn_cli.initializer.stored import integer, integers, items, members, text
 from idsnn_cli.rules import ChannelRule
 from idsnn_cli.seeding import derive_seed
 
@@ -54,11 +55,13 @@ class Selection:
         return {"target": self.target, "source": self.source, "of": self.of, "channels": plain}
 
     @staticmethod
-    def from_dict(plain: Mapping[str, Any]) -> Selection:
-        channels = tuple(tuple(each) if isinstance(each, list) else (each,) for each in plain["channels"])
-        if any(type(c) is not int or not 0 <= c < plain["of"] for each in channels for c in each):
-            raise ValueError("a selection names channels that its source does not have")
-        return Selection(plain["target"], plain["source"], plain["of"], channels)
+    def from_dict(plain: Any) -> Selection:
+        """What :meth:`to_dict` gave. Raises :class:`ValueError` or :class:`KeyError` for anything else."""
+        values = members(plain, Selection.__slots__)
+        of = integer(values["of"], 1)
+        channels = (each if isinstance(each, list | tuple) else (each,) for each in items(values["channels"]))
+        chosen = tuple(integers(each, 0, of - 1) for each in channels)
+        return Selection(text(values["target"]), text(values["source"]), of, chosen)
 
 
 @dataclass(frozen=True)

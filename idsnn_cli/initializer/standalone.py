@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture, build_description
-from idsnn_cli.checkpoint import open_checkpoint, tensors_sha256
+from idsnn_cli.checkpoint import TensorsDigest, open_checkpoint
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Certainty, Reading, Scheme, Weights
 from idsnn_cli.initializer.apply import apply
@@ -125,11 +125,21 @@ def initialize(
                     )
                 start[name] = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
         given = lacking and (normalise is not None or network.normalisation is None)
-        read_once: dict[str, Tensor] = {key: network.read(key) for key in plan.reads()}
-        state = apply(plan, read_once.__getitem__, start, where, seed)
-        digest = tensors_sha256(read_once.items())
+        digest = stack.enter_context(TensorsDigest())
+
+        def read(key: str) -> Tensor:
+            value = network.read(key)
+            if key not in digest:
+                digest.add(key, value)
+            return value
+
+        state = apply(plan, read, start, where, seed)
+        for key in plan.reads():
+            if key not in digest:
+                read(key)
+        sha256 = digest.hexdigest()
     return Initialization(
-        state, plan, digest, network.scheme, given, network.dropped, network.choice, network.certainty
+        state, plan, sha256, network.scheme, given, network.dropped, network.choice, network.certainty
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ def first_value(architecture: Architecture, name: str, seed: int) -> Tensor:
     beta 0. The linear layer, the biases of attention and ECA's kernels: uniform within 1 / sqrt(fan in), as torch
     draws them. Raises :class:`KeyError` for a name that the architecture does not have.
     """
-    shape = architecture.tensors()[name]
+    shapes = _shapes(architecture)
+    shape = shapes[name]
     module, _, leaf = name.rpartition(".")
     part = module.rpartition(".")[2]
     if leaf == "num_batches_tracked":
@@ -40,6 +42,12 @@ def first_value(architecture: Architecture, name: str, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(derive_seed(seed, "weights", name))
     if leaf == "weight" and len(shape) == 4:
         return values.normal_(0.0, math.sqrt(2.0 / (shape[0] * shape[2] * shape[3])), generator=generator)
-    weight = shape if leaf == "weight" else architecture.tensors()[f"{module}.weight"]
+    weight = shape if leaf == "weight" else shapes[f"{module}.weight"]
     bound = 1.0 / math.sqrt(math.prod(weight[1:]))
     return values.uniform_(-bound, bound, generator=generator)
+
+
+@lru_cache(maxsize=4)
+def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Of every tensor by name: worked out once, not for each tensor that is drawn."""
+    return architecture.tensors()

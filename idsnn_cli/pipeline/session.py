@@ -17,7 +17,7 @@ from idsnn_cli.data import DataBundle, Split, load_data, plan_data
 from idsnn_cli.errors import DataError, RunLockedError, UsageError, WriteError
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.recipe import Recipe, dump_resolved
-from idsnn_cli.training import Events, is_main, resolve_device
+from idsnn_cli.training import Events, is_main, keep_freed_memory, resolve_device
 
 Step = Literal["teacher", "init", "distill", "baseline", "eval"]
 
@@ -118,7 +118,10 @@ class Session:
     def folder(self, step: Step) -> Path:
         return self.run_dir / step
 
-    def apply_threads(self) -> None:
+    def settle_process(self) -> None:
+        """Set this process's threads as the recipe says, and let it keep freed memory where the CPU computes."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if self.recipe.runtime.threads is not None:
             torch.set_num_threads(self.recipe.runtime.threads)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer import Entry, Plan, make_plan
+from idsnn_cli.initializer.kernels import Kernel
 
 Shape = tuple[int, ...]
 
@@ -40,8 +42,34 @@ def origins(plan: Plan) -> dict[str, Origin]:
     )
     rules = replace(plan.rules, blocks=blocks, channels="loop", rescale="none")
     twin = make_plan(plan.source, plan.target, {name: name for name in plan.source.tensors()}, rules)
-    pairs = zip(plan.entries, twin.entries, strict=True)
-    return {entry.target: _origin(other) for entry, other in pairs if entry.source is not None}
+    pairs = [
+        (entry, other) for entry, other in zip(plan.entries, twin.entries, strict=True) if entry.source is not None
+    ]
+    for entry, other in pairs:
+        if not _alike(entry, other, plan):
+            raise MappingError(
+                f"the stored mapping makes {entry.target} in another way than its rules do",
+                "Make the checkpoint again with this version of idsnn-cli.",
+            )
+    return {entry.target: _origin(other) for entry, other in pairs}
+
+
+def _alike(entry: Entry, other: Entry, plan: Plan) -> bool:
+    """Whether a stored entry is of the form of its ``other`` in canonical names, whatever channels it chose."""
+    if (entry.shape, entry.source_shape, _form(entry)) != (other.shape, other.source_shape, _form(other)):
+        return False
+    if entry.columns is None or other.kernel is None or not other.kernel.before or plan.source is None:
+        return True
+    first = other.kernel.before[0]
+    return plan.selections[entry.columns].of == plan.source.tensors()[first.weight][1] * first.groups
+
+
+def _form(entry: Entry) -> Kernel | None:
+    """How a kernel is formed, without the names of what it is formed from."""
+    if entry.kernel is None:
+        return None
+    nameless = (replace(folded, weight="", gamma=None, variance=None) for folded in entry.kernel.before)
+    return replace(entry.kernel, before=tuple(nameless))
 
 
 def _origin(entry: Entry) -> Origin:

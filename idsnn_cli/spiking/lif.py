@@ -76,16 +76,19 @@ class _LIF(torch.autograd.Function):
 def _membranes(x: Tensor, spikes: Tensor, neuron: Neuron, dtype: torch.dtype) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Run eq. 1-3 over the columns of ``x`` (T, m), filling ``spikes``; yields (t, U(t), F(t)) in reused buffers."""
     u = torch.empty(x.shape[1], dtype=dtype, device=x.device)
-    fired = torch.empty_like(u)
     kept = torch.empty_like(u)
+    direct = spikes.dtype == dtype
+    fired = kept if direct else torch.empty_like(u)
     for t in range(x.shape[0]):
         if t == 0:
             u.copy_(x[0])
         else:
-            # Three roundings as in the reference: a fused multiply-add could carry a spike across the threshold.
-            u.mul_(neuron.decay).mul_(torch.sub(1, fired, out=kept)).add_(x[t])
-        torch.gt(u, neuron.v_threshold, out=fired)
-        spikes[t].copy_(fired)
+            # U * decay, times 1 - F, plus X: the reset is exact, so that a fused multiply-add rounds as the reference.
+            torch.sub(1, fired, out=kept)
+            torch.addcmul(x[t], u.mul_(neuron.decay), kept, out=u)
+        fired = torch.gt(u, neuron.v_threshold, out=spikes[t] if direct else fired)
+        if not direct:
+            spikes[t].copy_(fired)
         yield t, u, fired
 
 
@@ -110,22 +113,28 @@ def _forward_bits(x: Tensor, spikes: Tensor, state: Tensor, neuron: Neuron, dtyp
 
 def _backward_bits(grad: Tensor, out: Tensor, state: Tensor, neuron: Neuron, dtype: torch.dtype) -> None:
     """dL/dU(t) = dL/dF(t) * window(t) / (2 lens) + dL/dU(t+1) * decay * (1 - F(t))."""
-    u_grad = torch.zeros(grad.shape[1], dtype=dtype, device=grad.device)
-    factor = torch.empty_like(u_grad)
+    direct = out.dtype == dtype
+    factor = torch.empty(grad.shape[1], dtype=dtype, device=grad.device)
     byte = torch.empty(grad.shape[1], dtype=torch.uint8, device=grad.device)
+    u_grad = later = torch.empty(0 if direct else grad.shape[1], dtype=dtype, device=grad.device)
     slope = 1 / (2 * neuron.surrogate_scale)
     for t in reversed(range(grad.shape[0])):
         place, code = t % STEPS_PER_BYTE, state[t // STEPS_PER_BYTE]
         if t < grad.shape[0] - 1:
             # Bit set means spiked: shift it down, so that 1 - bit is the reset factor.
             torch.bitwise_right_shift(code, 2 * place, out=byte).bitwise_and_(1)
-            u_grad.mul_(torch.sub(1, factor.copy_(byte), out=factor)).mul_(neuron.decay)
+            torch.sub(1, factor.copy_(byte), out=factor)
+            later = torch.mul(u_grad, factor, out=out[t] if direct else later).mul_(neuron.decay)
         torch.bitwise_right_shift(code, 2 * place + 1, out=byte).bitwise_and_(1)
         factor.copy_(byte)
         if slope != 1:
             factor.mul_(slope)
-        u_grad.add_(factor.mul_(grad[t]))
-        out[t].copy_(u_grad)
+        if t == grad.shape[0] - 1:
+            u_grad = torch.mul(factor, grad[t], out=out[t] if direct else u_grad)
+        else:
+            u_grad = later.add_(factor.mul_(grad[t]))
+        if not direct:
+            out[t].copy_(u_grad)
 
 
 def _backward_membrane(grad: Tensor, out: Tensor, state: Tensor, neuron: Neuron, dtype: torch.dtype) -> None:

@@ -1,5 +1,6 @@
 """Fitting a model: objective, optimiser and schedule, loop, resume state, processes, events."""
 
+from idsnn_cli.training.allocator import keep_freed_memory
 from idsnn_cli.training.distributed import (
     barrier,
     is_main,
@@ -25,6 +26,7 @@ __all__ = [
     "fit",
     "frozen",
     "is_main",
+    "keep_freed_memory",
     "learning_rate",
     "load_state",
     "make_optimiser",

@@ -46,10 +46,10 @@ def test_the_bytes_are_those_of_the_safetensors_package(tmp_path: Path) -> None:
 def test_the_same_input_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     tensors = sample()
     turned = dict(reversed(tensors.items()))
-    first = write_checkpoint(tmp_path / "a", tensors, {"x": 1, "y": {"p": 2, "q": 3}})
-    second = write_checkpoint(tmp_path / "b", turned, {"y": {"q": 3, "p": 2}, "x": 1})
-    assert first == second == file_sha256(tmp_path / "a") == file_sha256(tmp_path / "b")
-    assert first == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
+    write_checkpoint(tmp_path / "a", tensors, {"x": 1, "y": {"p": 2, "q": 3}})
+    write_checkpoint(tmp_path / "b", turned, {"y": {"q": 3, "p": 2}, "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert file_sha256(tmp_path / "a") == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
 
 
 def test_tied_strided_expanded_and_trainable_tensors_are_written_as_their_values(tmp_path: Path) -> None:
@@ -121,7 +121,8 @@ def test_load_state_gives_tensors_that_outlive_the_file(tmp_path: Path) -> None:
 
 def test_changing_a_tensor_that_was_read_leaves_the_file_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    digest = write_checkpoint(path, sample(), {})
+    write_checkpoint(path, sample(), {})
+    digest = file_sha256(path)
     state, _ = load_state(path)
     state["stem.norm.bias"].zero_()
     assert file_sha256(path) == digest

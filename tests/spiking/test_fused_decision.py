@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.spiking import LIF, BatchNorm, backend, fire
-from idsnn_cli.spiking.fire import is_fused
+from idsnn_cli.spiking.firing import is_fused
 
 
 class OnCuda:

@@ -23,7 +23,8 @@ def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = N
         return fused_fire(norm, act.neuron, act.timesteps, x, residual, repeat)
     y: Tensor = norm(x, repeat)
     if residual is not None:
-        y = y + residual
+        # In place: nobody else needs the norm's output, and a fresh map of this size costs its page faults.
+        y = y.add_(residual)
     fired: Tensor = act(y, repeat) if isinstance(act, LIF) else act(y)
     return fired
 
