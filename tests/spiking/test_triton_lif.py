@@ -57,7 +57,7 @@ def fused(x: Tensor, neuron: Neuron) -> Tensor:
 
 
 @inside
-@settings(deadline=None, derandomize=True, max_examples=70)
+@settings(deadline=None, derandomize=True, max_examples=40)
 @given(
     steps=st.integers(1, 16),
     shape=st.sampled_from(SHAPES),
