@@ -31,7 +31,8 @@ def measure_fully(
     """The plain figures, and those of ``measures`` by name (``early-exit`` under ``early_exit``).
 
     ``batches()`` starts over with all images (N, C, H, W) in 0 to 1 and labels (N,), in order, on the model's device.
-    Activity, energy, calibration, early exit and confusion look on during the pass that the plain figures take;
+    Activity, energy, calibration, early exit and confusion look on during the pass that the plain figures take,
+    which ``images_per_second`` then includes (``latency`` times the network alone);
     ``beyond`` is one more, ``robustness`` fifteen. ``timesteps`` is how far ``beyond`` goes (2T unless given). What
     needs time steps is None for an ANN. Raises :class:`DataError` where there is no image, and :class:`UsageError`
     where ``timesteps`` is not beyond the network's own.

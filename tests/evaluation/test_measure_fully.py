@@ -28,7 +28,7 @@ def network(**options: Any) -> ResNet:
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
-                module.bias += 0.3
+                module.bias.add_(0.3)
     return model
 
 

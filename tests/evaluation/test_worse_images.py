@@ -76,7 +76,7 @@ def test_robustness_does_not_depend_on_batches(coding: str) -> None:
         model.head.weight.mul_(20)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
-                module.bias += 0.3
+                module.bias.add_(0.3)
     given = images(30, 8, 8)
     labels = torch.arange(30) % 3
 

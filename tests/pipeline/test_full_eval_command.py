@@ -80,7 +80,7 @@ def test_a_recipe_may_ask_for_measures(capsys: Capture, run: Path) -> None:
 
 def test_a_checkpoint_alone_has_a_report_too(capsys: Capture, run: Path) -> None:
     student = run / "run" / "student.safetensors"
-    words = ["eval", "--checkpoint", student, "--measure", "activity, energy", "--report", "there"]
+    words: list[str | Path] = ["eval", "--checkpoint", student, "--measure", "activity, energy", "--report", "there"]
     plain = invoke(capsys, *words)
     assert (plain.code, "report: there/eval.md" in plain.out) == (0, True), plain.err
     assert {path.name for path in Path("there").iterdir()} == {
@@ -129,7 +129,6 @@ def test_what_cannot_be_measured_or_drawn_stops_at_once(
     found = invoke(capsys, *of_run(run, "--timesteps", "2"))
     assert (found.code, "not beyond the network's own 2" in found.err) == (2, True)
     # `run` finds out before it trains.
-    words = ["run", run / "tiny.yaml", "--run-dir", "new", "eval.timesteps=2"]
-    found = invoke(capsys, *words)
+    found = invoke(capsys, "run", run / "tiny.yaml", "--run-dir", "new", "eval.timesteps=2")
     assert (found.code, "not beyond" in found.err) == (2, True)
     assert (contents(Path()), contents(run)) == before
