@@ -83,8 +83,12 @@ def _early_exit(rows: Rows) -> Figure:
         points = [(each["mean_steps"], each["top1"]) for each in row["early_exit"]] + [(row["timesteps"], row["top1"])]
         axes.plot(*zip(*points, strict=True), label=plain(row["name"]), **style(number))
         if len(rows) == 1:
+            named = 0.0
             for each in row["early_exit"]:
                 at = (each["mean_steps"], each["top1"])
+                if at[0] - named < 0.03 * row["timesteps"]:
+                    continue  # its words would cover the last ones
+                named = at[0]
                 axes.annotate(f"{each['threshold']:g}", at, xytext=(3, -10), textcoords="offset points", fontsize=7)
     axes.set(xlabel="mean time steps", ylabel="top-1 %")
     axes.legend()
@@ -98,7 +102,7 @@ def _reliability(rows: Rows) -> Figure:
         bins = [each for each in row["calibration"]["reliability"] if each["images"]]
         points = [(each["confidence"], each["accuracy"]) for each in bins]
         axes.plot(*zip(*points, strict=True), label=plain(row["name"]), **style(number))
-    axes.set(xlabel="mean confidence %", ylabel="accuracy %", xlim=(0, 100), ylim=(0, 100))
+    axes.set(xlabel="mean confidence %", ylabel="accuracy %", xlim=(-2, 102), ylim=(-2, 102))
     axes.legend()
     return figure
 
