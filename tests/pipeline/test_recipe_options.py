@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import history, metadata_of, open_run, weights_of, write_recipe
 
 from idsnn_cli.architecture import build_description
@@ -165,25 +166,60 @@ def test_the_shape_of_the_networks_is_the_recipes(recipe: Path, tmp_path: Path, 
         assert metadata_of(tmp_path / f"{file}.safetensors")["architecture"] == expected.to_dict()
 
 
-@pytest.mark.parametrize("option", ["init.blocks=first", "init.rescale=variance", "init.shortcut=random", "seed=1"])
-def test_an_option_of_the_mapping_changes_the_start(recipe: Path, tmp_path: Path, option: str) -> None:
-    # Of five source blocks, a stage of two takes 0 and 2, or by the other rule 0 and 1.
-    source = tmp_path / "source.safetensors"
+# Option of the mapping -> a tensor of the start that it changes.
+MAPPING = {
+    "init.blocks=first": "stages.0.1.conv1.weight",
+    "init.blocks=last": "stages.0.1.conv1.weight",
+    "init.blocks=ends": "stages.0.1.conv1.weight",
+    "init.blocks=greedy": "stages.0.1.conv1.weight",
+    "init.blocks=[[0,1],[0,1],[0,1]]": "stages.0.1.conv1.weight",
+    "init.channels=uniform": "stem.conv.weight",
+    "init.channels=importance": "stem.conv.weight",
+    "init.channels=merge": "stem.conv.weight",
+    "init.channels=random": "stem.conv.weight",
+    "init.multiplicity=divide student.width=12": "stages.0.0.conv0.weight",
+    "init.noise=0.1 student.width=12": "stages.0.0.conv0.weight",
+    "student.stem=3x3 init.kernels=area": "stem.conv.weight",
+    "init.rescale=variance": "stem.conv.weight",
+    "init.rescale=threshold": "stem.norm.weight",
+    "init.rescale=threshold init.percentile=50": "stem.norm.weight",
+    "init.shortcut=random": "stages.1.0.shortcut.conv.weight",
+    "init.head=copy": "head.weight",
+    "init.head=match": "head.weight",
+    "init.head=map init.class_map=[9,8,7,6,5,4,3,2,1,0]": "head.weight",
+    "init.reestimate=1": "stem.norm.running_mean",
+    "init.rule=best": "stem.conv.weight",
+    "seed=1": "head.weight",
+}
+
+
+@pytest.fixture(scope="module")
+def foreign_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A deeper and wider source whose channels are not all alike."""
+    path = tmp_path_factory.mktemp("mapping") / "source.safetensors"
     deep = build_description("resnet32", 10, width=8, stem="7x7")
-    write_checkpoint(source, build(deep, 0).state_dict(), {"kind": "teacher", "architecture": deep.to_dict()})
+    state = build(deep, 0).state_dict()
+    generator = torch.Generator().manual_seed(4)
+    for name, value in state.items():
+        if ".norm" in name and name.endswith("weight"):
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+    write_checkpoint(path, state, {"kind": "teacher", "architecture": deep.to_dict()})
+    return path
+
+
+@pytest.mark.parametrize("option", MAPPING)
+def test_an_option_of_the_mapping_changes_the_start(
+    recipe: Path, tmp_path: Path, foreign_source: Path, option: str
+) -> None:
+    # Of five source blocks, a stage of two takes 0 and 2, or by the other rules 0 and 1, or 0 and 4.
     found = []
-    for number, words in enumerate(([], [option])):
-        session = open_run(recipe, tmp_path / str(number), "student.arch=spiking-resnet14", *words)
-        init_step(session, source=source)
+    rest = [word for word in option.split() if not word.startswith("init.") and word != "seed=1"]
+    for number, words in enumerate((rest, option.split())):
+        session = open_run(recipe, tmp_path / str(number), "student.arch=spiking-resnet14", "init.images=40", *words)
+        init_step(session, source=foreign_source)
         found.append(weights_of(tmp_path / str(number) / "init.safetensors"))
     differing = {name for name in found[0] if found[0][name] != found[1][name]}
-    expected = {
-        "init.blocks=first": "stages.0.1.conv1.weight",
-        "init.rescale=variance": "stem.conv.weight",
-        "init.shortcut=random": "stages.1.0.shortcut.conv.weight",
-        "seed=1": "head.weight",
-    }
-    assert expected[option] in differing
+    assert MAPPING[option] in differing
     assert "input.mean" not in differing
 
 
