@@ -187,13 +187,12 @@ class Training(Section):
 class Teacher(Training, Network):
     """The larger ANN, trained here or read from ``checkpoint``.
 
-    ``seed`` draws its weights, batches and augmentation; the recipe's where it is not given, so that students of several
-    seeds can have one teacher. The other keys here are for a foreign checkpoint: ``normalise`` is its input
+    ``seed`` draws its weights, batches and augmentation; the recipe's where it is not given. With it students of
+    several seeds can have one teacher. The other keys here are for a foreign checkpoint: ``normalise`` is its input
     normalisation, which it does not carry (auto: found from training images); ``bottleneck_stride`` the convolution in
-    which its bottlenecks stride, which its names cannot tell (3x3 where nothing is said); ``weights`` says which copy is
-    taken where it holds raw and averaged ones (auto: the averaged); ``allow_unused`` drops tensors of it that are not
-    explained;
-    ``scheme`` is a YAML file with a table of its tensors' names.
+    which its bottlenecks stride, which its names cannot tell (3x3 where nothing is said); ``weights`` says which copy
+    is taken where it holds raw and averaged ones (auto: the averaged); ``allow_unused`` drops tensors of it that are
+    not explained; ``scheme`` is a YAML file with a table of its tensors' names.
     """
 
     arch: str = "resnet34"

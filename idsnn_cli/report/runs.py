@@ -28,11 +28,11 @@ def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, A
     ``networks``, the student and the baseline of each run: ``run`` (its folder), ``arm``, ``role``, ``seed``,
     ``dataset``, ``split``, ``timesteps``, ``planned`` epochs, ``curve`` (:func:`curve`), ``teacher``
     (:func:`teacher_cost`), ``last`` and ``best`` top-1 on ``split`` with ``best_epoch``, ``measured`` (eval.json's
-    ``split`` and ``top1``, and the ``keep`` that chose its epoch; None without one), ``energy_uj``, microjoules an image
-    (None where it was not measured) and ``reach`` (:func:`reach`).
+    ``split`` and ``top1``, and the ``keep`` that chose its epoch; None without one), ``energy_uj``, microjoules of an
+    image (None where it was not measured) and ``reach`` (:func:`reach`).
 
-    ``arms``, the networks that differ in their seeds alone: ``name``, ``role``, ``runs``, ``seeds``, ``complete`` (those
-    that finished); ``last``, ``best``, ``measured`` (with its ``split`` and ``keep``) and ``energy_uj``, each
+    ``arms``, the networks that differ in their seeds alone: ``name``, ``role``, ``runs``, ``seeds``, ``complete``
+    (those that finished); ``last``, ``best``, ``measured`` (with its ``split`` and ``keep``) and ``energy_uj``, each
     ``values``, ``mean`` and ``spread`` (the standard deviation of a sample; None of one value), or None; ``reach``: how
     many ``reached`` the target, and the mean of each cost over those; ``paper``: its ``table``, ``row``, ``top1`` and
     ``epoch``, and ``ours`` and the ``difference``, None where no row is claimed.
