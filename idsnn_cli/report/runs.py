@@ -219,9 +219,7 @@ def _notes(
     for run in runs:
         if not any(_trained(run, role) for role in ROLES):
             notes.append(f"{run.folder} has no finished epoch of a student yet.")
-        elif run.settings["claims"]["table"] is not None and all(
-            arm["paper"] is None for arm in arms if run.seed in arm["seeds"]
-        ):
+        elif run.settings["claims"]["table"] is not None and _paper(run, "student", None) is None:
             notes.append(f"{run.folder} claims a row of the paper, but its data or time steps are not that row's.")
     unfinished = [each for each in arms if each["complete"] < each["runs"]]
     notes += [f"{arm['name']}: {arm['complete']} of {arm['runs']} trainings are finished." for arm in unfinished]
