@@ -112,7 +112,8 @@ def _level(chart: Chart, plane: _Plane) -> str:
     y = plane.y(chart.level[0])
     return (
         f'<path class="level" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-        f'<text x="{WIDTH - RIGHT - 4}" y="{y - 5:.1f}" text-anchor="end">{escaped(chart.level[1])}</text>'
+        # At the left, where curves are still below it.
+        f'<text x="{LEFT + 6}" y="{y - 5:.1f}">{escaped(chart.level[1])}</text>'
     )
 
 

@@ -27,7 +27,7 @@ def embedded(document: Mapping[str, Any]) -> str:
 
 def table_of(table: Table) -> str:
     first = len(table.head) - table.numbers
-    head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in table.head)
+    head = "".join(f'<th scope="col"{_number(i >= first)}>{escaped(name)}</th>' for i, name in enumerate(table.head))
     rows = []
     for row in table.rows:
         cells = [f'<th scope="row">{escaped(row[0])}</th>']

@@ -178,9 +178,12 @@ def _paper(run: Run, role: str, ours: dict[str, Any] | None) -> dict[str, Any] |
     claims, settings = run.settings["claims"], run.settings
     data, distill = settings["data"], settings["distill"]
     dataset = claims["dataset"] or data["dataset"]
-    timesteps = claims["timesteps"] or settings["student"]["timesteps"]
-    fits = dataset == data["dataset"] and timesteps == settings["student"]["timesteps"]
-    if claims["table"] is None or not fits or data["subset"] is not None or data["test_subset"] is not None:
+    student = settings["student"]
+    timesteps = claims["timesteps"] or student["timesteps"]
+    whole = data["subset"] is None and data["test_subset"] is None
+    same_network = student["arch"] == "spiking-resnet18" and student["width"] is None
+    same_row = dataset == data["dataset"] and timesteps == student["timesteps"]
+    if claims["table"] is None or not (whole and same_network and same_row):
         return None
     table, row = claims["table"], claims["row"]
     if role == "baseline":
@@ -220,7 +223,9 @@ def _notes(
         if not any(_trained(run, role) for role in ROLES):
             notes.append(f"{run.folder} has no finished epoch of a student yet.")
         elif run.settings["claims"]["table"] is not None and _paper(run, "student", None) is None:
-            notes.append(f"{run.folder} claims a row of the paper, but its data or time steps are not that row's.")
+            notes.append(
+                f"{run.folder} claims a row of the paper, but its data, network or time steps are not that row's."
+            )
     unfinished = [each for each in arms if each["complete"] < each["runs"]]
     notes += [f"{arm['name']}: {arm['complete']} of {arm['runs']} trainings are finished." for arm in unfinished]
     return notes

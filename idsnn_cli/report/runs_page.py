@@ -14,7 +14,6 @@ def render_runs(document: Document) -> str:
     """The page of a document of :func:`describe_runs`; it carries the document itself, in the element ``document``."""
     names = [arm["name"] for arm in document["arms"]]
     count = len({network["run"] for network in document["networks"]})
-    charts = [svg for chart in charts_of(document) if (svg := draw(chart))]
     words = energy_words(document)
     template = Template((WEB / "runs.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -22,10 +21,15 @@ def render_runs(document: Document) -> str:
         style="".join((WEB / name).read_text(encoding="utf-8") for name in ("page.css", "runs.css")),
         notes="".join(f"<li>{escaped(note)}</li>" for note in [*document["notes"], *([words] if words else [])]),
         legend=legend(names),
-        charts="".join(f'<div class="scroll" tabindex="0" role="group">{svg}</div>' for svg in charts),
+        charts="".join(_figure(chart) for chart in charts_of(document)),
         tables="".join(table_of(table) for table in run_tables(document)),
         data=embedded(document),
     )
+
+
+def _figure(chart: Chart) -> str:
+    svg = draw(chart)
+    return svg and f'<figure><figcaption>{escaped(chart.title)}</figcaption><div class="scroll">{svg}</div></figure>'
 
 
 def charts_of(document: Document) -> list[Chart]:

@@ -109,9 +109,10 @@ def test_the_papers_value_stands_beside_a_run_that_claims_its_row() -> None:
     assert (baseline["top1"], baseline["row"], baseline["ours"]) == (71.34, "baseline", 71.0)
     part = made_run("part", [70.0], claims=claims, data={"subset": 500})
     other = made_run("five", [70.0], claims=claims, student={"timesteps": 5})
-    found = describe_runs([part, other])
-    assert [each["paper"] for each in found["arms"]] == [None, None]
-    assert sum("claims a row" in note for note in found["notes"]) == 2
+    thin = made_run("thin", [70.0], claims=claims, student={"width": 16})
+    found = describe_runs([part, other, thin])
+    assert [each["paper"] for each in found["arms"]] == [None] * 3
+    assert sum("claims a row" in note for note in found["notes"]) == 3
 
 
 def test_two_arms_of_one_name_get_longer_ones() -> None:
