@@ -20,15 +20,32 @@ from idsnn_cli.architecture import Architecture, Convolution
 Work = Callable[[], Any]
 
 
-def interleaved(works: Mapping[str, Work], rounds: int) -> dict[str, float]:
-    """Median seconds of each of ``works``, taken in turns so that a change of the machine's speed meets all alike."""
+CPU = torch.device("cpu")
+
+
+def wait(device: torch.device) -> None:
+    """Until a GPU has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def interleaved(
+    works: Mapping[str, Work], rounds: int, device: torch.device = CPU, warm_up: int = 1
+) -> dict[str, float]:
+    """Median seconds of each of ``works``, taken in turns so that a change of the machine's speed meets all alike.
+
+    Each runs ``warm_up`` times before; on a GPU a time ends when ``device`` is done.
+    """
     for work in works.values():
-        work()
+        for _ in range(warm_up):
+            work()
+    wait(device)
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
             started = time.perf_counter()
             work()
+            wait(device)
             times[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in times.items()}
 
@@ -51,7 +68,15 @@ def maps_of(architecture: Architecture, image: int) -> list[tuple[Convolution, i
     return found
 
 
-def convolution_floor(architecture: Architecture, images: int, *, image: int = 32, rounds: int = 3) -> float:
+def convolution_floor(
+    architecture: Architecture,
+    images: int,
+    *,
+    image: int = 32,
+    rounds: int = 3,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+) -> float:
     """Seconds that the convolutions of one training step take alone, each shape in its better layout.
 
     Forward, gradient of the input (but for the stem) and gradient of the weight; the stem sees ``images`` once, all
@@ -63,24 +88,34 @@ def convolution_floor(architecture: Architecture, images: int, *, image: int = 3
         key = (batch, conv.in_channels, conv.out_channels, conv.kernel, conv.stride, conv.padding, size, int(index > 0))
         counted[key] = counted.get(key, 0) + 1
     return sum(
-        count * min(_convolution_time(key, last, rounds) for last in (False, True)) for key, count in counted.items()
+        count * min(_convolution_time(key, last, rounds, device, dtype) for last in (False, True))
+        for key, count in counted.items()
     )
 
 
-def _convolution_time(key: tuple[int, ...], channels_last: bool, rounds: int) -> float:
+def _convolution_time(
+    key: tuple[int, ...], channels_last: bool, rounds: int, device: torch.device, dtype: torch.dtype
+) -> float:
     batch, c_in, c_out, kernel, stride, padding, size, needs_input = key
     layout = torch.channels_last if channels_last else torch.contiguous_format
     # Strided 1x1 convolutions are timed on the pixels that they use, as the package computes them.
     if kernel == 1 and stride > 1:
         size, stride = (size - 1) // stride + 1, 1
-    x = torch.rand(batch, c_in, size, size).to(memory_format=layout).requires_grad_(bool(needs_input))
-    weight = torch.rand(c_out, c_in, kernel, kernel).to(memory_format=layout).requires_grad_()
+    x = torch.rand(batch, c_in, size, size).to(device, dtype, memory_format=layout).requires_grad_(bool(needs_input))
+    weight = torch.rand(c_out, c_in, kernel, kernel).to(device, dtype, memory_format=layout).requires_grad_()
     grad = torch.rand_like(F.conv2d(x, weight, stride=stride, padding=padding))
 
     def work() -> None:
         F.conv2d(x, weight, stride=stride, padding=padding).backward(grad)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
-    return interleaved({"convolution": work}, rounds)["convolution"]
+    return interleaved({"convolution": work}, rounds, device)["convolution"]
+
+
+def copy_bandwidth(device: torch.device, rounds: int, size: int = 1 << 29) -> float:
+    """Bytes a second that a copy of ``size`` bytes reads and writes."""
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * size / interleaved({"copy": lambda: target.copy_(source)}, rounds, device)["copy"]
 
 
 def peak_resident() -> int:
@@ -94,8 +129,8 @@ def peak_resident() -> int:
     raise OSError("/proc/self/status has no VmHWM line")
 
 
-def peak_memory(script: str, case: str, variant: str) -> int:
-    """Bytes that one step of ``variant`` adds to a fresh process in which torch and the package are imported."""
-    command = [sys.executable, script, "--peak-of", variant, "--case", case]
+def peak_memory(script: str, case: str, variant: str, device: torch.device = CPU) -> int:
+    """Bytes that steps of ``variant`` add to a fresh process with torch and the package imported, or to its GPU."""
+    command = [sys.executable, script, "--peak-of", variant, "--case", case, "--device", str(device)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
     return int(json.loads(done.stdout)["bytes"])

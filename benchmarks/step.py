@@ -3,11 +3,15 @@
     python benchmarks/step.py                          # every case, a table
     python benchmarks/step.py --case lif --json        # one case, as JSON
     python benchmarks/step.py --peer path.py:factory   # race another implementation: factory(architecture) -> module
+    python benchmarks/step.py --device cuda            # on a GPU, under bf16 autocast; written, but not run on one yet
 
 Variants: ``naive`` (benchmarks/textbook.py), ``loop`` (time merged into the batch, the neuron a Python loop under
 autograd), ``ours`` (what ``idsnn distill`` runs). All take the same weights, images, optimiser, dtype and threads.
 JSON: {case: {"naive_over_ours": ratio of median step times, "roofline_share": the convolutions' own time over ours,
 "memory_ours_over_naive": ratio of peaks above an idle process, "images_per_second": ours, "seconds": medians}}.
+On a GPU there are cases more: the paper's step (``distill-b64``, ``-b256``), its epoch of 50,000 images with teacher
+and augmentation ("epoch_seconds"), and BatchNorm with the neuron alone (``chain``, ``chain-residual``: the share of the
+measured copy bandwidth that its account of bytes comes to, "bandwidth_share"). Peaks are then of torch's allocator.
 """
 
 from __future__ import annotations
@@ -17,19 +21,23 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Work, convolution_floor, interleaved, peak_memory, peak_resident
+from measuring import Work, convolution_floor, copy_bandwidth, interleaved, peak_memory, peak_resident, wait
 from textbook import NaiveLIF, NaiveSpikingResNet
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture, Neuron, build_description
 from idsnn_cli.data import Split, TrainBatches, eval_batches
 from idsnn_cli.models import build, per_step
-from idsnn_cli.recipe.schema import Augment
-from idsnn_cli.spiking import LIF, lif, lif_reference
-from idsnn_cli.training import Objective, keep_freed_memory
+from idsnn_cli.recipe.schema import Augment, Training
+from idsnn_cli.spiking import LIF, BatchNorm, fire, lif, lif_reference
+from idsnn_cli.training import Objective, keep_freed_memory, make_optimiser
+from idsnn_cli.training.graph import WARM_UP, CudaRecorder, StepGraph
 
 CASES: dict[str, dict[str, Any]] = {
     "lif": {"shape": [4, 64, 64, 32, 32], "tiny": [4, 2, 3, 8, 8]},
@@ -40,6 +48,44 @@ CASES: dict[str, dict[str, Any]] = {
     "data": {"batch": 64},
     "eval": {"arch": "spiking-resnet20", "batch": 128},
 }
+GPU_CASES: dict[str, dict[str, Any]] = {
+    "distill-b64": {"arch": "spiking-resnet18", "batch": 64, "teacher": "resnet34"},
+    "distill-b256": {"arch": "spiking-resnet18", "batch": 256, "teacher": "resnet34"},
+    "epoch-b64": {"arch": "spiking-resnet18", "batch": 64, "teacher": "resnet34"},
+    "epoch-b256": {"arch": "spiking-resnet18", "batch": 256, "teacher": "resnet34"},
+    "chain": {"shape": [4, 64, 64, 32, 32]},
+    "chain-residual": {"shape": [4, 64, 64, 32, 32]},
+}
+EPOCH_IMAGES = 50_000
+# Batches that stand for an epoch, and passes of the chain in one captured graph.
+EPOCH_BATCHES, CHAIN_PASSES = 100, 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the race is run. On a GPU all variants run under bf16 autocast."""
+
+    device: torch.device
+
+    @property
+    def gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.gpu else torch.float32
+
+    @property
+    def warm_up(self) -> int:
+        """Runs before the first that counts: on a GPU those before the capture, and the capture."""
+        return WARM_UP + 1 if self.gpu else 1
+
+    def autocast(self) -> Any:
+        return torch.autocast("cuda", self.dtype) if self.gpu else nullcontext()
+
+
+def entry_of(case: str) -> dict[str, Any]:
+    return (CASES | GPU_CASES)[case]
 
 
 class LoopedLIF(LIF):
@@ -51,60 +97,78 @@ class LoopedLIF(LIF):
 
 
 def describe(case: str, tiny: bool) -> tuple[Architecture, int]:
-    entry = CASES[case]
+    entry = entry_of(case)
     width = 4 if tiny else None
     architecture = build_description(entry["arch"], 10, width=width, timesteps=4, neuron=Neuron())
     return architecture, 2 if tiny else entry["batch"]
 
 
-def network(variant: str, architecture: Architecture, peer: Callable[..., nn.Module] | None) -> nn.Module:
-    """The network of ``variant``, with the weights that all share."""
+def network(variant: str, architecture: Architecture, peer: Callable[..., nn.Module] | None, place: Place) -> nn.Module:
+    """The network of ``variant`` where the race is, with the weights that all share."""
     ours = build(architecture, seed=0)
     if variant == "peer":
         assert peer is not None
-        return peer(architecture)
+        return peer(architecture).to(place.device)
     if variant == "naive":
         naive = NaiveSpikingResNet(architecture)
         naive.take(ours.state_dict())
-        return naive
+        naive.mean, naive.std = naive.mean.to(place.device), naive.std.to(place.device)
+        return naive.to(place.device)
     if variant == "loop":
         for module in ours.modules():
             if isinstance(module, LIF):
                 module.__class__ = LoopedLIF
-    ours.to(memory_format=torch.channels_last)
+    ours.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     return ours
 
 
-def training_step(case: str, variant: str, tiny: bool, peer: Callable[..., nn.Module] | None = None) -> Work:
-    """One optimiser step of ``variant``, the same for all but the network."""
+def training_step(
+    case: str, variant: str, tiny: bool, place: Place, peer: Callable[..., nn.Module] | None = None
+) -> Callable[[Tensor, Tensor], None]:
+    """One optimiser step of ``variant`` on a batch, the same for all but the network; ours on a GPU as a graph."""
     architecture, batch = describe(case, tiny)
-    model = network(variant, architecture, peer).train()
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(batch, 3, 32, 32, generator=generator)
-    labels = torch.randint(0, 10, (batch,), generator=generator)
+    model = network(variant, architecture, peer, place).train()
+    config = Training(lr=0.01, momentum=0.9, weight_decay=0.0)
+    optimiser: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    if variant == "ours" and place.gpu:
+        optimiser = make_optimiser(model, config)
     teacher = None
-    if "teacher" in CASES[case]:
-        teacher = build(build_description(CASES[case]["teacher"], 10, width=4 if tiny else None), seed=1)
+    if "teacher" in entry_of(case):
+        teacher = build(build_description(entry_of(case)["teacher"], 10, width=4 if tiny else None), seed=1)
         teacher.eval().requires_grad_(False)
-        teacher.to(memory_format=torch.channels_last)
+        teacher.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
     objective = Objective(alpha=0.3, teacher=teacher)
 
-    def work() -> None:
-        taught = objective.teach(images)
-        loss = objective(per_step(model(images)), labels, taught, batch)
+    def step(images: Tensor, labels: Tensor) -> None:
+        with place.autocast():
+            taught = objective.teach(images)
+            loss = objective(per_step(model(images)), labels, taught, batch)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimiser.step()
 
-    return work
+    if variant == "ours" and place.gpu:
+        return StepGraph(step, CudaRecorder(place.device), lambda line: sys.exit(f"{case}: {line}"))
+    return step
 
 
-def lif_step(variant: str, tiny: bool) -> Work:
+def training_work(
+    case: str, variant: str, tiny: bool, place: Place, peer: Callable[..., nn.Module] | None = None
+) -> Work:
+    """The step of ``variant`` on one batch that lies ready."""
+    batch = describe(case, tiny)[1]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(batch, 3, 32, 32, generator=generator).to(place.device)
+    labels = torch.randint(0, 10, (batch,), generator=generator).to(place.device)
+    step = training_step(case, variant, tiny, place, peer)
+    return lambda: step(images, labels)
+
+
+def lif_step(variant: str, tiny: bool, place: Place) -> Work:
     """Forward and backward of one layer of neurons."""
     shape = CASES["lif"]["tiny" if tiny else "shape"]
-    x = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    grad = torch.ones(shape)
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(place.device, place.dtype).requires_grad_()
+    grad = torch.ones(shape, dtype=place.dtype, device=place.device)
     neuron = Neuron()
     forward: dict[str, Callable[[Tensor], Tensor]] = {
         "naive": NaiveLIF(neuron),
@@ -119,60 +183,118 @@ def lif_step(variant: str, tiny: bool) -> Work:
     return work
 
 
-def step_of(case: str, variant: str, tiny: bool, peer: Callable[..., nn.Module] | None = None) -> Work:
-    return lif_step(variant, tiny) if case == "lif" else training_step(case, variant, tiny, peer)
+def step_of(case: str, variant: str, tiny: bool, place: Place, peer: Callable[..., nn.Module] | None = None) -> Work:
+    return lif_step(variant, tiny, place) if case == "lif" else training_work(case, variant, tiny, place, peer)
 
 
-def compare(case: str, rounds: int, tiny: bool, peer: Callable[..., nn.Module] | None) -> dict[str, Any]:
+def compare(case: str, rounds: int, tiny: bool, place: Place, peer: Callable[..., nn.Module] | None) -> dict[str, Any]:
     """A case in which the variants race."""
     variants = ["naive", "loop", "ours", *(["peer"] if peer and case != "lif" else [])]
-    seconds = interleaved({name: step_of(case, name, tiny, peer) for name in variants}, rounds)
+    works = {name: step_of(case, name, tiny, place, peer) for name in variants}
+    seconds = interleaved(works, rounds, place.device, place.warm_up)
     found: dict[str, Any] = {"seconds": seconds, "naive_over_ours": seconds["naive"] / seconds["ours"]}
     if case != "lif":
         architecture, batch = describe(case, tiny)
         found["images_per_second"] = batch / seconds["ours"]
-        found["roofline_share"] = convolution_floor(architecture, batch, rounds=rounds) / seconds["ours"]
-    peaks = {name: peak_memory(__file__, case + (" tiny" if tiny else ""), name) for name in ("naive", "ours")}
+        floor = convolution_floor(architecture, batch, rounds=rounds, device=place.device, dtype=place.dtype)
+        found["roofline_share"] = floor / seconds["ours"]
+    word = case + (" tiny" if tiny else "")
+    peaks = {name: peak_memory(__file__, word, name, place.device) for name in ("naive", "ours")}
     found["peak_bytes"] = peaks
     found["memory_ours_over_naive"] = peaks["ours"] / max(peaks["naive"], 1)
     return found
 
 
-def data_case(rounds: int, tiny: bool) -> dict[str, Any]:
-    """Images a second of the augmenting pipeline alone (crop and flip), and over what a training step consumes."""
-    batch = 4 if tiny else 64
-    count = 16 if tiny else 4096
+def random_batches(count: int, batch: int, place: Place) -> TrainBatches:
+    """Augmented batches (crop and flip) of ``count`` random images that lie where the race is."""
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-    batches = TrainBatches(
-        Split(images, torch.zeros(count, dtype=torch.int64)),
+    return TrainBatches(
+        Split(images, torch.zeros(count, dtype=torch.int64)).to(place.device),
         batch_size=batch,
         augment=Augment(),
         seed=0,
-        device="cpu",
+        device=place.device,
         fill=(0.5, 0.5, 0.5),
     )
+
+
+def data_case(rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
+    """Images a second of the augmenting pipeline alone (crop and flip), and over what a training step consumes."""
+    count = 16 if tiny else 4096
+    batches = random_batches(count, 4 if tiny else 64, place)
     works: dict[str, Work] = {
         "pipeline": lambda: sum(len(each.labels) for each in batches.epoch(0)),
-        "step": step_of("spiking-resnet20-b128", "ours", tiny),
+        "step": step_of("spiking-resnet20-b128", "ours", tiny, place),
     }
-    seconds = interleaved(works, rounds)
+    seconds = interleaved(works, rounds, place.device, place.warm_up)
     consumed = describe("spiking-resnet20-b128", tiny)[1] / seconds["step"]
     rate = count / seconds["pipeline"]
     return {"seconds": seconds, "images_per_second": rate, "pipeline_over_step": rate / consumed}
 
 
-def eval_case(rounds: int, tiny: bool) -> dict[str, Any]:
+def epoch_case(case: str, rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
+    """Seconds of an epoch of 50,000 images, from some of its batches: augmentation, teacher and step."""
+    batch = describe(case, tiny)[1]
+    batches = random_batches(batch * (3 if tiny else EPOCH_BATCHES), batch, place)
+    step = training_step(case, "ours", tiny, place)
+
+    def epoch() -> None:
+        for each in batches.epoch(0):
+            step(each.images, each.labels)
+
+    seconds = interleaved({"ours": epoch}, max(rounds // 3, 1), place.device, 2)
+    rate = len(batches.split) / seconds["ours"]
+    return {"seconds": seconds, "images_per_second": rate, "epoch_seconds": EPOCH_IMAGES / rate}
+
+
+def chain_case(case: str, rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
+    """BatchNorm, neuron and perhaps an addition, forward and backward, against a copy's bytes a second."""
+    from idsnn_cli.spiking.triton.traffic import bytes_per_neuron_step
+
+    steps, images, channels, height, width = CASES["lif"]["tiny" if tiny else "shape"]
+    shape = (steps * images, channels, height, width)
+    maps = [torch.randn(shape, dtype=place.dtype, device=place.device) for _ in range(2)]
+    x, around = (each.to(memory_format=torch.channels_last).requires_grad_() for each in maps)
+    residual = around if case == "chain-residual" else None
+    norm, act, grad = BatchNorm(channels).to(place.device), LIF(Neuron(), steps), torch.ones_like(x)
+    inputs = [each for each in (x, norm.weight, norm.bias, residual) if each is not None]
+
+    def work() -> None:
+        torch.autograd.grad(fire(norm, act, x, residual), inputs, grad)
+
+    def passes() -> None:
+        for _ in range(CHAIN_PASSES):
+            work()
+
+    recorder = CudaRecorder(place.device)
+    recorder.warm_up(work)
+    replay = recorder.record(passes)
+    seconds = {"ours": interleaved({"ours": replay}, rounds, place.device)["ours"] / CHAIN_PASSES}
+    account = bytes_per_neuron_step(place.dtype, steps, residual=residual is not None)
+    moved = sum(account.values()) * x.numel() / seconds["ours"]
+    bandwidth = copy_bandwidth(place.device, rounds)
+    found = {
+        "bytes_per_neuron_step": sum(account.values()),
+        "bytes_per_second": moved,
+        "copy_bytes_per_second": bandwidth,
+    }
+    return {"seconds": seconds, **found, "bandwidth_share": moved / bandwidth}
+
+
+def eval_case(rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
     """Images a second of evaluation, and over those of training."""
     architecture, batch = describe("eval", tiny)
-    model = network("ours", architecture, None).eval()
+    model = network("ours", architecture, None, place).eval()
     split = Split(torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8), torch.zeros(batch, dtype=torch.int64))
+    split = split.to(place.device)
 
     @torch.no_grad()
     def measure() -> None:
-        for images, _ in eval_batches(split, batch, "cpu"):
+        for images, _ in eval_batches(split, batch, place.device):
             model(images)
 
-    seconds = interleaved({"eval": measure, "step": step_of("spiking-resnet20-b128", "ours", tiny)}, rounds)
+    works: dict[str, Work] = {"eval": measure, "step": step_of("spiking-resnet20-b128", "ours", tiny, place)}
+    seconds = interleaved(works, rounds, place.device, place.warm_up)
     ratio = (batch / seconds["eval"]) / (describe("spiking-resnet20-b128", tiny)[1] / seconds["step"])
     return {"seconds": seconds, "images_per_second": batch / seconds["eval"], "eval_over_step": ratio}
 
@@ -199,39 +321,70 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         tail = [f"{found[key]:.2f}" if key in found else "-" for key in ("roofline_share", "memory_ours_over_naive")]
         rate = f"{found['images_per_second']:,.0f}" if "images_per_second" in found else "-"
         rows.append([case, f"{1000 * ours:.1f}", *cells, loop, *tail, rate])
+    for head, key in (("epoch s", "epoch_seconds"), ("of copy", "bandwidth_share")):
+        if any(key in found for found in results.values()):
+            rows[0].append(head)
+            for row, found in zip(rows[1:], results.values(), strict=True):
+                row.append(f"{found[key]:.2f}" if key in found else "-")
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def measure(case: str, rounds: int, tiny: bool, place: Place, peer: Callable[..., nn.Module] | None) -> dict[str, Any]:
+    if case in ("data", "eval"):
+        return {"data": data_case, "eval": eval_case}[case](rounds, tiny, place)
+    if case in GPU_CASES and not case.startswith("distill"):
+        return (epoch_case if case.startswith("epoch") else chain_case)(case, rounds, tiny, place)
+    return compare(case, rounds, tiny, place, peer)
+
+
+def peak_of(case: str, variant: str, tiny: bool, place: Place) -> int:
+    """Bytes above what is there before the network: of the process, or on a GPU of torch's allocator."""
+    before = peak_resident()
+    work = step_of(case, variant, tiny, place)
+    for _ in range(place.warm_up):
+        work()
+    wait(place.device)
+    return torch.cuda.max_memory_reserved(place.device) if place.gpu else peak_resident() - before
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", help=f"one of {', '.join(CASES)}; repeat for several")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--output", type=Path, help="write the JSON into this file, too")
     parser.add_argument("--rounds", type=int, default=9, help="how often each variant is timed")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--tiny", action="store_true", help="tiny networks: only that it works")
+    parser.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="keep freed memory, as idsnn's commands do on a CPU; all variants and the roofline gain by it",
+    )
     parser.add_argument("--peer", help="path/to/module.py:factory, which takes an Architecture and gives a module")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    keep_freed_memory()  # as every command does on a CPU; here all variants gain by it
+    place = Place(torch.device(options.device))
+    if place.gpu and not torch.cuda.is_available():
+        parser.error(f"device is {options.device}, but torch finds no usable CUDA GPU")
+    if options.keep_memory:
+        keep_freed_memory()
     if options.peak_of:
         case, _, tiny = options.case[0].partition(" ")
-        before = peak_resident()
-        step_of(case, options.peak_of, bool(tiny))()
-        sys.stdout.write(json.dumps({"bytes": peak_resident() - before}))
+        sys.stdout.write(json.dumps({"bytes": peak_of(case, options.peak_of, bool(tiny), place)}))
         return
-    unknown = sorted(set(options.case or ()) - CASES.keys())
+    cases = CASES | GPU_CASES if place.gpu else CASES
+    unknown = sorted(set(options.case or ()) - cases.keys())
     if unknown:
-        parser.error(f"unknown case {', '.join(unknown)}; give one of {', '.join(CASES)}")
+        parser.error(f"unknown case {', '.join(unknown)}; give one of {', '.join(cases)}")
     peer = load_peer(options.peer) if options.peer else None
-    results = {}
-    for case in options.case or CASES:
-        special = {"data": data_case, "eval": eval_case}.get(case)
-        results[case] = (
-            special(options.rounds, options.tiny) if special else compare(case, options.rounds, options.tiny, peer)
-        )
+    results = {case: measure(case, options.rounds, options.tiny, place, peer) for case in options.case or cases}
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(results, indent=2) + "\n")
     sys.stdout.write((json.dumps(results, indent=2) if options.json else table(results)) + "\n")
 
 

@@ -27,8 +27,8 @@ def _list(context: typer.Context, as_json: Json = False, quiet: Quiet = False) -
     found = shipped()
     listed = [{"name": each.name, "purpose": each.purpose, "command": each.command} for each in found]
     console.document({"command": "recipes", "recipes": listed})
-    console.table(["name", "purpose", "command"], [list(each.values()) for each in listed])
-    console.say("Next: idsnn recipes show NAME, or idsnn recipes cp NAME DEST to change a copy.")
+    console.table(["name", "purpose"], [[each["name"], each["purpose"]] for each in listed])
+    console.say("Next: idsnn run NAME, idsnn recipes show NAME, or idsnn recipes cp NAME DEST to change a copy.")
 
 
 @recipes.command("show")

@@ -48,7 +48,7 @@ def _cutout(images: Tensor, centre_y: Tensor, centre_x: Tensor, side: int, fill:
     y = torch.arange(height, device=images.device) - (_there(centre_y, images) - side // 2)[:, None]
     x = torch.arange(width, device=images.device) - (_there(centre_x, images) - side // 2)[:, None]
     inside = ((y >= 0) & (y < side))[:, None, :, None] & ((x >= 0) & (x < side))[:, None, None, :]
-    return torch.where(inside, images.new_tensor(fill)[:, None, None], images)
+    return torch.where(inside, _there(torch.tensor(fill), images)[:, None, None], images)
 
 
 def _there(drawn: Tensor, images: Tensor) -> Tensor:

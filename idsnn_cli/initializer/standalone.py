@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,6 +133,7 @@ def initialize(
                 digest.add(key, value)
             return value
 
+        stack.enter_context(_fewer_threads())
         state = apply(plan, read, start, where, seed)
         for key in plan.reads():
             if key not in digest:
@@ -141,6 +142,17 @@ def initialize(
     return Initialization(
         state, plan, sha256, network.scheme, given, network.dropped, network.choice, network.certainty
     )
+
+
+@contextmanager
+def _fewer_threads() -> Iterator[None]:
+    """Leave a core to the hashing beside it: torch's threads wait busily, and two on one core wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _start(plan: Plan, seed: int) -> dict[str, Tensor]:

@@ -118,6 +118,7 @@ def train(session: Session, job: Job) -> StepResult:
             seed=job.seed,
             precision=session.precision,
             device=session.device,
+            cuda_graph=recipe.runtime.cuda_graph,
             state_path=folder / STATE,
             save_every_minutes=recipe.runtime.save_every_minutes,
             on_best=lambda record: save(job.best, record),

@@ -48,10 +48,14 @@ def shipped() -> list[ShippedRecipe]:
 
 
 def find(name: str) -> Path:
-    """The file of the shipped recipe ``name``. Raises :class:`RecipeError` with the near match and the list."""
+    """The file of the shipped recipe ``name``, which may leave out the folder that it is grouped in.
+
+    Raises :class:`RecipeError` with the near match and the list.
+    """
     known = names()
-    if name in known:
-        return root() / f"{name}.yaml"
+    grouped = [each for each in known if each.rpartition("/")[2] == name]
+    if name in known or len(grouped) == 1:
+        return root() / f"{name if name in known else grouped[0]}.yaml"
     listed = f"The recipes that ship are {', '.join(known)}." if known else "No recipes ship with this installation."
     here = next((f for f in (name, name + ".yaml", name + ".yml") if _is_file(f)), None)
     path = (

@@ -329,13 +329,17 @@ class Eval(Section):
 
 
 class Runtime(Section):
-    """Where and how the work runs; nothing here changes what is computed but ``precision``."""
+    """Where and how the work runs; nothing here changes what is computed but ``precision``.
+
+    ``cuda_graph`` captures the training step on a GPU once and replays it (one process, not in fp16, direct coding).
+    """
 
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
     threads: Positive | None = None
     save_every_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     max_memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8.0
+    cuda_graph: bool = True
 
     @field_validator("device")
     @classmethod

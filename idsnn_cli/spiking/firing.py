@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from idsnn_cli.spiking.backend import fusible, is_watched, takes_kernels
 from idsnn_cli.spiking.lif import LIF
 from idsnn_cli.spiking.norm import BatchNorm
 
@@ -11,11 +12,25 @@ from idsnn_cli.spiking.norm import BatchNorm
 def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = None, repeat: int = 1) -> Tensor:
     """``act(norm(x) + residual)``, maps (T * N, C, H, W), of any activation.
 
-    With ``repeat`` = T the neuron ``act`` gets the same (N, C, H, W) at every step, and ``residual`` is None.
+    With ``repeat`` = T the neuron ``act`` gets the same (N, C, H, W) at every step, and ``residual`` is None. On CUDA,
+    with Triton there and nobody hooked to the layers, a neuron's whole step runs as kernels (IDSNN_FUSED=0 turns them
+    off).
     """
+    if isinstance(act, LIF) and is_fused(norm, act, x, residual):
+        # Triton takes a second to import and may be missing.
+        from idsnn_cli.spiking.triton.chain import fused_fire
+
+        return fused_fire(norm, act.neuron, act.timesteps, x, residual, repeat)
     y: Tensor = norm(x, repeat)
     if residual is not None:
         # In place: nobody else needs the norm's output, and a fresh map of this size costs its page faults.
         y = y.add_(residual)
     fired: Tensor = act(y, repeat) if isinstance(act, LIF) else act(y)
     return fired
+
+
+def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
+    """Whether :func:`fire` runs as kernels: with these very layers, no hook on them, on CUDA."""
+    # A subclass may compute something else.
+    plain = type(norm) is BatchNorm and type(act) is LIF
+    return plain and takes_kernels(x) and fusible(norm, x, residual) and not is_watched(norm, act)

@@ -15,36 +15,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from idsnn_cli.architecture import Neuron
+from idsnn_cli.spiking.backend import takes_kernels
+from idsnn_cli.spiking.layout import empty_steps, flat_steps, step_format, steps_are_dense
 from idsnn_cli.spiking.reference import compute_dtype
 from idsnn_cli.spiking.surrogate import derivative
 
 # Neurons taken through time together on the CPU; measured best of 8,192 to 262,144 with 1 MiB of L2 a core.
 CPU_CHUNK = 131072
 STEPS_PER_BYTE = 4
-
-
-def _format(x: Tensor) -> torch.memory_format:
-    """How each x[t] lies in memory where it is one gap-free block, and how to lay it out where it is not."""
-    nhwc = x.dim() == 5 and not _is_dense(x, torch.contiguous_format) and _is_dense(x, torch.channels_last)
-    return torch.channels_last if nhwc else torch.contiguous_format
-
-
-def _is_dense(x: Tensor, memory_format: torch.memory_format) -> bool:
-    return x.numel() == 0 or x[0].is_contiguous(memory_format=memory_format)
-
-
-def _flat(x: Tensor) -> Tensor:
-    """(T, ...) with gap-free steps, as (T, M) over the same memory."""
-    size = x[0].numel()
-    return x.as_strided((x.shape[0], size), (x.stride(0), 1))
-
-
-def _empty(shape: torch.Size, memory_format: torch.memory_format, like: Tensor) -> Tensor:
-    """Uninitialised (T, ...) with the dtype and device of ``like``, each step laid out in ``memory_format``."""
-    if memory_format == torch.contiguous_format:
-        return torch.empty(shape, dtype=like.dtype, device=like.device)
-    merged = (shape[0] * shape[1], *shape[2:])
-    return torch.empty(merged, dtype=like.dtype, device=like.device, memory_format=memory_format).view(shape)
 
 
 def _chunks(size: int, device: torch.device) -> Iterator[slice]:
@@ -56,8 +34,8 @@ class _LIF(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, neuron: Neuron, keep_state: bool) -> Tensor:
         steps = x.shape[0]
-        memory_format = _format(x)
-        spikes = _empty(x.shape, memory_format, x)
+        memory_format = step_format(x)
+        spikes = empty_steps(x.shape, memory_format, x)
         size = x[0].numel()
         dtype = compute_dtype(x.dtype)
         bits = neuron.surrogate == "rectangle"
@@ -66,7 +44,7 @@ class _LIF(torch.autograd.Function):
             state = torch.empty((-(-steps // STEPS_PER_BYTE), size), dtype=torch.uint8, device=x.device)
         elif keep_state:
             state = torch.empty((steps, size), dtype=dtype, device=x.device)
-        x_flat, spikes_flat = _flat(x), _flat(spikes)
+        x_flat, spikes_flat = flat_steps(x), flat_steps(spikes)
         for part in _chunks(size, x.device):
             if state is not None and bits:
                 _forward_bits(x_flat[:, part], spikes_flat[:, part], state[:, part], neuron, dtype)
@@ -84,12 +62,12 @@ class _LIF(torch.autograd.Function):
         (state,) = ctx.saved_tensors
         grad = grads[0]
         # The state is in the input's order, whatever the layout that the next layer's gradient comes in.
-        out = _empty(grad.shape, ctx.memory_format, grad)
-        if not _is_dense(grad, ctx.memory_format):
-            grad = _empty(grad.shape, ctx.memory_format, grad).copy_(grad)
+        out = empty_steps(grad.shape, ctx.memory_format, grad)
+        if not steps_are_dense(grad, ctx.memory_format):
+            grad = empty_steps(grad.shape, ctx.memory_format, grad).copy_(grad)
         neuron: Neuron = ctx.neuron
         backward = _backward_bits if neuron.surrogate == "rectangle" else _backward_membrane
-        grad_flat, out_flat = _flat(grad), _flat(out)
+        grad_flat, out_flat = flat_steps(grad), flat_steps(out)
         for part in _chunks(out_flat.shape[1], grad.device):
             backward(grad_flat[:, part], out_flat[:, part], state[:, part], neuron, compute_dtype(grad.dtype))
         return out, None, None
@@ -176,9 +154,15 @@ def lif(x: Tensor, neuron: Neuron) -> Tensor:
 
     ``x`` is the input current (T, ...) in fp64, fp32, bf16 or fp16; the membrane is fp32 at least. Returns 0/1 spikes
     of the same shape and dtype. Spikes and gradients equal :func:`~idsnn_cli.spiking.reference.lif_reference`. The time
-    axis may have stride 0 (an input repeated by ``expand``): it is then never copied.
+    axis may have stride 0 (an input repeated by ``expand``): it is then never copied. On CUDA it runs as a kernel where
+    Triton is there, unless the environment says IDSNN_FUSED=0.
     """
-    if not _is_dense(x, _format(x)):
+    if takes_kernels(x):
+        # Triton takes a second to import and may be missing.
+        from idsnn_cli.spiking.triton.lif import fused_lif
+
+        return fused_lif(x, neuron)
+    if not steps_are_dense(x, step_format(x)):
         x = x.contiguous()
     keep_state = torch.is_grad_enabled() and x.requires_grad
     spikes: Tensor = _LIF.apply(x, neuron, keep_state)

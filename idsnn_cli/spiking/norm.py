@@ -27,7 +27,7 @@ class _SyncedNorm(torch.autograd.Function):
             variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)
             local = torch.cat([mean, variance * count, mean.new_tensor([count])])
         # Means and centred sums are gathered, not raw squares, which would cancel (Chan et al.'s combination).
-        gathered = torch.stack(_gather(local))
+        gathered = torch.stack(gather(local))
         counts = gathered[:, -1:]
         total = counts.sum()
         means, scatters = gathered[:, :-1].chunk(2, dim=1)
@@ -54,7 +54,8 @@ class _SyncedNorm(torch.autograd.Function):
         return dx.to(grads[0].dtype), by_weight.to(weight.dtype), by_bias.to(weight.dtype), None
 
 
-def _gather(local: Tensor) -> list[Tensor]:
+def gather(local: Tensor) -> list[Tensor]:
+    """``local`` of every process, by rank."""
     parts = [torch.empty_like(local) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, local)
     return parts
@@ -84,14 +85,14 @@ class BatchNorm(nn.BatchNorm2d):
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
-        if self.across_processes and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        if self.synchronises():
             y, mean, variance, total = _SyncedNorm.apply(input, self.weight, self.bias, self.eps)
             n = float(total)
-            self._require_variance(n)
+            self.require_variance(n)
             self._track(mean, variance * (n * repeat / (n * repeat - 1)), self._count_batch())
             return y  # type: ignore[no-any-return]  # torch leaves apply() untyped
         n = input.numel() / max(input.shape[1], 1)
-        self._require_variance(n)
+        self.require_variance(n)
         if repeat == 1:
             momentum = self._count_batch()
             return F.batch_norm(
@@ -102,7 +103,12 @@ class BatchNorm(nn.BatchNorm2d):
         self._track(mean, variance * ((n - 1) / n * (n * repeat) / (n * repeat - 1)), self._count_batch())
         return y
 
-    def _require_variance(self, values: float) -> None:
+    def synchronises(self) -> bool:
+        """Whether the statistics are shared with other processes."""
+        return self.across_processes and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+    def require_variance(self, values: float) -> None:
+        """Raise :class:`DataError` where there are fewer than two ``values`` per channel."""
         if values < 2:
             raise DataError(
                 "a BatchNorm layer in training got a single value per channel, which has no variance",

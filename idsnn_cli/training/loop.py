@@ -1,5 +1,7 @@
 """The training loop, the same for teacher and student.
 
+On CUDA (but for fp16, whose scaler must be asked) the host does not wait for a step: figures, and the first step that
+was not finite, stay on the device until they are told, and where it is possible the whole step is one captured graph.
 Every draw is named by (seed, step, epoch, batch), so a position is all that resuming needs to know. Each process sees
 its shard of the global batch; the loss is divided by the global size, so that summed gradients are those of one
 process.
@@ -26,18 +28,22 @@ from idsnn_cli.evaluation import Evaluation
 from idsnn_cli.models import ResNet, per_step
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
-from idsnn_cli.spiking import seed_encoders
-from idsnn_cli.training.distributed import any_process, is_main, rank, sum_over_processes, world_size
+from idsnn_cli.spiking import PoissonEncoder, seed_encoders
+from idsnn_cli.training.distributed import any_process, is_main, rank, world_size
 from idsnn_cli.training.events import BatchDone, Events
+from idsnn_cli.training.graph import CudaRecorder, StepGraph, graph_is_possible
 from idsnn_cli.training.guards import check_model, gradient_norm, non_finite_step
 from idsnn_cli.training.objective import Objective
-from idsnn_cli.training.optimiser import learning_rate, make_optimiser
+from idsnn_cli.training.optimiser import learning_rate, load_optimiser, make_optimiser, optimiser_state, set_rate
 from idsnn_cli.training.signals import StopRequest, stop_on_signals
 from idsnn_cli.training.state import Progress, load_state, save_state
+from idsnn_cli.training.watch import Watch
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # How many batches pass between looks at the other processes' signals; alone, every batch looks.
 SIGNAL_INTERVAL = 10
+# How many batches pass on CUDA before the host waits for their figures; a multiple of the above.
+METRICS_INTERVAL = 50
 
 
 @dataclass
@@ -65,6 +71,7 @@ class Fit:
     on_best: Callable[[dict[str, Any]], None]
     on_epoch: Callable[[list[dict[str, Any]]], None]
     events: Events = field(default_factory=Events)
+    cuda_graph: bool = True
 
 
 def fit(work: Fit) -> list[dict[str, Any]]:
@@ -100,12 +107,31 @@ class _Trainer:
         if world_size() > 1:
             self.module = DistributedDataParallel(self.model, **no_buffer_broadcast())
         self.saved_at = time.monotonic()
+        self.watch = Watch(work.device)
+        self.watched = is_watched(work.device, work.precision)
+        self.global_size = 0
+        self.run_step: Callable[[Tensor, Tensor], None] = self._watched_step if self.watched else self.step
+        if self.watched:
+            # Fused optimisers read it and leave the weights as they are where it is 1, as they do for a GradScaler.
+            self.optimiser.found_inf = self.watch.stopped  # type: ignore[attr-defined]  # torch's scaler sets it so, too
+        if graph_is_possible(
+            asked=work.cuda_graph,
+            device=work.device.type,
+            precision=work.precision,
+            processes=world_size(),
+            draws_on_host=any(isinstance(module, PoissonEncoder) for module in self._all_modules()),
+        ):
+            self.run_step = StepGraph(self._watched_step, CudaRecorder(work.device), work.events.say)
+
+    def _all_modules(self) -> list[nn.Module]:
+        teacher = self.work.objective.teacher
+        return [*self.model.modules(), *(teacher.modules() if teacher is not None else ())]
 
     def _load(self) -> None:
         self.progress, parts = load_state(self.work.state_path)
         try:
             self.model.load_state_dict(parts["model"])
-            self.optimiser.load_state_dict(parts["optimiser"])
+            load_optimiser(self.optimiser, parts["optimiser"])
             self.scaler.load_state_dict(parts["scaler"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(
@@ -117,7 +143,7 @@ class _Trainer:
         if is_main():
             parts = {
                 "model": self.model.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
+                "optimiser": optimiser_state(self.optimiser),
                 "scaler": self.scaler.state_dict(),
             }
             save_state(self.work.state_path, self.progress, parts)
@@ -144,49 +170,89 @@ class _Trainer:
         work, progress = self.work, self.progress
         self.module.train()
         started, before = time.monotonic(), progress.seconds
+        self.watch.begin(progress.epoch * work.batches.steps_per_epoch + progress.batch)
         for batch in work.batches.epoch(progress.epoch, progress.batch):
-            loss, correct = self.step(batch)
-            totals = torch.stack([loss.detach().double() * batch.global_size, correct.double()])
-            loss_sum, hits = sum_over_processes(totals).tolist()
+            self._prepare(batch)
+            self.run_step(batch.images, batch.labels)
             progress.batch = batch.index + 1
-            progress.loss_sum += loss_sum
-            progress.correct += int(hits)
             progress.seen += batch.global_size
-            progress.seconds = before + time.monotonic() - started
-            work.events.batch_done(
-                BatchDone(
-                    progress.epoch,
-                    progress.batch,
-                    progress.loss_sum / progress.seen,
-                    100 * progress.correct / progress.seen,
-                    progress.seen,
-                    progress.seconds,
-                )
-            )
-            self._pause(stop)
+            if self._looks(stop):
+                self._read()
+                progress.seconds = before + time.monotonic() - started
+                self._tell()
+                self._pause(stop)
 
-    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One optimiser step; returns this process's share of the loss and its count of correct images."""
+    def _prepare(self, batch: Batch) -> None:
+        """What differs from step to step beside the images: the rate, Poisson's draws, the batch's size."""
         work, progress = self.work, self.progress
-        number = progress.epoch * work.batches.steps_per_epoch + batch.index
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(work.config, number, work.batches.steps_per_epoch)
+        per_epoch = work.batches.steps_per_epoch
+        set_rate(self.optimiser, learning_rate(work.config, progress.epoch * per_epoch + batch.index, per_epoch))
         poisson = derive_seed(work.seed, work.draws, "poisson", progress.epoch, batch.index)
         seed_encoders(self.model, poisson, shard(batch.global_size, rank(), world_size()).start)
+        self.global_size = batch.global_size
+
+    def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """This process's share of the loss, with its gradients made, and its count of correct images."""
+        work = self.work
         with self._autocast():
-            teacher_NK = work.objective.teach(batch.images)
-            logits_TNK = per_step(self.module(batch.images))
-            loss = work.objective(logits_TNK, batch.labels, teacher_NK, batch.global_size)
+            teacher_NK = work.objective.teach(images)
+            logits_TNK = per_step(self.module(images))
+            loss = work.objective(logits_TNK, labels, teacher_NK, self.global_size)
         self.optimiser.zero_grad(set_to_none=True)
         # DistributedDataParallel averages gradients; shares of a global mean must be summed.
         self.scaler.scale(loss * world_size()).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        with torch.no_grad():
+            correct = (logits_TNK.mean(0).argmax(-1) == labels).sum()
+        return loss, correct
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        """One optimiser step that the host looks at before the weights change."""
+        loss, correct = self._backward(images, labels)
         self.scaler.unscale_(self.optimiser)
-        self._guard(loss, f"at step {number + 1} (epoch {progress.epoch + 1}, batch {batch.index + 1})")
+        # The batch is counted as done only after its step.
+        self._guard(loss, self._where(self.progress.epoch * self.work.batches.steps_per_epoch + self.progress.batch))
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        with torch.no_grad():
-            correct = (logits_TNK.mean(0).argmax(-1) == batch.labels).sum()
-        return loss, correct
+        self.watch.add(loss, correct, self.global_size)
+
+    def _watched_step(self, images: Tensor, labels: Tensor) -> None:
+        """One optimiser step without the host: it changes no weights if it, or one before it, is not finite."""
+        loss, correct = self._backward(images, labels)
+        norm = gradient_norm(self.model)
+        self.watch.judge(loss, norm)
+        self._clip(norm)
+        self.optimiser.step()
+        self.watch.add(loss, correct, self.global_size)
+
+    def _where(self, number: int) -> str:
+        epoch, batch = divmod(number, self.work.batches.steps_per_epoch)
+        return f"at step {number + 1} (epoch {epoch + 1}, batch {batch + 1})"
+
+    def _looks(self, stop: StopRequest) -> bool:
+        """Whether the host waits for this batch's figures: for each one, or on CUDA for some and the epoch's last."""
+        batch = self.progress.batch
+        asked = world_size() == 1 and bool(stop)
+        return not self.watched or batch % METRICS_INTERVAL == 0 or batch == self.work.batches.steps_per_epoch or asked
+
+    def _read(self) -> None:
+        figures = self.watch.read()
+        if figures.first_bad is not None:
+            raise non_finite_step(self.model, figures.loss_was_finite, self._where(figures.first_bad))
+        self.progress.loss_sum += figures.loss_sum
+        self.progress.correct += figures.correct
+
+    def _tell(self) -> None:
+        progress = self.progress
+        self.work.events.batch_done(
+            BatchDone(
+                progress.epoch,
+                progress.batch,
+                progress.loss_sum / progress.seen,
+                100 * progress.correct / progress.seen,
+                progress.seen,
+                progress.seconds,
+            )
+        )
 
     def _guard(self, loss: Tensor, where: str) -> None:
         norm = gradient_norm(self.model)
@@ -196,6 +262,9 @@ class _Trainer:
             if loss_is_finite and self.scaler.is_enabled() and self.scaler.get_scale() > 1:
                 return
             raise non_finite_step(self.model, loss_is_finite, where)
+        self._clip(norm)
+
+    def _clip(self, norm: Tensor) -> None:
         if self.work.config.clip_norm is not None:
             factor = (self.work.config.clip_norm / (norm + 1e-6)).clamp_(max=1.0)
             torch._foreach_mul_([p.grad for p in self.model.parameters() if p.grad is not None], factor)
@@ -226,12 +295,12 @@ class _Trainer:
 
     def close_epoch(self) -> None:
         work, progress = self.work, self.progress
-        where = f"after epoch {progress.epoch + 1}"
+        where, per_epoch = f"after epoch {progress.epoch + 1}", work.batches.steps_per_epoch
         check_model(self.model, where)
         last = progress.epoch + 1 == work.config.epochs
         record: dict[str, Any] = {
             "epoch": progress.epoch + 1,
-            "lr": self.optimiser.param_groups[0]["lr"],
+            "lr": learning_rate(work.config, (progress.epoch + 1) * per_epoch - 1, per_epoch),
             "train_loss": progress.loss_sum / progress.seen,
             "train_top1": 100 * progress.correct / progress.seen,
             "seconds": round(progress.seconds, 3),
@@ -269,6 +338,11 @@ def no_buffer_broadcast() -> dict[str, Any]:
     """
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
     return {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+
+
+def is_watched(device: torch.device, precision: str) -> bool:
+    """Whether steps run without the host: on CUDA, but not in fp16, whose scaler is asked at each."""
+    return device.type == "cuda" and precision != "fp16"
 
 
 @contextmanager

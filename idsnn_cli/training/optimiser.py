@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from idsnn_cli.recipe.schema import Training
 
@@ -17,7 +18,10 @@ ADAM_SECOND_MOMENT = 0.999
 
 
 def make_optimiser(model: nn.Module, config: Training) -> torch.optim.Optimizer:
-    """SGD or AdamW over the model's parameters; weight decay leaves out BatchNorm and biases where asked."""
+    """SGD or AdamW over the model's parameters; weight decay leaves out BatchNorm and biases where asked.
+
+    On CUDA it is fused into one kernel, and its rate is a tensor there, which a captured step reads.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if config.decay_norm_and_bias:
         groups = [{"params": parameters, "weight_decay": config.weight_decay}]
@@ -26,9 +30,42 @@ def make_optimiser(model: nn.Module, config: Training) -> torch.optim.Optimizer:
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
         ]
+    device = parameters[0].device
+    on_gpu = device.type == "cuda"
+    fused = True if on_gpu else None
+    rate = torch.tensor(config.lr, device=device) if on_gpu else config.lr
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, ADAM_SECOND_MOMENT))
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+        betas = (config.momentum, ADAM_SECOND_MOMENT)
+        return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused, capturable=on_gpu)
+    return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group the learning rate, in the tensor that it has on a GPU."""
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state dict with rates as numbers, so that any device can read it."""
+    state = optimiser.state_dict()
+    groups = [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up ``state``, but keep what belongs to this device: the rate's tensor, and whether steps are fused."""
+    kept = ("lr", "fused", "capturable")
+    pairs = zip(state["param_groups"], optimiser.param_groups, strict=True)
+    groups = [{**stored, **{key: own[key] for key in kept if key in own}} for stored, own in pairs]
+    rates = [group["lr"] for group in optimiser.param_groups]
+    optimiser.load_state_dict({**state, "param_groups": groups})
+    # load_state_dict() copies; a captured step would go on reading the old tensor.
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def learning_rate(config: Training, step: int, steps_per_epoch: int) -> float:

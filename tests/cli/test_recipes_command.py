@@ -25,8 +25,10 @@ def test_the_list_has_every_recipe_with_purpose_and_command(capsys: Capture) -> 
     assert {"quickstart", "smoke-cifar", "cifar10", "cifar100"} <= set(NAMES)
     rows = [line.split()[0] for line in found.out.splitlines()[1:] if not line.startswith(" ")]
     assert rows == NAMES
-    for name in NAMES:
-        assert f"idsnn run {name}" in found.out
+    flat = " ".join(found.out.split())
+    for recipe in shipped():
+        assert recipe.purpose.split()[0] in flat
+        assert recipe.purpose.split()[-1] in flat
     assert [line for line in found.out.splitlines() if len(line) > 80] == []
     assert "idsnn recipes show" in found.err
     assert invoke(capsys, "recipes", "--quiet").err == ""

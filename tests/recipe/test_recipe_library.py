@@ -77,6 +77,55 @@ def test_the_papers_setting_has_the_papers_numbers(name: str) -> None:
     assert (neuron.v_threshold, neuron.decay, neuron.surrogate, neuron.surrogate_scale) == (0.5, 0.25, "rectangle", 0.5)
 
 
+ARMS = {
+    "baseline": ("none", 0.0),
+    "init": ("loop", 0.0),
+    "kd": ("none", 0.3),
+    "both": ("loop", 0.3),
+    "idsnn": ("loop", 0.3),
+}
+
+
+@pytest.mark.parametrize("name", [recipe.name for recipe in SHIPPED if recipe.name.startswith("paper/")])
+def test_a_row_of_the_papers_tables_is_what_its_name_says(name: str) -> None:
+    """The figures of each table by its name, everything else as the preset has it."""
+    table, dataset, arm, *last = name.removeprefix("paper/").split("-")
+    recipe = load_recipe(name.removeprefix("paper/")).recipe
+    assert recipe.data.dataset == dataset
+    assert (recipe.init.rule, recipe.distill.alpha) == ARMS[arm]
+    if table == "table4":
+        step = int(last[0].removeprefix("step"))
+        assert (recipe.distill.step_every, recipe.distill.epochs) == (step, {60: 200, 20: 80, 10: 40}[step])
+        assert recipe.student.timesteps == 6
+    else:
+        assert recipe.student.timesteps == int(last[0].removeprefix("t"))
+    preset = load_recipe("presets/paper").recipe.model_dump()
+    found = recipe.model_dump()
+    for part, keys in {
+        "data": ("dataset",),
+        "student": ("timesteps",),
+        "init": ("rule",),
+        "distill": ("alpha", "epochs", "step_every"),
+    }.items():
+        for key in keys:
+            found[part][key] = preset[part][key]
+    assert found == preset
+
+
+def test_the_release_differs_from_the_paper_where_its_code_does() -> None:
+    release, paper = (load_recipe(f"presets/{name}").recipe for name in ("release", "paper"))
+    assert (release.student.stem_padding, release.init.blocks, release.init.shortcut) == (3, "first", "random")
+    for part in (release.teacher, release.distill):
+        assert (part.milestones, part.step_every) == ((60, 120, 160), None)
+    changed = {"student": {"stem_padding": None}, "init": {"blocks": "proportional", "shortcut": "copy"}}
+    back = {part: getattr(release, part).model_copy(update=update) for part, update in changed.items()}
+    steps = {
+        part: getattr(release, part).model_copy(update={"milestones": None, "step_every": 60})
+        for part in ("teacher", "distill")
+    }
+    assert release.model_copy(update={**back, **steps}) == paper
+
+
 def test_a_near_name_is_suggested_and_the_names_are_listed() -> None:
     with pytest.raises(RecipeError) as caught:
         find("cifar_100")

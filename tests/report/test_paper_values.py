@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from idsnn_cli.recipe import load_recipe, shipped
 from idsnn_cli.report.paper import reported
+
+PAPER = [each.name for each in shipped() if each.name.startswith("paper/")]
 
 
 @pytest.mark.parametrize(
@@ -43,3 +48,29 @@ def test_a_row_gives_its_value(asked: tuple[int, str, str, int, int | None], top
 )
 def test_there_is_no_other_row(asked: tuple[int, str, str, int, int | None]) -> None:
     assert reported(*asked) is None
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_recipe_of_the_paper_claims_the_value_that_its_comment_names(name: str) -> None:
+    loaded = load_recipe(name)
+    recipe = loaded.recipe
+    assert recipe.claims.table is not None
+    assert recipe.claims.row is not None
+    asked = (recipe.data.dataset, recipe.student.timesteps, recipe.distill.step_every)
+    found = reported(recipe.claims.table, recipe.claims.row, *asked)
+    said = re.search(r"reports ([0-9.]+) %", loaded.text)
+    assert found is not None
+    assert said is not None
+    # The comment of table 3's row at T = 4 names the table's own value, of T = 6; tables 1 and 2 have that of T = 4.
+    elsewhere = recipe.claims == recipe.claims.model_copy(update={"table": 3, "row": "both"}) and asked[1] == 4
+    values = {"cifar10": 94.22, "cifar100": 75.41}
+    assert float(said[1]) == (values[recipe.data.dataset] if elsewhere else found.top1)
+    assert (
+        recipe.claims.row
+        == {
+            (False, True): "baseline",
+            (True, True): "init",
+            (False, False): "kd",
+            (True, False): "both",
+        }[recipe.init.rule != "none", recipe.distill.alpha == 0]
+    )

@@ -19,7 +19,7 @@ kept = sys.argv[1] == "kept" and keep_freed_memory()
 for _ in range(2):
     torch.ones(2**23)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
+for _ in range(40):
     torch.ones(2**23)
 print(json.dumps([kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before]))
 """
@@ -34,6 +34,5 @@ def test_large_tensors_are_not_faulted_in_again() -> None:
         found[kind] = json.loads(done.stdout)
     assert found["kept"][0] is True
     assert found["usual"][0] is False
-    # Ten tensors of 32 MiB are 8,192 pages of 4 KiB each time they are new.
-    assert found["kept"][1] < 4000
-    assert found["usual"][1] > 10 * found["kept"][1] or found["usual"][1] < 4000, "huge pages may hide the difference"
+    # Forty tensors of 32 MiB are 8,192 pages of 4 KiB each time they are new; huge pages are few either way.
+    assert found["kept"][1] < max(found["usual"][1] / 4, 4000)
