@@ -82,6 +82,10 @@ class NonFiniteError(IdsnnError):
     """A loss, gradient, parameter or BatchNorm statistic is NaN or infinite."""
 
 
+class MissingPackageError(IdsnnError):
+    """A library that only some commands need is not installed."""
+
+
 class InterruptedRun(IdsnnError):
     """SIGINT or SIGTERM stopped the work after its state was saved."""
 

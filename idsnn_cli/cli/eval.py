@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from idsnn_cli.cli.options import (
     foreign_options,
     option_name,
 )
+from idsnn_cli.errors import UsageError, did_you_mean
 from idsnn_cli.published import parse_source
 
 Checkpoint = Annotated[
@@ -50,6 +52,24 @@ Normalise = Annotated[
 ]
 
 
+Full = Annotated[bool, typer.Option("--full", help="Every measure, also beyond T; about 20 passes over the images.")]
+Measures = Annotated[
+    str | None,
+    typer.Option(
+        "--measure",
+        help="More than accuracy: activity, energy, calibration, early-exit, confusion, latency, robustness, beyond.",
+        metavar="NAME,...",
+    ),
+]
+Timesteps = Annotated[
+    int | None, typer.Option("--timesteps", help="Accuracy beyond the network's T, up to N steps.", metavar="N", min=2)
+]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write a Markdown page with plots into this folder.", metavar="DIR"),
+]
+
+
 def evaluate(
     words: Words = None,
     checkpoint: Checkpoint = None,
@@ -59,6 +79,10 @@ def evaluate(
     weights: Weights = None,
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
+    full: Full = False,
+    measure: Measures = None,
+    timesteps: Timesteps = None,
+    report: Report = None,
     student: StudentFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -69,11 +93,12 @@ def evaluate(
 ) -> None:
     """Measure a run's networks into RUN/eval.json, or any checkpoint of ours or of others."""
     from idsnn_cli.cli.session import make_session, working
-    from idsnn_cli.cli.show import show_evaluation, show_plan, show_steps
-    from idsnn_cli.errors import UsageError
+    from idsnn_cli.cli.show import show_plan, show_steps
+    from idsnn_cli.cli.show_evaluation import show_evaluation
     from idsnn_cli.pipeline import eval_step, evaluate_networks, preview
 
     console = Console(as_json=as_json, quiet=quiet)
+    words = [*(words or []), *measure_overrides(full, measure, timesteps)]
     foreign = foreign_options(normalise, weights, allow_unused, scheme, bottleneck_stride)
     if checkpoint is None:
         options = {"--data": data} | {option_name(key): value for key, value in foreign.items()}
@@ -81,15 +106,15 @@ def evaluate(
             if value is not None:
                 raise UsageError(f"{name} goes with --checkpoint FILE", "With a recipe, set it there.")
         session = make_session(console, words, run_dir=run_dir, device=device)
-        given = {k: v for k, v in {"student": student, "output": output}.items() if v}
+        given = {k: v for k, v in {"student": student, "output": output, "report": report}.items() if v}
         if dry_run:
             show_plan(console, "eval", preview(session, ["eval"], given))
             return
         with working(console, session, ["eval"], given):
-            show_steps(console, "eval", session, [eval_step(session, student=student, output=output)])
+            show_steps(console, "eval", session, [eval_step(session, student=student, output=output, report=report)])
         return
     from idsnn_cli.cli.checkpoint import checkpoint_session
-    from idsnn_cli.pipeline import write_document
+    from idsnn_cli.pipeline import check_report, write_document, write_report
 
     for option, path in {"--student": student, "--run-dir": run_dir}.items():
         if path is not None:
@@ -97,11 +122,34 @@ def evaluate(
     source = parse_source(checkpoint)
     session = checkpoint_session(console, words, source, data=data, foreign=foreign, device=device)
     if dry_run:
-        named: dict[str, object] = {"checkpoint": source, "output": output}
+        named: dict[str, object] = {"checkpoint": source, "output": output, "report": report}
         show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in named.items() if v}))
         return
+    if report is not None:
+        check_report(report)
     document = evaluate_networks(session, {source.name: source})
     if output is not None:
         write_document(output, document)
+    files = () if report is None else write_report(report, document)
     console.document({"command": "eval", **document})
     show_evaluation(console, document)
+    if files:
+        console.line(f"report: {files[0]}")
+
+
+def measure_overrides(full: bool, measure: str | None, timesteps: int | None) -> list[str]:
+    """The overrides that the options stand for. Raises :class:`UsageError` for a measure that there is not."""
+    from idsnn_cli.recipe.schema import MEASURES
+
+    if full and measure is not None:
+        raise UsageError("both --full and --measure are given", "--full is every measure: use one of them.")
+    names = [name.strip() for name in (measure or "").split(",")] if measure is not None else []
+    for name in names:
+        if name not in MEASURES:
+            known = ", ".join(MEASURES)
+            raise UsageError(
+                f"--measure '{name}' is not known.{did_you_mean(name, MEASURES)}", f"Give some of: {known}."
+            )
+    chosen = MEASURES if full else names
+    overrides = [f"eval.measure=[{', '.join(chosen)}]"] if chosen else []
+    return overrides + ([] if timesteps is None else [f"eval.timesteps={timesteps}"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.show_evaluation import show_evaluation
 
 
 def show_steps(console: Console, command: str, session: Any, results: list[Any]) -> None:
@@ -14,7 +15,8 @@ def show_steps(console: Console, command: str, session: Any, results: list[Any])
     for result in results:
         figures = result.figures
         state = "already done: " if result.status == "unchanged" else ""
-        files = ", ".join(str(path) for path in result.outputs)
+        # A report's plots are named on its page.
+        files = ", ".join(str(path) for path in result.outputs if path.suffix != ".png")
         if "values" in figures:
             counts = "  ".join(f"{count:,} {action}" for action, count in figures["values"].items())
             console.line(f"{result.step}: {state}{files}  ({counts} values)")
@@ -23,34 +25,6 @@ def show_steps(console: Console, command: str, session: Any, results: list[Any])
         elif result.step == "eval":
             show_evaluation(console, figures)
             console.line(f"eval: {state}{files}")
-
-
-def show_evaluation(console: Console, document: dict[str, Any]) -> None:
-    """The figures of ``eval``, one network after the other."""
-    results = document["results"]
-    console.table(
-        ["network", "top-1 %", "top-5 %", "loss", "parameters", "T", "images/s"],
-        [
-            [
-                row["name"],
-                row["top1"],
-                row["top5"],
-                row["loss"],
-                row["parameters"],
-                row["timesteps"],
-                round(row["images_per_second"]),
-            ]
-            for row in results
-        ],
-        title=f"{document['dataset']}, {document['images']:,} {document['split']} images, {document['device']}",
-    )
-    for row in results:
-        if row["timesteps"] > 1:
-            steps = "  ".join(f"t={t} {value:.2f}" for t, value in enumerate(row["top1_by_step"], 1))
-            console.line(f"{row['name']}, top-1 % after each step: {steps}")
-    if len(results) == 1:
-        classes = zip(document["classes"], results[0]["per_class"], strict=True)
-        console.table(["class", "top-1 %"], [[name, value] for name, value in classes])
 
 
 def show_summary(console: Console, session: Any, rows: list[dict[str, Any]]) -> None:

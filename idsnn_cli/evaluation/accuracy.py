@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from idsnn_cli.errors import DataError
+from idsnn_cli.evaluation.modes import evaluation_mode
+from idsnn_cli.evaluation.observing import Observer
 from idsnn_cli.models import ResNet, per_step
 from idsnn_cli.spiking import seed_encoders
 
@@ -39,16 +40,6 @@ class Evaluation:
         return asdict(self)
 
 
-@contextmanager
-def _evaluation_mode(model: ResNet) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
 @torch.no_grad()
 def evaluate(
     model: ResNet,
@@ -57,13 +48,14 @@ def evaluate(
     seed: int = 0,
     first_image: int = 0,
     reduce: Callable[[Tensor], Tensor] = lambda values: values,
+    observers: Sequence[Observer] = (),
 ) -> Evaluation:
     """Measure ``model`` in evaluation mode; its mode is as before when this returns.
 
     ``batches`` yields images (N, C, H, W) in 0 to 1 and labels (N,) on the model's device. ``seed`` fixes the spikes
     of Poisson coding, whatever the batches. ``reduce`` sums a float64 vector over processes that each hold a part of
-    the images, this one beginning with the image of number ``first_image``. Raises :class:`DataError` where there is no
-    image at all.
+    the images, this one beginning with the image of number ``first_image``. Each of ``observers`` sees every batch of
+    this process. Raises :class:`DataError` where there is no image at all.
     """
     num_classes = model.architecture.num_classes
     steps = torch.zeros(model.architecture.timesteps, dtype=torch.float64)
@@ -71,10 +63,12 @@ def evaluate(
     hits, counts = (torch.zeros(num_classes, dtype=torch.float64) for _ in range(2))
     seed_encoders(model, seed, first_image)
     started = time.perf_counter()
-    with _evaluation_mode(model):
+    with evaluation_mode(model):
         for images, labels in batches:
             logits_TNK = per_step(model(images)).double()
             running = logits_TNK.cumsum(0) / torch.arange(1, len(logits_TNK) + 1, device=images.device).view(-1, 1, 1)
+            for observer in observers:
+                observer.see(running, labels)
             right_TN = running.argmax(-1) == labels
             top = running[-1].topk(min(TOP_K, running.shape[-1])).indices
             loss = F.cross_entropy(running[-1], labels, reduction="sum")

@@ -2,7 +2,7 @@
 
 from idsnn_cli.models.identify import Network, described_in, identify, identify_tensors
 from idsnn_cli.models.loading import assemble, load
-from idsnn_cli.models.resnet import ResNet, SpikingResNet, build, per_step
+from idsnn_cli.models.resnet import ResNet, SpikingResNet, build, per_step, prolonged, require_beyond
 from idsnn_cli.models.weights import first_state, first_value
 
 __all__ = [
@@ -18,4 +18,6 @@ __all__ = [
     "identify_tensors",
     "load",
     "per_step",
+    "prolonged",
+    "require_beyond",
 ]

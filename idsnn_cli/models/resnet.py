@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture
+from idsnn_cli.errors import UsageError
 from idsnn_cli.models.blocks import (
     Activation,
     DeepStem,
@@ -97,6 +99,29 @@ def build(architecture: Architecture, seed: int) -> ResNet:
         network = kind(architecture)
     network.load_state_dict(first_state(architecture, seed), assign=True)
     return network
+
+
+def prolonged(network: ResNet, timesteps: int) -> ResNet:
+    """The same spiking network, sharing its weights and mode, for ``timesteps`` steps instead of its own T.
+
+    With direct coding its first T steps are those of ``network``; Poisson coding draws other spikes. Raises
+    :class:`UsageError` where ``timesteps`` is not more than T.
+    """
+    require_beyond(network.architecture, timesteps)
+    with torch.device("meta"):
+        longer = SpikingResNet(replace(network.architecture, timesteps=timesteps))
+    longer.load_state_dict(network.state_dict(), assign=True)
+    return longer.train(network.training)
+
+
+def require_beyond(architecture: Architecture, timesteps: int) -> None:
+    """Raise :class:`UsageError` where ``timesteps`` is not more than the network has."""
+    own = architecture.timesteps
+    if timesteps <= own:
+        raise UsageError(
+            f"{timesteps} time steps are not beyond the network's own {own}",
+            f"Give more than {own} (--timesteps, eval.timesteps); each of its own is measured anyway.",
+        )
 
 
 def per_step(logits: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from idsnn_cli.pipeline.grid import Grid
 from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_of, write_document
 from idsnn_cli.pipeline.own_scheme import read_scheme
 from idsnn_cli.pipeline.preview import check, preview, steps_of_run
+from idsnn_cli.pipeline.reporting import check_report, write_report
 from idsnn_cli.pipeline.run import run_all, summary
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.pipeline.starting import init_step, plan_start, write_init
@@ -16,6 +17,7 @@ __all__ = [
     "StepResult",
     "baseline_step",
     "check",
+    "check_report",
     "distill_step",
     "eval_step",
     "evaluate_networks",
@@ -31,4 +33,5 @@ __all__ = [
     "teacher_step",
     "write_document",
     "write_init",
+    "write_report",
 ]

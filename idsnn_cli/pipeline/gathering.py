@@ -25,11 +25,10 @@ STEPS: dict[Role, tuple[str, str]] = {
     "student": ("distill", "student.safetensors"),
     "baseline": ("baseline", "baseline.safetensors"),
 }
-# What tells no two runs apart that are to be averaged: seeds, places, machines, and what is said about them.
+# What tells no two runs apart that are to be averaged: seeds, places, machines, and what is said or measured of them.
 _APART: dict[str, tuple[str, ...]] = {
     "data": ("seed", "root", "download"),
     "teacher": ("seed", "scheme"),
-    "eval": ("batch_size",),
 }
 
 
@@ -101,7 +100,7 @@ def _arm(settings: dict[str, Any]) -> str:
     kept = {
         section: {key: value for key, value in values.items() if key not in _APART.get(section, ())}
         for section, values in settings.items()
-        if section not in ("seed", "runtime", "claims")
+        if section not in ("seed", "runtime", "claims", "eval")
     }
     return json.dumps(kept, sort_keys=True)
 

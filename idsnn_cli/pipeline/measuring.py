@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from idsnn_cli.checkpoint import file_sha256, open_checkpoint, write_json
+from idsnn_cli.data import eval_batches
+from idsnn_cli.evaluation import measure_fully
 from idsnn_cli.pipeline.agreement import decided_by_main
-from idsnn_cli.pipeline.fitting import measure
 from idsnn_cli.pipeline.foreign import load_network, settle_normalisation
 from idsnn_cli.pipeline.inputs import check_classes, ensure, require
 from idsnn_cli.pipeline.records import Record, own_sections, read_records, write_record
+from idsnn_cli.pipeline.reporting import write_report
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.published import Source
+from idsnn_cli.seeding import derive_seed
 
 
 def networks_of(session: Session, student: Path | None = None) -> dict[str, Path]:
@@ -52,7 +56,15 @@ def _measured(session: Session, name: str, path: Source, split: str) -> dict[str
     check_classes(model.architecture, session, path, teaches=False)
     model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     session.events.say(f"measuring {name}: {path}")
-    figures = measure(session, model, split, alone=True)
+    wanted, images = session.recipe.eval, session.split(split)
+    figures, more = measure_fully(
+        model,
+        lambda: eval_batches(images, wanted.batch_size, session.device),
+        wanted.measures,
+        seed=derive_seed(session.recipe.seed, "eval", "poisson"),
+        timesteps=wanted.timesteps,
+        say=lambda words: session.events.say(f"measuring {name}: {words}"),
+    )
     with open_checkpoint(path) as file:
         epoch = (file.metadata or {}).get("metrics", {}).get("epoch")
     architecture = model.architecture
@@ -65,13 +77,27 @@ def _measured(session: Session, name: str, path: Source, split: str) -> dict[str
         "parameters": architecture.parameters(),
         "epochs": epoch,
         **figures.to_dict(),
+        **more,
         **settle_normalisation(session, path).provenance(),
     }
 
 
-def eval_step(session: Session, *, student: Path | None = None, output: Path | None = None) -> StepResult:
-    """Measure the networks of the run directory into RUN/eval.json; one process does it, and the others hear of it."""
-    return decided_by_main(lambda: _eval_alone(session, student, output or session.run_dir / "eval.json"))
+def eval_step(
+    session: Session, *, student: Path | None = None, output: Path | None = None, report: Path | None = None
+) -> StepResult:
+    """Measure the networks of the run directory into RUN/eval.json; one process does it, and the others hear of it.
+
+    Figures that are there already, and more of them than are asked for, stand. ``report`` is the folder of a page with
+    plots.
+    """
+
+    def alone() -> StepResult:
+        result = _eval_alone(session, student, output or session.run_dir / "eval.json")
+        if report is None:
+            return result
+        return replace(result, outputs=(*result.outputs, *write_report(report, result.figures)))
+
+    return decided_by_main(alone)
 
 
 def _eval_alone(session: Session, student: Path | None, target: Path) -> StepResult:
@@ -80,7 +106,7 @@ def _eval_alone(session: Session, student: Path | None, target: Path) -> StepRes
     sections = own_sections(session, "eval")
     # Measuring again costs little and loses nothing, so other settings are no conflict here.
     known = None if session.force else read_records(session.run_dir).get("eval")
-    if known is not None and known.sections == sections:
+    if known is not None and _holds(known.sections, sections):
         if known.inputs == inputs and target.exists() and known.outputs == {"eval": file_sha256(target)}:
             return StepResult("eval", "unchanged", (target,), known.figures)
         if known.inputs != inputs:
@@ -89,6 +115,21 @@ def _eval_alone(session: Session, student: Path | None, target: Path) -> StepRes
     write_json(target, document)
     write_record(session.run_dir, "eval", Record("done", sections, inputs, {"eval": file_sha256(target)}, document))
     return StepResult("eval", "done", (target,), document)
+
+
+def _holds(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether what was measured then answers what is asked now: the same settings, and every measure among others."""
+    old, new = dict(recorded.get("eval", {})), dict(asked["eval"])
+    before, after = (_measures(section) for section in (old, new))
+    steps = [section.pop("timesteps", None) for section in (old, new)]
+    same = {**recorded, "eval": old} == {**asked, "eval": new}
+    return same and after <= before and ("beyond" not in after or steps[0] == steps[1])
+
+
+def _measures(section: dict[str, Any]) -> set[str]:
+    """The measures that a recorded ``eval`` section, perhaps of an older version, stands for; it loses their key."""
+    found = set(section.pop("measure", ()))
+    return found | ({"beyond"} if section.get("timesteps") is not None else set())
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import Download, needed_download, open_checkpoint
 from idsnn_cli.data import plan_data
 from idsnn_cli.initializer import count_values, open_source
-from idsnn_cli.models import identify
+from idsnn_cli.models import identify, require_beyond
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.foreign import foreign_sources, load_network, refuse_unread_keys, settle_all
 from idsnn_cli.pipeline.inputs import (
@@ -24,6 +24,7 @@ from idsnn_cli.pipeline.inputs import (
 )
 from idsnn_cli.pipeline.measuring import networks_of
 from idsnn_cli.pipeline.records import own_sections, protect, read_records, refuse_other_settings
+from idsnn_cli.pipeline.reporting import check_report
 from idsnn_cli.pipeline.session import Session, Step, best_of
 from idsnn_cli.pipeline.starting import mapping_file
 from idsnn_cli.published import Published, Source
@@ -44,7 +45,7 @@ def preview(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str, 
     """What the command would read, download and write. Raises the errors that doing it would raise at its start.
 
     ``given`` holds files named on the command line: ``teacher``, ``student``, ``output``, and ``checkpoint`` for one
-    that is to be measured alone.
+    that is to be measured alone; ``report`` is a folder.
     """
     refuse_unread_keys(session, steps, given)
     data = plan_data(session.recipe.data) if session.data_given else None
@@ -57,6 +58,8 @@ def preview(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str, 
         if step in records and records[step].status != "replacing" and not session.force:
             refuse_other_settings(session, step, records[step], own_sections(session, step))
     networks = _networks(session, steps, given)
+    if "eval" in steps:
+        _check_eval(session, networks, given)
     mapping = _mapping(session, given, networks) if "init" in steps and session.recipe.init.rule != "none" else None
     return {
         "recipe": session.name,
@@ -131,6 +134,15 @@ def _networks(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str
     return found
 
 
+def _check_eval(session: Session, networks: dict[str, Architecture], given: dict[str, Any]) -> None:
+    if given.get("report") is not None:
+        check_report(given["report"])
+    timesteps = session.recipe.eval.timesteps
+    for architecture in networks.values():
+        if timesteps is not None and architecture.kind == "spiking":
+            require_beyond(architecture, timesteps)
+
+
 def _downloads(session: Session, steps: Steps, given: dict[str, Any]) -> list[Download]:
     """The published networks that the steps would read and this machine does not have."""
     named = foreign_sources(session, steps, given)
@@ -172,7 +184,8 @@ def _writes(session: Session, step: Step, given: dict[str, Any]) -> dict[str, Pa
     output = given.get("output")
     if step == "eval":
         target = output if session.standalone else output or session.run_dir / "eval.json"
-        return {} if target is None else {"eval": target}
+        files = {"eval": target, "report": given.get("report")}
+        return {name: path for name, path in files.items() if path is not None}
     target = destination(session, step, output)
     if step == "init":
         return {"init": target} | ({} if session.standalone else {"mapping": mapping_file(target, output)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, field_validator, model_validator
 
@@ -43,6 +43,9 @@ from idsnn_cli.rules import (
     Rules,
     ShortcutRule,
 )
+
+Measure = Literal["activity", "energy", "calibration", "early-exit", "confusion", "latency", "robustness", "beyond"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -322,10 +325,22 @@ class Distill(Training):
 
 
 class Eval(Section):
-    """What is measured, and on which images."""
+    """What is measured, and on which images.
+
+    ``measure`` names what is measured besides accuracy and loss. ``timesteps`` is how far ``beyond`` goes, which it
+    stands for; otherwise that is twice the network's own time steps.
+    """
 
     split: Literal["test", "validation"] = "test"
     batch_size: Positive = 256
+    measure: tuple[Measure, ...] = ()
+    timesteps: Annotated[int, Field(ge=2, le=2048)] | None = None
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What is asked for, each once, in the order of their list."""
+        asked = {*self.measure} | ({"beyond"} if self.timesteps is not None else set())
+        return tuple(name for name in MEASURES if name in asked)
 
 
 class Runtime(Section):

@@ -29,7 +29,7 @@ def energy_words(document: Document) -> str | None:
     """That no energy was measured, where that is so."""
     if any(arm["energy_uj"] is not None for arm in document["arms"]):
         return None
-    return "Energy: not measured."
+    return "Energy: not measured (idsnn eval ... --measure energy)."
 
 
 def percent(figures: Mapping[str, Any] | None) -> str:

@@ -174,6 +174,19 @@ def test_a_run_of_an_earlier_version_is_counted_from_its_data(folder: Path, tmp_
     assert describe_runs(gather([old]), 0.0)["networks"] == new
 
 
+def test_energy_is_that_of_eval(recipe: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = tmp_path / "cell"
+    shutil.copytree(folder / "distill.alpha=0.5,seed=0", cell)
+    words = ("distill.alpha=0.5", "data.seed=0", "teacher.seed=0")
+    assert invoke(capsys, "eval", recipe, *words, "--run-dir", cell, "--measure", "energy").code == 0
+    rows = json.loads((cell / "eval.json").read_text())["results"]
+    (network,) = describe_runs(gather([cell]))["networks"]
+    assert network["energy_uj"] == rows[1]["energy"]["energy_uj"] > 0
+    # What was measured beside the accuracy does not set it apart from the other seed.
+    other = folder / "distill.alpha=0.5,seed=1"
+    assert describe_runs(gather([cell, other]))["arms"][0]["runs"] == 2
+
+
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="holds no run"):
         gather([tmp_path])
