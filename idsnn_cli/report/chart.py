@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from idsnn_cli.report.markup import escaped
 
 WIDTH, HEIGHT = 720, 400
-LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 52
+LEFT, RIGHT, TOP, BOTTOM = 62, 34, 14, 52
 COLOURS, DASHES = 8, ("", "7 4", "2 3", "10 3 2 3")
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
