@@ -1,5 +1,6 @@
 """What a ResNet is, as data: its words, its description, what is valid, and its names. Nothing here imports torch."""
 
+from idsnn_cli.architecture.cost import forward_macs, training_macs
 from idsnn_cli.architecture.description import Architecture
 from idsnn_cli.architecture.naming import build_description
 from idsnn_cli.architecture.parts import Convolution, Neuron
@@ -45,6 +46,8 @@ __all__ = [
     "StemPool",
     "Surrogate",
     "build_description",
+    "forward_macs",
     "read_description",
+    "training_macs",
     "validate",
 ]

@@ -17,6 +17,7 @@ from idsnn_cli.cli.eval import evaluate
 from idsnn_cli.cli.init import init
 from idsnn_cli.cli.inspect import inspect
 from idsnn_cli.cli.recipes import recipes
+from idsnn_cli.cli.report import report
 from idsnn_cli.cli.run import run
 from idsnn_cli.cli.teacher import teacher
 from idsnn_cli.errors import IdsnnError, UsageError
@@ -56,6 +57,7 @@ app.command("teacher")(teacher)
 app.command("init")(init)
 app.command("distill")(distill)
 app.command("eval")(evaluate)
+app.command("report")(report)
 app.command("inspect")(inspect)
 app.add_typer(recipes, name="recipes")
 app.command("doctor")(doctor)

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import Device, DryRun, Force, Json, Quiet, RunDir, Words
+
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        help="A run for each seed of the student, in DIR/seed=0 and so on. The images that data.subset and "
+        "data.validation draw and the teacher keep the recipe's own seed, so one teacher serves them all; "
+        "--vary seed=0,1,2 draws everything anew.",
+        metavar="0,1,2",
+    ),
+]
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vary",
+        help="A run for each value, each with every seed and every value of another --vary; runs whose settings do not "
+        "touch the teacher share it.",
+        metavar="section.key=value,value",
+    ),
+]
 
 
 def run(
     words: Words = None,
+    seeds: Seeds = None,
+    vary: Vary = None,
     run_dir: RunDir = None,
     device: Device = None,
     as_json: Json = False,
@@ -15,12 +41,17 @@ def run(
     dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
-    """Teacher, init, distill and eval in order, going on where a killed run stopped."""
+    """Teacher, init, distill and eval in order, going on where a killed run stopped; or a grid of such runs."""
     from idsnn_cli.cli.session import make_session, working
     from idsnn_cli.cli.show import show_plan, show_summary
     from idsnn_cli.pipeline import preview, run_all, steps_of_run, summary
 
     console = Console(as_json=as_json, quiet=quiet)
+    if seeds is not None or vary:
+        from idsnn_cli.cli.grid import run_grid
+
+        run_grid(console, words, seeds, vary or [], run_dir=run_dir, device=device, force=force, dry_run=dry_run)
+        return
     session = make_session(console, words, run_dir=run_dir, device=device, force=force)
     steps = steps_of_run(session)
     if dry_run:

@@ -22,10 +22,7 @@ def make_session(
     force: bool = False,
 ) -> Any:
     """The session for RECIPE and its overrides. Raises :class:`UsageError` where no recipe is named."""
-    word, overrides = split_words(words or [])
-    if word is None:
-        names = ", ".join(recipe.name for recipe in shipped())
-        raise UsageError("no recipe is named", f"Give a recipe's path, or one that ships: {names}.")
+    word, overrides = recipe_words(words)
     loaded = load_recipe(word, [*overrides, *device_override(device)])
     return session_for(
         console,
@@ -35,6 +32,15 @@ def make_session(
         run_dir=run_dir or Path("runs") / loaded.name,
         force=force,
     )
+
+
+def recipe_words(words: list[str] | None) -> tuple[str, list[str]]:
+    """A command's words as RECIPE and overrides. Raises :class:`UsageError` where no recipe is named."""
+    word, overrides = split_words(words or [])
+    if word is None:
+        names = ", ".join(recipe.name for recipe in shipped())
+        raise UsageError("no recipe is named", f"Give a recipe's path, or one that ships: {names}.")
+    return word, overrides
 
 
 def session_for(

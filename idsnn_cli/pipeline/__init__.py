@@ -1,5 +1,7 @@
 """The order of the steps, and what each reads and writes in a run directory."""
 
+from idsnn_cli.pipeline.gathering import gather
+from idsnn_cli.pipeline.grid import Grid
 from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_of, write_document
 from idsnn_cli.pipeline.own_scheme import read_scheme
 from idsnn_cli.pipeline.preview import check, preview, steps_of_run
@@ -10,6 +12,7 @@ from idsnn_cli.pipeline.starting import init_step, plan_start, write_init
 from idsnn_cli.pipeline.steps import baseline_step, distill_step, teacher_step
 
 __all__ = [
+    "Grid",
     "Session",
     "StepResult",
     "baseline_step",
@@ -18,6 +21,7 @@ __all__ = [
     "distill_step",
     "eval_step",
     "evaluate_networks",
+    "gather",
     "init_step",
     "networks_of",
     "plan_start",

@@ -30,9 +30,9 @@ METRICS, STATE = "metrics.jsonl", "state.pt"
 class Job:
     """One network to train.
 
-    ``make`` builds the network and its teacher (None without one), only when there is something to train. ``draws``
-    seeds data order and augmentation: the baseline shares the student's. ``metadata`` makes a checkpoint's metadata
-    from a history record. ``inputs`` are content hashes by name.
+    ``make`` builds the network and its teacher (None without one), only when there is something to train. ``draws`` and
+    ``seed`` seed data order and augmentation: the baseline shares the student's. ``metadata`` makes a checkpoint's
+    metadata from a history record. ``inputs`` are content hashes by name.
     """
 
     step: Step
@@ -43,6 +43,7 @@ class Job:
     inputs: dict[str, str]
     output: Path
     draws: str
+    seed: int
 
     @property
     def best(self) -> Path:
@@ -73,6 +74,7 @@ def train(session: Session, job: Job) -> StepResult:
     if decision == "unchanged":
         figures = read_records(session.run_dir)[job.step].figures
         return StepResult(job.step, "unchanged", (job.output, job.best), figures)
+    data = _data_of(session)
     # Before anything is removed: a teacher that cannot be read must not cost the student that is there.
     model, teacher = job.make()
     folder = session.folder(job.step)
@@ -80,7 +82,7 @@ def train(session: Session, job: Job) -> StepResult:
         if decision == "fresh":
             clear(folder / METRICS, folder / STATE, job.output, job.best)
         session.write_recipe()
-        write_record(session.run_dir, job.step, Record("started", sections, job.inputs))
+        write_record(session.run_dir, job.step, Record("started", sections, job.inputs, figures=data))
         make_folder(folder)
     # The others must not look for a resume state that is just being removed.
     barrier()
@@ -105,7 +107,7 @@ def train(session: Session, job: Job) -> StepResult:
                 session.data.train,
                 batch_size=job.config.batch_size,
                 augment=recipe.data.augment,
-                seed=derive_seed(recipe.seed, job.draws),
+                seed=derive_seed(job.seed, job.draws),
                 device=session.device,
                 fill=session.data.mean,
                 rank=rank(),
@@ -113,7 +115,7 @@ def train(session: Session, job: Job) -> StepResult:
             ),
             measure=lambda network: measure(session, network, recipe.data.select),
             split=recipe.data.select,
-            seed=recipe.seed,
+            seed=job.seed,
             precision=session.precision,
             device=session.device,
             cuda_graph=recipe.runtime.cuda_graph,
@@ -124,7 +126,7 @@ def train(session: Session, job: Job) -> StepResult:
             events=session.events,
         )
         history = fit(work)
-    figures = _figures(history, recipe.data.select)
+    figures = _figures(history, recipe.data.select) | data
     if is_main():
         save(job.output, history[-1])
         if not job.best.exists() and figures["best_epoch"] == figures["epochs"]:
@@ -143,6 +145,13 @@ def _best_is_gone(session: Session, job: Job, figures: dict[str, Any]) -> None:
     if job.config.keep == "best":
         raise MissingInputError(message, "Train the step anew with --force, or read the last epoch's with keep=last.")
     session.events.say(f"{message}; only training anew (--force) makes it again")
+
+
+def _data_of(session: Session) -> dict[str, Any]:
+    """What the cost of a training is counted from, known before its first step."""
+    data = session.data
+    size, classes = list(data.image_size), data.num_classes
+    return {"data": {"name": data.name, "images": len(data.train), "image_size": size, "classes": classes}}
 
 
 def _figures(history: list[dict[str, Any]], split: str) -> dict[str, Any]:

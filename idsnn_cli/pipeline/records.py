@@ -47,12 +47,16 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
         foreign["teacher"]["scheme"] = file_sha256(recipe.teacher.scheme)
     for section, keys in {
         "data": ("root", "path", "download"),
-        "teacher": ("checkpoint", "keep", "bottleneck_stride", "weights", "allow_unused", "scheme"),
+        "teacher": ("checkpoint", "keep", "bottleneck_stride", "weights", "allow_unused", "scheme", "seed"),
         "init": ("source",),
         "distill": ("keep", "baseline"),
     }.items():
         for key in keys:
             del plain[section][key]
+
+    if recipe.data.seed is None:
+        # As in the records of versions without it.
+        del plain["data"]["seed"]
 
     def chosen(*names: str) -> dict[str, Any]:
         return {name: plain[name] for name in names} | {"seed": recipe.seed}
@@ -62,7 +66,8 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
         return chosen("data", "eval")
     if step == "teacher":
         sections = chosen("data") | foreign if given else chosen("data", "teacher") | trained
-        return sections | {"teacher": sections["teacher"] | {"checkpoint": "given" if given else None}}
+        teacher = sections["teacher"] | {"checkpoint": "given" if given else None}
+        return sections | {"teacher": teacher, "seed": recipe.teacher_seed}
     if step == "init":
         sections = chosen("student", "init") | {"num_classes": session.num_classes}
         if recipe.init.rule != "none":

@@ -68,7 +68,7 @@ class Session:
     def data(self) -> DataBundle:
         return load_data(
             self.recipe.data,
-            seed=self.recipe.seed,
+            seed=self.recipe.data_seed,
             max_memory_gb=self.recipe.runtime.max_memory_gb,
             device=self.device,
             say=self.events.say,

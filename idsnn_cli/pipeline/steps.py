@@ -29,7 +29,7 @@ def teacher_step(session: Session, *, output: Path | None = None) -> StepResult:
     architecture = recipe.teacher.architecture(session.data.num_classes)
 
     def make() -> tuple[ResNet, None]:
-        model = build(architecture, derive_seed(recipe.seed, "teacher", "weights"))
+        model = build(architecture, derive_seed(recipe.teacher_seed, "teacher", "weights"))
         model.set_normalisation(session.data.mean, session.data.std)
         return model, None
 
@@ -38,7 +38,8 @@ def teacher_step(session: Session, *, output: Path | None = None) -> StepResult:
 
     objective = Objective(label_smoothing=recipe.teacher.label_smoothing)
     inputs = {"data": session.data.fingerprint}
-    return train(session, Job("teacher", recipe.teacher, make, objective, metadata, inputs, target, "teacher"))
+    seed = recipe.teacher_seed
+    return train(session, Job("teacher", recipe.teacher, make, objective, metadata, inputs, target, "teacher", seed))
 
 
 def _converted_teacher(session: Session, source: Source, target: Path) -> StepResult:
@@ -131,7 +132,7 @@ def _student_job(
         alpha=alpha,
         temperature=recipe.distill.temperature,
     )
-    return Job(step, recipe.distill, make, objective, metadata, inputs, target, "distill")
+    return Job(step, recipe.distill, make, objective, metadata, inputs, target, "distill", recipe.seed)
 
 
 def normalisation_of(session: Session, teacher: ResNet | None) -> tuple[Any, Any]:

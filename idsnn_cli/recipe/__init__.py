@@ -5,9 +5,11 @@ from idsnn_cli.recipe.library import ShippedRecipe, copy_to, find, shipped
 from idsnn_cli.recipe.load import LoadedRecipe, load_recipe, recipe_from_mapping
 from idsnn_cli.recipe.overrides import split_words
 from idsnn_cli.recipe.schema import Recipe
+from idsnn_cli.recipe.variations import Cell, make_cells
 
 __all__ = [
     "ABSENT",
+    "Cell",
     "Change",
     "LoadedRecipe",
     "Recipe",
@@ -18,6 +20,7 @@ __all__ = [
     "dump_resolved",
     "find",
     "load_recipe",
+    "make_cells",
     "recipe_from_mapping",
     "shipped",
     "split_words",

@@ -50,6 +50,7 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def _one_of(value: str, names: tuple[str, ...]) -> str:
@@ -103,7 +104,10 @@ class Augment(Section):
 
 
 class Data(Section):
-    """Which images, which part of them, and how they are shown."""
+    """Which images, which part of them, and how they are shown.
+
+    ``seed`` draws the images of ``subset``, ``test_subset`` and ``validation``; the recipe's where it is not given.
+    """
 
     dataset: Literal["cifar10", "cifar100", "digits", "npz", "folder"]
     root: Path | None = None
@@ -116,6 +120,7 @@ class Data(Section):
     normalise: Literal["auto"] | Normalisation = "auto"
     image_size: Annotated[int, Field(ge=8, le=512)] | None = None
     augment: Augment = Augment()
+    seed: Seed | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -185,11 +190,12 @@ class Training(Section):
 class Teacher(Training, Network):
     """The larger ANN, trained here or read from ``checkpoint``.
 
-    The other keys here are for a foreign checkpoint: ``normalise`` is its input normalisation, which it does not carry
-    (auto: found from training images); ``bottleneck_stride`` the convolution in which its bottlenecks stride, which
-    its names cannot tell (3x3 where nothing is said); ``weights`` says which copy is taken where it holds raw and
-    averaged ones (auto: the averaged); ``allow_unused`` drops tensors of it that are not explained;
-    ``scheme`` is a YAML file with a table of its tensors' names.
+    ``seed`` draws its weights, batches and augmentation; the recipe's where it is not given. With it students of
+    several seeds can have one teacher. The other keys here are for a foreign checkpoint: ``normalise`` is its input
+    normalisation, which it does not carry (auto: found from training images); ``bottleneck_stride`` the convolution in
+    which its bottlenecks stride, which its names cannot tell (3x3 where nothing is said); ``weights`` says which copy
+    is taken where it holds raw and averaged ones (auto: the averaged); ``allow_unused`` drops tensors of it that are
+    not explained; ``scheme`` is a YAML file with a table of its tensors' names.
     """
 
     arch: str = "resnet34"
@@ -199,6 +205,7 @@ class Teacher(Training, Network):
     weights: Literal["auto", "ema", "raw"] = "auto"
     allow_unused: bool = False
     scheme: Path | None = None
+    seed: Seed | None = None
 
     @field_validator("arch")
     @classmethod
@@ -358,8 +365,28 @@ class Runtime(Section):
         raise ValueError("give auto, cpu, cuda or cuda:N")
 
 
+class Claims(Section):
+    """The row of the paper's tables that the recipe reruns; nothing that is computed depends on it.
+
+    ``dataset`` and ``timesteps`` are the row's, the recipe's own where they are not given; ``step`` is that of table 4,
+    ``distill.step_every`` where it is not given.
+    """
+
+    table: Literal[1, 2, 3, 4] | None = None
+    row: Literal["baseline", "init", "kd", "both"] | None = None
+    dataset: Literal["cifar10", "cifar100"] | None = None
+    timesteps: Positive | None = None
+    step: Positive | None = None
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if (self.table is None) is not (self.row is None):
+            raise ValueError("table and row go together")
+        return self
+
+
 class Recipe(Section):
-    """A whole recipe. ``seed`` is the one number that every draw comes from."""
+    """A whole recipe. ``seed`` is the one number that every draw comes from, but for sections with one of their own."""
 
     data: Data
     teacher: Teacher = Teacher()
@@ -368,7 +395,8 @@ class Recipe(Section):
     distill: Distill = Distill()
     eval: Eval = Eval()
     runtime: Runtime = Runtime()
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    claims: Claims = Claims()
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -379,6 +407,14 @@ class Recipe(Section):
         return self
 
     @property
+    def data_seed(self) -> int:
+        return self.seed if self.data.seed is None else self.data.seed
+
+    @property
+    def teacher_seed(self) -> int:
+        return self.seed if self.teacher.seed is None else self.teacher.seed
+
+    @property
     def needs_teacher(self) -> bool:
         """False where neither the start nor the loss reads a teacher."""
         from_teacher = self.init.rule != "none" and self.init.source is None
@@ -386,7 +422,7 @@ class Recipe(Section):
 
     def portable(self) -> dict[str, Any]:
         """The resolved recipe as JSON-ready data without paths or machine settings, for a checkpoint."""
-        plain = self.model_dump(mode="json", exclude={"runtime"})
+        plain = self.model_dump(mode="json", exclude={"runtime", "claims"})
         plain["runtime"] = {"precision": self.runtime.precision}
         for section, key in (
             ("data", "root"),

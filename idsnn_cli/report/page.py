@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from string import Template
 from typing import Any
 
 from idsnn_cli.errors import UsageError
 from idsnn_cli.report.comparison_view import comparison_view
 from idsnn_cli.report.mapping_view import mapping_view
-from idsnn_cli.report.page_view import Heat, Node, Side, Table, View, percent
-
-WEB = Path(__file__).parent / "web"
-# What would end the JSON's element, or a line of a script.
-_UNSAFE = {ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}
+from idsnn_cli.report.markup import WEB, embedded, escaped, table_of
+from idsnn_cli.report.page_view import Heat, Node, Side, View, percent
 
 
 def render_page(document: Mapping[str, Any]) -> str:
@@ -37,13 +31,12 @@ def render_page(document: Mapping[str, Any]) -> str:
     else:
         view = mapping_view(document)
     script = (WEB / "page.js").read_text(encoding="utf-8")
-    data = json.dumps(document, sort_keys=True, allow_nan=False).translate(_UNSAFE)
     return Template((WEB / "page.html").read_text(encoding="utf-8")).substitute(
-        title=_text(view.title),
+        title=escaped(view.title),
         style=(WEB / "page.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        facts="".join(f"<div><dt>{_text(name)}</dt><dd>{_text(words)}</dd></div>" for name, words in view.facts),
+        facts="".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(words)}</dd></div>" for name, words in view.facts),
         notes=_notes(view.notes),
         left=_side(view.left, "left", view.right),
         right=_side(view.right, "right", view.left),
@@ -52,22 +45,17 @@ def render_page(document: Mapping[str, Any]) -> str:
             for place, side in (("left", view.left), ("right", view.right))
             for number, node in enumerate(side.nodes)
         ),
-        measures="".join(f"<li><b>{_text(heat.name)}</b>: {_text(_scale(heat))}</li>" for heat in view.heats),
-        heat_head="".join(f'<th scope="col">{_text(heat.name)}</th>' for heat in view.heats),
+        measures="".join(f"<li><b>{escaped(heat.name)}</b>: {escaped(_scale(heat))}</li>" for heat in view.heats),
+        heat_head="".join(f'<th scope="col">{escaped(heat.name)}</th>' for heat in view.heats),
         heat_rows="".join(_heat_row(view, row) for row in range(len(view.layers))),
-        data=data,
+        data=embedded(document),
     )
-
-
-def _text(value: object) -> str:
-    """Escaped; a file's name need not be valid Unicode."""
-    return html.escape(str(value).encode(errors="backslashreplace").decode(), quote=True)
 
 
 def _notes(notes: tuple[str, ...]) -> str:
     if not notes:
         return ""
-    items = "".join(f"<li>{_text(note)}</li>" for note in notes)
+    items = "".join(f"<li>{escaped(note)}</li>" for note in notes)
     return f'<details class="notes"><summary>Notes ({len(notes)})</summary><ul>{items}</ul></details>'
 
 
@@ -81,41 +69,23 @@ def _side(side: Side, place: str, other: Side) -> str:
         items.append(
             f'<li><button type="button" class="node{" empty" if node.empty else ""}" id="{place}-{number}"'
             f' aria-expanded="false" aria-controls="detail-{place}-{number}" data-ends="{ends}">'
-            f'<span class="name">{_text(node.name)}</span><span class="words">{_text(node.words)}</span>{bar}'
+            f'<span class="name">{escaped(node.name)}</span><span class="words">{escaped(node.words)}</span>{bar}'
             "</button></li>"
         )
     return (
-        f'<section class="side" aria-labelledby="{place}-heading"><h3 id="{place}-heading">{_text(side.heading)}</h3>'
-        f'<p class="what">{_text(side.words)}</p><ol>{"".join(items)}</ol></section>'
+        f'<section class="side" aria-labelledby="{place}-heading"><h3 id="{place}-heading">{escaped(side.heading)}</h3>'
+        f'<p class="what">{escaped(side.words)}</p><ol>{"".join(items)}</ol></section>'
     )
 
 
 def _details(node: Node, place: str, number: int) -> str:
-    terms = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(words)}</dd></div>" for name, words in node.paragraphs)
-    tables = "".join(_table(table) for table in node.tables)
+    terms = "".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(words)}</dd></div>" for name, words in node.paragraphs)
+    tables = "".join(table_of(table) for table in node.tables)
     at = f"detail-{place}-{number}"
     return (
-        f'<article id="{at}" aria-labelledby="{at}-name" hidden><h4 id="{at}-name">{_text(node.name)}'
+        f'<article id="{at}" aria-labelledby="{at}-name" hidden><h4 id="{at}-name">{escaped(node.name)}'
         f" <small>{'on the left' if place == 'left' else 'on the right'}</small></h4><dl>{terms}</dl>{tables}</article>"
     )
-
-
-def _table(table: Table) -> str:
-    first = len(table.head) - table.numbers
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in table.head)
-    rows = []
-    for row in table.rows:
-        cells = [f'<th scope="row">{_text(row[0])}</th>']
-        cells += [f"<td{_class('number', i >= first)}>{_text(cell)}</td>" for i, cell in enumerate(row[1:], 1)]
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f'<div class="scroll"><table><caption>{_text(table.caption)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _class(name: str, given: bool) -> str:
-    return f' class="{name}"' if given else ""
 
 
 def _scale(heat: Heat) -> str:
@@ -130,5 +100,5 @@ def _heat_row(view: View, row: int) -> str:
             cells.append('<td class="number">-</td>')
         else:
             words = percent(value) if heat.hottest == 1.0 else f"{value:.4g}"
-            cells.append(f'<td class="number heat" style="--heat:{warmth:.4f}">{_text(words)}</td>')
-    return f'<tr><th scope="row">{_text(view.layers[row])}</th>{"".join(cells)}</tr>'
+            cells.append(f'<td class="number heat" style="--heat:{warmth:.4f}">{escaped(words)}</td>')
+    return f'<tr><th scope="row">{escaped(view.layers[row])}</th>{"".join(cells)}</tr>'

@@ -79,7 +79,7 @@ OTHER = {
     "eval: {epochs: 3}": "'epochs' is a key of teacher and of distill.",
     "student: {data: 3}": "'data' is a key of the top level.",
     "alpha: 0.3": "2:1: alpha: unknown key, given 0.3; "
-    "allowed data, teacher, student, init, distill, eval, runtime, seed, extends. 'alpha' is a key of distill.",
+    "allowed data, teacher, student, init, distill, eval, runtime, claims, seed, extends. 'alpha' is a key of distill.",
     "teachr: {}": "Did you mean 'teacher'?",
     "teacher: 3": "2:10: teacher: given 3; allowed a mapping with the keys ",
     "seed: -1": "2:7: seed: given -1; allowed an integer of 0 or more and below 9223372036854775808.",

@@ -93,6 +93,8 @@ def test_a_row_of_the_papers_tables_is_what_its_name_says(name: str) -> None:
     recipe = load_recipe(name.removeprefix("paper/")).recipe
     assert recipe.data.dataset == dataset
     assert (recipe.init.rule, recipe.distill.alpha) == ARMS[arm]
+    assert recipe.claims.table == int(table.removeprefix("table"))
+    assert recipe.claims.row == {"idsnn": "both"}.get(arm, arm)
     if table == "table4":
         step = int(last[0].removeprefix("step"))
         assert (recipe.distill.step_every, recipe.distill.epochs) == (step, {60: 200, 20: 80, 10: 40}[step])
@@ -106,6 +108,7 @@ def test_a_row_of_the_papers_tables_is_what_its_name_says(name: str) -> None:
         "student": ("timesteps",),
         "init": ("rule",),
         "distill": ("alpha", "epochs", "step_every"),
+        "claims": ("table", "row"),
     }.items():
         for key in keys:
             found[part][key] = preset[part][key]

@@ -1,0 +1,87 @@
+"""``idsnn report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.options import Json, Quiet
+from idsnn_cli.errors import UsageError, WriteError
+
+Runs = Annotated[
+    list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or of grids (idsnn run --seeds --vary).")
+]
+Reach = Annotated[
+    float | None,
+    typer.Option(
+        "--reach",
+        min=0,
+        max=100,
+        help="Top-1 % whose cost is counted, in epochs, operations and seconds; by default the baseline's best.",
+        metavar="PERCENT",
+    ),
+]
+Html = Annotated[Path | None, typer.Option("--html", help="Write one self-contained page here.", metavar="FILE")]
+Markdown = Annotated[Path | None, typer.Option("--markdown", help="Write the tables as Markdown here.", metavar="FILE")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON document here.", metavar="FILE")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the files that are there.")]
+
+
+def report(
+    runs: Runs,
+    reach: Reach = None,
+    html: Html = None,
+    markdown: Markdown = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Runs side by side: accuracy over seeds, the cost of reaching an accuracy, energy, the paper's values."""
+    files = {"--html": html, "--markdown": markdown, "--output": output}
+    written = {option: path for option, path in files.items() if path is not None}
+    _check(written, force)
+    console = Console(as_json=as_json, quiet=quiet)
+    from idsnn_cli.checkpoint import write_json, write_text
+    from idsnn_cli.pipeline import gather
+    from idsnn_cli.report.runs import describe_runs
+    from idsnn_cli.report.runs_page import render_markdown, render_runs
+
+    document = {"command": "report", **describe_runs(gather(runs), reach)}
+    if html is not None:
+        write_text(html, render_runs(document))
+    if markdown is not None:
+        write_text(markdown, render_markdown(document))
+    if output is not None:
+        write_json(output, document)
+    for path in written.values():
+        console.say(f"Written: {path}")
+    console.document(document)
+    _show(console, document)
+
+
+def _show(console: Console, document: dict[str, Any]) -> None:
+    from idsnn_cli.report.run_tables import energy_words, run_tables
+
+    for table in run_tables(document):
+        console.table(table.head, table.rows, title=table.caption)
+        console.line()
+    words = energy_words(document)
+    for note in [*document["notes"], *([words] if words else [])]:
+        console.line(note)
+
+
+def _check(written: dict[str, Path], force: bool) -> None:
+    """Let what would stop the writing stop the command at once."""
+    if len({path.resolve() for path in written.values()}) < len(written):
+        raise UsageError("two outputs are one file", "Give each a name of its own.")
+    for option, path in written.items():
+        if not path.parent.is_dir():
+            raise WriteError(f"{path} cannot be written: its folder does not exist", "Create the folder first.")
+        if path.is_dir():
+            raise WriteError(f"{path} cannot be written: it is a folder", "Name a file inside it.")
+        if path.exists() and not force:
+            raise WriteError(f"{path} exists already", f"Replace it with --force, or give another {option} FILE.")

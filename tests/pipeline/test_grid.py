@@ -1,0 +1,220 @@
+"""A grid of tiny runs: what it shares, what it equals, that it goes on, and what a report makes of its folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoking import invoke
+from test_killed_runs import run_dying
+from tiny_runs import Heard, contents, history, lasting, open_run, weights_of, write_recipe
+
+from idsnn_cli.errors import MissingInputError, RunConflictError
+from idsnn_cli.pipeline import Grid, Session, gather, run_all
+from idsnn_cli.pipeline.sharing import link
+from idsnn_cli.recipe import LoadedRecipe, make_cells
+from idsnn_cli.report.runs import describe_runs
+
+VARY = ["distill.alpha=0,0.5"]
+
+
+def open_grid(recipe: Path, folder: Path, heard: Heard, *words: str, seeds: str = "0,1", force: bool = False) -> Grid:
+    def session(loaded: LoadedRecipe, where: Path) -> Session:
+        return Session(loaded.recipe, loaded.name, where, loaded.text, force=force, events=heard)
+
+    return Grid(folder, make_cells(str(recipe), words, seeds, VARY), session)
+
+
+def finish(grid: Grid) -> dict[str, list[str]]:
+    """What each cell's steps came to."""
+    grid.check()
+    return {cell.name: [result.status for result in results] for cell, _, results in grid.run()}
+
+
+@pytest.fixture(scope="module")
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="module")
+def folder(recipe: Path, heard: Heard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grid")
+    finish(open_grid(recipe, folder, heard))
+    return folder
+
+
+def test_the_teacher_is_trained_once_and_held_once(folder: Path, heard: Heard) -> None:
+    assert [epoch for name, epoch in heard.epochs if name == "teacher"] == [1, 2]
+    assert len([name for name, _ in heard.epochs if name == "distill"]) == 4 * 2
+    shared = folder / "teachers" / "shared" / "teacher.safetensors"
+    cells = [path for path in folder.glob("distill*") if path.is_dir()]
+    assert len(cells) == 4
+    assert all((cell / "teacher.safetensors").samefile(shared) for cell in cells)
+
+
+def test_a_cell_is_the_run_that_its_settings_make_alone(recipe: Path, folder: Path, tmp_path: Path) -> None:
+    words = ("distill.alpha=0.5", "seed=1", "data.seed=0", "teacher.seed=0")
+    run_all(open_run(recipe, tmp_path, *words))
+    cell = folder / "distill.alpha=0.5,seed=1"
+    for name in ("teacher", "init", "student", "student.best"):
+        assert weights_of(cell / f"{name}.safetensors") == weights_of(tmp_path / f"{name}.safetensors")
+    assert history(cell, "distill") == history(tmp_path, "distill")
+    # And a command of its own finds nothing left to do there.
+    assert [result.status for result in run_all(open_run(recipe, cell, *words))] == ["unchanged"] * 4
+
+
+def test_seeds_differ_in_the_student_alone(folder: Path) -> None:
+    first, second = (folder / f"distill.alpha=0.5,seed={seed}" for seed in (0, 1))
+    assert weights_of(first / "init.safetensors") != weights_of(second / "init.safetensors")
+    records = [json.loads((each / "steps.json").read_text()) for each in (first, second)]
+    assert records[0]["distill"]["inputs"]["data"] == records[1]["distill"]["inputs"]["data"]
+    assert records[0]["teacher"] == records[1]["teacher"]
+
+
+def test_a_finished_grid_changes_nothing(recipe: Path, folder: Path) -> None:
+    before = contents(folder)
+    done = finish(open_grid(recipe, folder, Heard()))
+    assert done == dict.fromkeys(done, ["unchanged"] * 4)
+    assert contents(folder) == before
+
+
+def test_more_seeds_join_what_is_there(recipe: Path, folder: Path, tmp_path: Path) -> None:
+    grown = tmp_path / "grown"
+    shutil.copytree(folder, grown)
+    heard = Heard()
+    finish(open_grid(recipe, grown, heard, seeds="2"))
+    assert {name for name, _ in heard.epochs} == {"distill"}
+    index = json.loads((grown / "grid.json").read_text())["runs"]
+    assert [(run["settings"]["distill.alpha"], run["seed"]) for run in index] == [
+        (alpha, seed) for seed in (0, 1, 2) for alpha in ("0", "0.5")
+    ]
+
+
+def test_a_changed_teacher_is_noticed_before_anything_is_done(recipe: Path, folder: Path) -> None:
+    before = contents(folder)
+    with pytest.raises(RunConflictError, match=r"teacher step[\s\S]*teacher\.lr"):
+        finish(open_grid(recipe, folder, Heard(), "teacher.lr=0.01"))
+    assert contents(folder) == before
+
+
+def test_force_makes_the_teacher_once_more_and_every_cell(recipe: Path, folder: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(folder, again)
+    heard = Heard()
+    finish(open_grid(recipe, again, heard, "teacher.lr=0.01", force=True))
+    assert len([name for name, _ in heard.epochs if name == "teacher"]) == 2
+    assert len([name for name, _ in heard.epochs if name == "distill"]) == 8
+    shared = weights_of(again / "teachers" / "shared" / "teacher.safetensors")
+    assert shared != weights_of(folder / "teachers" / "shared" / "teacher.safetensors")
+    assert all(weights_of(path) == shared for path in again.glob("distill*/teacher.safetensors"))
+
+
+def test_a_link_is_a_copy_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"weights")
+
+    def refuse(*given: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    link(source, target)
+    assert target.read_bytes() == b"weights"
+    assert not target.samefile(source)
+
+
+def test_a_grid_killed_in_the_middle_ends_with_the_same_bytes(recipe: Path, folder: Path, tmp_path: Path) -> None:
+    words = ("run", recipe, "--seeds", "0,1", "--vary", VARY[0], "--run-dir", tmp_path)
+    # Eight batches of each training: the teacher's, a whole student's, and half of the next one's.
+    assert run_dying("batch", 8 + 8 + 4, *words) != 0
+    assert not (tmp_path / "distill.alpha=0,seed=1").exists()
+    assert run_dying("never", 0, *words) == 0
+    assert (tmp_path / "grid.json").read_bytes() == (folder / "grid.json").read_bytes()
+    for name in (
+        "teachers/shared",
+        *(f"distill.alpha={alpha},seed={seed}" for alpha in ("0", "0.5") for seed in (0, 1)),
+    ):
+        assert lasting(tmp_path / name) == lasting(folder / name)
+
+
+def test_a_report_of_the_folder_has_its_figures(folder: Path) -> None:
+    document = describe_runs(gather([folder]), 0.0)
+    assert [arm["name"] for arm in document["arms"]] == ["distill.alpha=0", "distill.alpha=0.5"]
+    for arm, alpha in zip(document["arms"], ("0", "0.5"), strict=True):
+        runs = [folder / f"distill.alpha={alpha},seed={seed}" for seed in (0, 1)]
+        curves = [[line["test_top1"] for line in history(run, "distill")] for run in runs]
+        evals = [json.loads((run / "eval.json").read_text())["results"][1]["top1"] for run in runs]
+        assert arm["last"]["mean"] == statistics.fmean(curve[-1] for curve in curves)
+        assert arm["best"]["values"] == [max(curve) for curve in curves]
+        assert arm["measured"]["values"] == evals
+        assert arm["reach"]["reached"] == 2
+        assert arm["reach"]["images"] == 80
+    plain, taught = (arm["reach"]["macs"] for arm in document["arms"])
+    teacher = document["arms"][0]["teacher"]["macs"]
+    # The teacher saw each of 80 images twice, forward and backward; as a teacher once, forward.
+    assert taught - plain == pytest.approx(teacher / 6)
+
+
+def test_a_run_of_an_earlier_version_is_counted_from_its_data(folder: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(folder / "distill.alpha=0.5,seed=0", old)
+    new = describe_runs(gather([old]), 0.0)["networks"]
+    records: dict[str, Any] = json.loads((old / "steps.json").read_text())
+    for record in records.values():
+        record["figures"].pop("data", None)
+    (old / "steps.json").write_text(json.dumps(records))
+    assert describe_runs(gather([old]), 0.0)["networks"] == new
+
+
+def test_energy_is_that_of_eval(recipe: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = tmp_path / "cell"
+    shutil.copytree(folder / "distill.alpha=0.5,seed=0", cell)
+    words = ("distill.alpha=0.5", "data.seed=0", "teacher.seed=0")
+    assert invoke(capsys, "eval", recipe, *words, "--run-dir", cell, "--measure", "energy").code == 0
+    rows = json.loads((cell / "eval.json").read_text())["results"]
+    (network,) = describe_runs(gather([cell]))["networks"]
+    assert network["energy_uj"] == rows[1]["energy"]["energy_uj"] > 0
+    # What was measured beside the accuracy does not set it apart from the other seed.
+    other = folder / "distill.alpha=0.5,seed=1"
+    assert describe_runs(gather([cell, other]))["arms"][0]["runs"] == 2
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="holds no run"):
+        gather([tmp_path])
+
+
+def test_the_commands_speak_of_grids(
+    recipe: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = ("run", recipe, "--seeds", "0,1", "--vary", VARY[0], "--run-dir", folder)
+    plan = invoke(capsys, *grid, "--dry-run", "--json").document
+    assert [each["run"] for each in plan["grid"]] == [each["folder"] for each in read_index(folder)]
+    assert {step["recorded"] for each in plan["grid"] for step in each["steps"]} == {"done"}
+    done = invoke(capsys, *grid, "--json").document
+    assert {step["status"] for each in done["grid"] for step in each["steps"]} == {"unchanged"}
+    monkeypatch.setenv("COLUMNS", "80")
+    files = {"--html": tmp_path / "r.html", "--markdown": tmp_path / "r.md", "--output": tmp_path / "r.json"}
+    options = [word for pair in files.items() for word in pair]
+    shown = invoke(capsys, "report", folder, "--reach", "5", *options)
+    assert shown.code == 0
+    assert max(len(line) for line in shown.out.splitlines() if not line.startswith("The best")) <= 80
+    assert "+ teacher" in shown.out
+    again = invoke(capsys, "report", folder, folder / "distill.alpha=0,seed=0", "--reach", "5", "--json")
+    assert again.document == json.loads(files["--output"].read_text())
+    refused = invoke(capsys, "report", folder, *options)
+    assert refused.code == 1
+    assert "exists already" in refused.err
+
+
+def read_index(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / "grid.json").read_text())["runs"]
+    return found

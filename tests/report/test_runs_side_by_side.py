@@ -1,0 +1,191 @@
+"""Every figure of a report against one worked out here, and its three forms."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import statistics
+from typing import Any
+
+import pytest
+from made_runs import IMAGES, STUDENT, TEACHER, made_run
+from page_reading import Page, contrast
+
+from idsnn_cli.architecture import forward_macs
+from idsnn_cli.report.chart import short_number, ticks
+from idsnn_cli.report.run_tables import run_tables
+from idsnn_cli.report.runs import describe_runs
+from idsnn_cli.report.runs_page import render_markdown, render_runs
+
+EVIL = "</script><img src=x onerror=alert(1)>\"'&|`"
+OWN, TEACHING = forward_macs(STUDENT, 8, 8), forward_macs(TEACHER, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    runs = [
+        made_run("both", [40.0, 61.0, 59.0], seed=0, baseline=[20.0, 30.0, 50.0], energy=2.0),
+        made_run("both", [45.0, None, 63.0], seed=1, baseline=[25.0, 54.0, 52.0], energy=4.0),
+        made_run("start only", [30.0, 51.0, 49.0], distill={"alpha": 0}),
+    ]
+    return {"command": "report", **describe_runs(runs)}
+
+
+def arm(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in document["arms"] if each["name"] == name)
+    return found
+
+
+def test_seeds_are_averaged_with_the_spread_of_a_sample(document: dict[str, Any]) -> None:
+    both = arm(document, "both")
+    assert (both["runs"], both["seeds"], both["complete"]) == (2, [0, 1], 2)
+    for key, values in {"last": [59.0, 63.0], "best": [61.0, 63.0], "measured": [59.0, 63.0]}.items():
+        assert both[key]["values"] == values
+        assert both[key]["mean"] == sum(values) / 2
+        assert both[key]["spread"] == pytest.approx(statistics.stdev(values))
+    assert both["energy_uj"]["mean"] == 3.0
+    assert arm(document, "start only")["last"]["spread"] is None
+    assert arm(document, "both (baseline)")["best"]["values"] == [50.0, 54.0]
+
+
+def test_the_target_is_the_mean_of_the_baselines_bests(document: dict[str, Any]) -> None:
+    assert document["targets"] == [{"dataset": "cifar100", "split": "test", "top1": 52.0, "of": "baseline"}]
+
+
+def test_the_cost_of_reaching_it_without_the_teacher_and_with_it(document: dict[str, Any]) -> None:
+    teacher = 3 * IMAGES * 3 * TEACHING
+    both, start = arm(document, "both"), arm(document, "start only")
+    # Seed 0 reaches 52 in epoch 2, seed 1 in epoch 3, for its second was not measured; each image is taught.
+    own = 2.5 * IMAGES * (3 * OWN + TEACHING)
+    assert (both["reach"]["reached"], both["reach"]["epoch"], both["reach"]["seconds"]) == (2, 2.5, 5.0)
+    assert (both["reach"]["macs"], both["reach"]["macs_with_teacher"]) == (own, own + teacher)
+    assert both["reach"]["seconds_with_teacher"] == 5.0 + 15.0
+    assert start["reach"] == {"reached": 0} | dict.fromkeys(list(both["reach"])[1:])
+    # A baseline needs no teacher at all.
+    baseline = arm(document, "both (baseline)")["reach"]
+    assert (baseline["reached"], baseline["epoch"], baseline["seconds"]) == (1, 2, 2.0)
+    assert baseline["macs"] == baseline["macs_with_teacher"] == 2 * IMAGES * 3 * OWN
+
+
+def test_a_start_alone_pays_for_the_teacher_but_not_for_teaching() -> None:
+    found = describe_runs([made_run("start", [30.0, 51.0], distill={"alpha": 0})], 51)
+    (start,) = found["arms"]
+    assert start["reach"]["macs"] == 2 * IMAGES * 3 * OWN
+    assert start["reach"]["macs_with_teacher"] == 2 * IMAGES * 3 * OWN + 3 * IMAGES * 3 * TEACHING
+    assert found["targets"][0]["of"] == "given"
+
+
+def test_a_random_student_without_a_teacher_is_a_baseline() -> None:
+    alone = made_run("random", [30.0, 44.0], teacher="none", init={"rule": "none"}, distill={"alpha": 0})
+    found = describe_runs([alone, made_run("both", [43.0, 46.0])])
+    assert found["targets"][0]["top1"] == 44.0
+    assert found["arms"][0]["teacher"] == {"source": "none", "macs": 0, "seconds": 0}
+    assert found["arms"][1]["reach"]["epoch"] == 2
+
+
+def test_the_cost_of_a_given_teacher_is_unknown_and_said_so() -> None:
+    found = describe_runs([made_run("given", [30.0, 60.0], teacher="given")], 50)
+    (given,) = found["arms"]
+    assert given["reach"]["macs"] == 2 * IMAGES * (3 * OWN + TEACHING)
+    assert given["reach"]["macs_with_teacher"] is given["reach"]["seconds_with_teacher"] is None
+    assert "unknown" in run_tables(found)[1].rows[0]
+    assert any("not known, and not included" in note for note in found["notes"])
+
+
+def test_without_a_baseline_there_is_nothing_to_reach() -> None:
+    found = describe_runs([made_run("both", [43.0, 46.0])])
+    assert found["targets"][0]["top1"] is None
+    assert any("--reach" in note for note in found["notes"])
+    assert len(run_tables(found)) == 1
+
+
+def test_the_papers_value_stands_beside_a_run_that_claims_its_row() -> None:
+    claims = {"table": 3, "row": "both"}
+    run = made_run("paper", [70.0, 76.0, 75.0], baseline=[60.0, 71.0, 70.0], claims=claims)
+    found = describe_runs([run])
+    both, baseline = (each["paper"] for each in found["arms"])
+    assert (both["top1"], both["ours"], both["table"]) == (75.24, 76.0, 2)
+    assert both["difference"] == pytest.approx(0.76)
+    assert (baseline["top1"], baseline["row"], baseline["ours"]) == (71.34, "baseline", 71.0)
+    part = made_run("part", [70.0], claims=claims, data={"subset": 500})
+    other = made_run("five", [70.0], claims=claims, student={"timesteps": 5})
+    thin = made_run("thin", [70.0], claims=claims, student={"width": 16})
+    found = describe_runs([part, other, thin])
+    assert [each["paper"] for each in found["arms"]] == [None] * 3
+    assert sum("claims a row" in note for note in found["notes"]) == 3
+
+
+def test_two_arms_of_one_name_get_longer_ones() -> None:
+    first, second = made_run("same", [1.0]), made_run("same", [2.0], distill={"alpha": 0.5}, seed=1)
+    object.__setattr__(second, "arm", "another")
+    names = [each["name"] for each in describe_runs([first, second])["arms"]]
+    assert names == ["runs/same-0", "runs/same-1"]
+
+
+def test_an_unfinished_run_counts_as_far_as_it_is() -> None:
+    run = made_run("begun", [10.0, 20.0])
+    object.__setattr__(run.trainings["student"], "planned", 9)
+    found = describe_runs([run], 15)
+    assert found["arms"][0]["complete"] == 0
+    assert found["arms"][0]["reach"]["epoch"] == 2
+    assert "begun: 0 of 1 trainings are finished." in found["notes"]
+
+
+def test_the_page_is_sound_html_that_runs_nothing(document: dict[str, Any]) -> None:
+    runs = [made_run(EVIL, [10.0, 20.0], baseline=[5.0, 9.0], energy=1.0), made_run("plain", [30.0])]
+    evil = {"command": "report", **describe_runs(runs)}
+    for each in (document, evil):
+        text = render_runs(each)
+        page = Page(text)
+        assert page.faults == []
+        assert page.document == each
+        assert len(page.ids) == len(set(page.ids))
+        assert set(page.referred) <= set(page.ids)
+        steps = page.headings()
+        assert all(after <= before + 1 for before, after in itertools.pairwise(steps))
+        tags = [tag for tag, _ in page.elements]
+        assert "img" not in tags
+        assert tags.count("script") == 1
+        policy = next(about["content"] for tag, about in page.elements if about.get("http-equiv"))
+        assert "default-src 'none'" in policy
+        assert "script-src" not in policy
+        assert not re.search(r"(src|href)=[\"']?(https?:)?//|@import|url\(", text)
+        # One line for each network by epoch and by operations, and one dot for each energy.
+        groups = sum(tag == "g" for tag, _ in page.elements)
+        energies = sum(member["energy_uj"] is not None for member in each["arms"])
+        assert groups == 2 * len(each["networks"]) + energies
+
+
+def test_lines_can_be_told_from_the_paper_in_light_and_dark(document: dict[str, Any]) -> None:
+    for colours in Page(render_runs(document)).colours():
+        assert min(contrast(colours[f"c{number}"], colours["paper"]) for number in range(8)) >= 3
+
+
+def test_markdown_has_every_table_and_no_markup_of_a_name() -> None:
+    found = describe_runs([made_run(EVIL, [10.0, 20.0], baseline=[5.0, 9.0], energy=1.0)])
+    text = render_markdown(found)
+    lines = text.splitlines()
+    assert text.count("\n## ") == len(run_tables(found))
+    assert not re.search(r"(?<!\\)[<`]", text)
+    for row, after in itertools.pairwise(lines):
+        if row.startswith("|") and after.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"(?<!\\)\|", after))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.0, "0"), (999.0, "999"), (12_300_000, "12.3 M"), (999_600, "1.00 M"), (1.5e15, "1.50 P"), (154e6, "154 M")],
+)
+def test_numbers_are_three_digits_and_a_letter(value: float, words: str) -> None:
+    assert short_number(value) == words
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (1, 200), (71.2, 75.4), (5, 5), (0, 0), (3e14, 2.2e15), (-1, 1)])
+def test_ticks_hold_the_range_in_round_steps(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert found[0] <= low + 1e-9
+    assert found[-1] >= high - 1e-9 * abs(high)
+    assert 2 <= len(found) <= 9
+    steps = [after - before for before, after in itertools.pairwise(found)]
+    assert max(steps) == pytest.approx(min(steps))
+    assert f"{steps[0]:e}"[0] in "125"
