@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.architecture import Architecture, build_description
+from idsnn_cli.architecture import Architecture, BottleneckStride, build_description, validate
 from idsnn_cli.checkpoint import TensorsDigest, open_checkpoint
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Certainty, Reading, Scheme, Weights
@@ -82,6 +82,7 @@ def initialize(
     weights: Weights = "auto",
     allow_unused: bool = False,
     scheme: Scheme | None = None,
+    bottleneck_stride: BottleneckStride | None = None,
     images: Sequence[tuple[Tensor, Tensor]] | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -92,12 +93,13 @@ def initialize(
     ``source`` is a checkpoint file, ``torchvision:NAME[/WEIGHTS]``, a state dict or a module; ``target`` a name such as
     ``spiking-resnet18`` (stem, shortcut and classes are then the source's unless ``num_classes`` is given, and T is 4)
     or a whole description. ``normalise`` is the (mean, std) of images in 0 to 1 that the source was trained with, used
-    where the source does not carry it (default: ImageNet's). ``weights``, ``allow_unused`` and ``scheme`` are as for
-    :func:`idsnn_cli.load`. ``images`` are batches for the rules that look at the source running: float32 (N, 3, H, W)
-    in 0 to 1 and labels int64 (N,), which ``blocks: greedy`` alone reads. Values are gathered, and such a source runs,
-    on ``device``; ``say`` hears of long work. Raises :class:`MappingError` naming both tensors where
-    one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a ResNet, and
-    :class:`UsageError` for a target that is not known, or not wholly described by what is given.
+    where the source does not carry it (default: ImageNet's). ``weights``, ``allow_unused``, ``scheme`` and
+    ``bottleneck_stride`` (which counts where the source has to run) are as for :func:`idsnn_cli.load`. ``images`` are
+    batches for the rules that look at the source running: float32 (N, 3, H, W) in 0 to 1 and labels int64 (N,), which
+    ``blocks: greedy`` alone reads. Values are gathered, and such a source runs, on ``device``; ``say`` hears of long
+    work. Raises :class:`MappingError` naming both tensors where one cannot be made, :class:`FamilyError` or
+    :class:`CheckpointError` for a source that is not a ResNet, and :class:`UsageError` for a target that is not known,
+    or not wholly described by what is given.
     """
     with ExitStack() as stack:
         network = open_source(source, stack, Reading(weights, allow_unused, scheme))
@@ -108,7 +110,7 @@ def initialize(
             rules,
             network,
             description,
-            running=lambda: assemble(network, name, normalise or IMAGENET).to(where),
+            running=lambda: assemble(_striding(network, bottleneck_stride), name, normalise or IMAGENET).to(where),
             batches=None if images is None else [(batch.to(where), labels.to(where)) for batch, labels in images],
             say=say,
         )
@@ -142,6 +144,15 @@ def initialize(
     return Initialization(
         state, plan, sha256, network.scheme, given, network.dropped, network.choice, network.certainty
     )
+
+
+def _striding(network: Network, stride: BottleneckStride | None) -> Network:
+    """``network`` with its bottlenecks striding where the caller knows that they do, unless it says so itself."""
+    if stride is None or network.described:
+        return network
+    architecture = replace(network.architecture, bottleneck_stride=stride)
+    validate(architecture)
+    return replace(network, architecture=architecture)
 
 
 @contextmanager

@@ -125,6 +125,7 @@ def _from_source(
         weights=reading.weights,
         allow_unused=reading.allow_unused,
         scheme=reading.scheme,
+        bottleneck_stride=session.recipe.teacher.bottleneck_stride,
         images=_images(session) if init.rules().looks_at_activations else None,
         seed=seed,
         device=session.device,

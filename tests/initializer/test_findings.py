@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from running import ALL, BASIC, OPTION_A, PREACTIVATION_50, labelled, network, running
-from sources import spiking
+from sources import ann, spiking, values
 from torch import Tensor
 
-from idsnn_cli.architecture import Architecture, Neuron
+from idsnn_cli.architecture import Architecture, BottleneckStride, Neuron
 from idsnn_cli.errors import MappingError, UsageError
-from idsnn_cli.initializer import Findings, Plan, Rules, apply, find, make_plan
+from idsnn_cli.initializer import Findings, Plan, Rules, apply, find, initialize, make_plan
 from idsnn_cli.initializer.importance import channel_scores
 from idsnn_cli.models import ResNet, build
 
@@ -210,3 +210,18 @@ def test_a_merged_plan_is_read_back_whole() -> None:
     plan = make_plan(source.architecture, target, source.names, rules, found)
     assert any(selection.merges for selection in plan.selections)
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+def test_a_foreign_bottleneck_runs_with_the_stride_that_is_given() -> None:
+    """Other strides, other activations, other lambdas; a source that says where it strides is not overruled."""
+    source = values(ann(50, 8, classes=5), seed=3)
+    del source["input.mean"], source["input.std"]
+    images = [(torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 5)]
+    rules = Rules(rescale="threshold")
+    given: list[BottleneckStride | None] = [None, "3x3", "1x1"]
+    plans = [
+        initialize(source, "spiking-resnet18", rules=rules, images=images, bottleneck_stride=stride).plan
+        for stride in given
+    ]
+    scales = [{entry.target: entry.scale for entry in plan.entries} for plan in plans]
+    assert scales[0] == scales[1] != scales[2]
