@@ -1,0 +1,69 @@
+"""The recipe's ``init`` section."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from idsnn_cli.recipe.values import NetworkSource, Positive, Rate, Section
+from idsnn_cli.rules import (
+    BEST,
+    BEST_REESTIMATE,
+    BareShortcutRule,
+    BlockRule,
+    BottleneckRule,
+    ChannelRule,
+    HeadRule,
+    KernelRule,
+    Multiplicity,
+    Rescale,
+    Rules,
+    ShortcutRule,
+)
+
+
+class Init(Section):
+    """How the student's first weights come from ``source`` (by default the teacher).
+
+    ``rule`` stands for a whole set of the other keys: ``loop`` is the paper's, ``best`` the one that started best in
+    the benchmark, ``none`` takes nothing; what is given beside it replaces its own. ``reestimate`` counts batches,
+    ``images`` the training images that are shown to the source where a rule looks at it running.
+    """
+
+    rule: Literal["loop", "best", "none"] = "loop"
+    blocks: BlockRule | tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] = "proportional"
+    channels: ChannelRule = "loop"
+    multiplicity: Multiplicity = "ignore"
+    noise: Rate = 0.0
+    kernels: KernelRule = "centre"
+    bottleneck: BottleneckRule = "fold"
+    shortcut: ShortcutRule = "copy"
+    bare_shortcut: BareShortcutRule = "random"
+    head: HeadRule = "random"
+    class_map: tuple[Annotated[int, Field(ge=0)] | None, ...] = ()
+    rescale: Rescale = "none"
+    percentile: Annotated[float, Field(gt=0, le=100)] = 99.9
+    reestimate: Annotated[int, Field(ge=0)] = 0
+    images: Positive = 512
+    source: NetworkSource | None = None
+
+    @model_validator(mode="after")
+    def _whole_rule(self) -> Self:
+        defaults = {field.name: getattr(BEST, field.name) for field in fields(BEST)} | {"reestimate": BEST_REESTIMATE}
+        for key, value in defaults.items():
+            if self.rule == "best" and key not in self.model_fields_set:
+                object.__setattr__(self, key, value)  # frozen once it is made
+        if self.rule == "none":
+            for key in (*defaults, "source"):
+                if key != "reestimate" and getattr(self, key) != Init.model_fields[key].default:
+                    raise ValueError(f"{key} is for a start from a source; rule none takes nothing")
+        if self.percentile != 99.9 and self.rescale != "threshold":
+            raise ValueError(f"percentile is for rescale threshold, not {self.rescale}")
+        if (self.head == "map") is not bool(self.class_map):
+            raise ValueError("head map and class_map go together: one source class, or null, for each class")
+        return self
+
+    def rules(self) -> Rules:
+        return Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)})

@@ -1,0 +1,164 @@
+"""The recipe's networks and how they are trained: ``teacher``, ``student``, and what ``distill`` shares with them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from idsnn_cli.architecture import (
+    ANN_NAMES,
+    SPIKING_NAMES,
+    SURROGATE_SCALES,
+    Architecture,
+    BottleneckStride,
+    Coding,
+    Join,
+    Neuron,
+    Shortcut,
+    SpikingBlock,
+    Stem,
+    Surrogate,
+    build_description,
+)
+from idsnn_cli.recipe.data_section import Normalisation
+from idsnn_cli.recipe.values import NetworkSource, Positive, Rate, Section, Seed, one_of
+
+
+class Network(Section):
+    """What the teacher and the student share."""
+
+    arch: str
+    width: Positive | None = None
+    stem: Stem = "3x3"
+    shortcut: Shortcut = "projection"
+
+
+class Training(Section):
+    """How a network is fitted. ``batch_size`` is the global one; ``step`` schedules count epochs.
+
+    ``momentum`` is AdamW's first beta, too; ``gamma`` is for schedule ``step``.
+    """
+
+    epochs: Positive = 200
+    batch_size: Positive = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Rate = 1e-4
+    decay_norm_and_bias: bool = True
+    schedule: Literal["constant", "step", "cosine", "onecycle"] = "cosine"
+    milestones: tuple[Positive, ...] | None = None
+    step_every: Positive | None = None
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_epochs: Rate = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    keep: Literal["last", "best"] = "last"
+    evaluate_every: Positive = 1
+
+    @model_validator(mode="after")
+    def _schedule(self) -> Self:
+        if self.schedule == "step" and (self.milestones is None) == (self.step_every is None):
+            raise ValueError("schedule step needs either milestones or step_every, and only one of them")
+        if self.schedule != "step" and (self.milestones is not None or self.step_every is not None):
+            raise ValueError(f"milestones and step_every are for schedule step, not {self.schedule}")
+        if self.schedule != "step" and self.gamma != Training.model_fields["gamma"].default:
+            raise ValueError(f"gamma is for schedule step, not {self.schedule}")
+        if self.milestones is not None and sorted(set(self.milestones)) != list(self.milestones):
+            raise ValueError("milestones must rise")
+        if self.schedule == "onecycle" and self.warmup_epochs:
+            raise ValueError("schedule onecycle has its own warm-up; leave warmup_epochs at 0")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves nothing of {self.epochs} epochs")
+        if self.optimizer == "adamw" and self.nesterov:
+            raise ValueError("nesterov is for sgd")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Teacher(Training, Network):
+    """The larger ANN, trained here or read from ``checkpoint``.
+
+    ``seed`` draws its weights, batches and augmentation; the recipe's where it is not given. With it students of
+    several seeds can have one teacher. The other keys here are for a foreign checkpoint: ``normalise`` is its input
+    normalisation, which it does not carry (auto: found from training images); ``bottleneck_stride`` the convolution in
+    which its bottlenecks stride, which its names cannot tell (3x3 where nothing is said); ``weights`` says which copy
+    is taken where it holds raw and averaged ones (auto: the averaged); ``allow_unused`` drops tensors of it that are
+    not explained; ``scheme`` is a YAML file with a table of its tensors' names.
+    """
+
+    arch: str = "resnet34"
+    checkpoint: NetworkSource | None = None
+    normalise: Literal["auto"] | Normalisation | None = None
+    bottleneck_stride: BottleneckStride | None = None
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    allow_unused: bool = False
+    scheme: Path | None = None
+    seed: Seed | None = None
+
+    @field_validator("arch")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return one_of(value, ANN_NAMES)
+
+    def architecture(self, num_classes: int) -> Architecture:
+        return build_description(self.arch, num_classes, width=self.width, stem=self.stem, shortcut=self.shortcut)
+
+
+class Student(Network):
+    """The spiking network. Give the leak as ``decay`` or as ``tau`` (decay = exp(-1/tau)), not both."""
+
+    arch: str = "spiking-resnet18"
+    stem_padding: Literal[1, 3] | None = None
+    timesteps: Annotated[int, Field(ge=1, le=1024)] = 4
+    block: SpikingBlock = "spiking"
+    join: Join = "add"
+    v_threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    decay: Annotated[float, Field(ge=0, le=1)] | None = None
+    tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    surrogate: Surrogate = "rectangle"
+    surrogate_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    coding: Coding = "direct"
+
+    @field_validator("arch")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return one_of(value, SPIKING_NAMES)
+
+    @model_validator(mode="after")
+    def _leak(self) -> Self:
+        if self.decay is not None and self.tau is not None:
+            raise ValueError("decay and tau say the same thing (decay = exp(-1/tau)); give one of them")
+        if self.block == "spiking" and self.join != "add":
+            raise ValueError(f"join {self.join} is for block sew")
+        if self.stem == "7x7" and self.stem_padding == 1:
+            raise ValueError("a 7x7 stem pads by 3")
+        return self
+
+    def neuron(self) -> Neuron:
+        """The neuron's constants; the leak is 0.25 where neither ``decay`` nor ``tau`` is given."""
+        decay = self.decay
+        if decay is None:
+            decay = 0.25 if self.tau is None else math.exp(-1 / self.tau)
+        scale = SURROGATE_SCALES[self.surrogate] if self.surrogate_scale is None else self.surrogate_scale
+        return Neuron(self.v_threshold, decay, self.surrogate, scale)
+
+    def architecture(self, num_classes: int) -> Architecture:
+        return build_description(
+            self.arch,
+            num_classes,
+            width=self.width,
+            stem=self.stem,
+            stem_padding=self.stem_padding,
+            shortcut=self.shortcut,
+            timesteps=self.timesteps,
+            neuron=self.neuron(),
+            spiking_block=self.block,
+            join=self.join,
+            coding=self.coding,
+        )
