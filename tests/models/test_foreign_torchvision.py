@@ -79,7 +79,7 @@ def test_the_position_of_a_bottlenecks_stride_is_the_callers(tmp_path: Path) -> 
 
 def test_the_position_must_fit_the_file(tmp_path: Path) -> None:
     torch.save(ResNet(BasicBlock, [1, 1, 1, 1]).state_dict(), tmp_path / "basic.pth")
-    with pytest.raises(UsageError, match="traits of bottlenecks"):
+    with pytest.raises(UsageError, match="has no bottlenecks"):
         load(tmp_path / "basic.pth", normalise=HALF, bottleneck_stride="1x1")
     own = build_description("resnet50", 3, width=4)
     model_state = {name: torch.zeros(shape) for name, shape in own.tensors().items()}
