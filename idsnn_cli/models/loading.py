@@ -50,8 +50,9 @@ def load(
             )
         architecture = network.architecture
         if bottleneck_stride is not None:
-            if network.described or architecture.block == "basic":
-                why = "says itself where its blocks stride" if network.described else "has no bottlenecks"
+            agrees = network.described and bottleneck_stride == architecture.bottleneck_stride
+            if architecture.block == "basic" or (network.described and not agrees):
+                why = "has no bottlenecks" if architecture.block == "basic" else "says itself where its blocks stride"
                 raise UsageError(f"{path} {why}", "Leave the bottleneck's stride out.")
             architecture = replace(architecture, bottleneck_stride=bottleneck_stride)
             validate(architecture)
