@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from idsnn_cli.evaluation.watching import Watcher
 from idsnn_cli.spiking import LIF
 
 
-class SpikeCounter:
+class SpikeCounter(Watcher):
     """Counts every neuron's spikes while the model runs inside ``with``.
 
     A neuron is a place (C, H, W) of a LIF layer. What is kept is one count for each neuron, on the model's device.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.layers = {name: module for name, module in model.named_modules() if isinstance(module, LIF)}
+        super().__init__({name: module for name, module in model.named_modules() if isinstance(module, LIF)})
         self.counts: dict[str, Tensor] = {}
         self.shown: dict[str, int] = {}  # images times steps
-        self._hooks: list[RemovableHandle] = []
-
-    def __enter__(self) -> Self:
-        for name, module in self.layers.items():
-            self._hooks.append(module.register_forward_hook(self._counting(name)))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        while self._hooks:
-            self._hooks.pop().remove()
 
     def _counting(self, name: str) -> Any:
         def count(module: nn.Module, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:

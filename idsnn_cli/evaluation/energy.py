@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from idsnn_cli.architecture import Architecture
+from idsnn_cli.evaluation.watching import Watcher
 
 # 45 nm, 32-bit (Horowitz 2014), in picojoules.
 ACCUMULATE_PJ, MULTIPLY_ACCUMULATE_PJ = 0.9, 4.6
@@ -33,7 +33,7 @@ class _Seen:
     values: int = 0  # how many values that were
 
 
-class OperationCounter:
+class OperationCounter(Watcher):
     """Counts each layer's MACs, and the spikes that it reads, while the model runs inside ``with``.
 
     ``reads_values`` names the layers whose input is values, not spikes; ``None`` stands for all of them (an ANN). A
@@ -41,20 +41,10 @@ class OperationCounter:
     """
 
     def __init__(self, model: nn.Module, timesteps: int, reads_values: Collection[str] | None) -> None:
-        self.layers = {name: module for name, module in model.named_modules() if isinstance(module, _LAYERS)}
+        super().__init__({name: module for name, module in model.named_modules() if isinstance(module, _LAYERS)})
         self.timesteps = timesteps
         self.reads_values = set(self.layers) if reads_values is None else set(reads_values)
         self.seen: dict[str, _Seen] = {}
-        self._hooks: list[RemovableHandle] = []
-
-    def __enter__(self) -> Self:
-        for name, module in self.layers.items():
-            self._hooks.append(module.register_forward_hook(self._counting(name)))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        while self._hooks:
-            self._hooks.pop().remove()
 
     def _counting(self, name: str) -> Any:
         spikes = name not in self.reads_values
