@@ -13,8 +13,8 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,18 @@ def rule(name: str, *overrides: str) -> Arm:
     return Arm(name, [*FIT, *(f"init.{override}" for override in overrides)])
 
 
+@dataclass(frozen=True)
+class Group:
+    """Starts of one student: its width, what else its recipe says of it, and the arms that are compared."""
+
+    width: int
+    arms: list[Arm]
+    student: Mapping[str, str] = field(default_factory=dict)
+
+
 RANDOM = Arm("random weights", ["init.rule=none"])
-GROUPS: dict[str, tuple[int, list[Arm]]] = {
-    "as wide": (
+GROUPS = {
+    "as wide": Group(
         16,
         [
             RANDOM,
@@ -95,7 +104,7 @@ GROUPS: dict[str, tuple[int, list[Arm]]] = {
             Arm("control: kernels only", ["init.head=copy"], kernels_only),
         ],
     ),
-    "half as wide": (
+    "half as wide": Group(
         8,
         [
             RANDOM,
@@ -107,7 +116,7 @@ GROUPS: dict[str, tuple[int, list[Arm]]] = {
             rule("random channels", "channels=random"),
         ],
     ),
-    "one and a half times as wide": (
+    "one and a half times as wide": Group(
         24,
         [
             RANDOM,
@@ -117,10 +126,21 @@ GROUPS: dict[str, tuple[int, list[Arm]]] = {
             rule("uniform, divided, noise 0.2", "channels=uniform", "multiplicity=divide", "noise=0.2"),
         ],
     ),
+    # The source has option A's shortcuts and a 3x3 stem: these students have use for the rules that bridge the two.
+    "as wide, with projections": Group(
+        16,
+        [RANDOM, rule("projections random"), rule("projections select", "bare_shortcut=select")],
+        {"shortcut": "projection"},
+    ),
+    "as wide, with a 7x7 stem": Group(
+        16,
+        [RANDOM, rule("centre"), rule("area", "kernels=area")],
+        {"stem": "7x7"},
+    ),
 }
 
 
-def recipe_of(options: argparse.Namespace, width: int, arm: Arm, seed: int) -> Any:
+def recipe_of(options: argparse.Namespace, group: Group, arm: Arm, seed: int) -> Any:
     plain = {
         "seed": seed,
         "data": {
@@ -130,7 +150,13 @@ def recipe_of(options: argparse.Namespace, width: int, arm: Arm, seed: int) -> A
             "test_subset": options.test_images,
         },
         "teacher": {"arch": "resnet56", "shortcut": "pad", "normalise": "imagenet"},
-        "student": {"arch": "spiking-resnet20", "shortcut": "pad", "timesteps": 4, "width": width},
+        "student": {
+            "arch": "spiking-resnet20",
+            "shortcut": "pad",
+            "timesteps": 4,
+            "width": group.width,
+            **group.student,
+        },
         "init": {"source": options.teacher},
         "distill": {
             "epochs": EPOCHS[-1],
@@ -165,9 +191,8 @@ def changed(session: Session, change: Change, seed: int) -> Path:
 
 def measure(options: argparse.Namespace, group: str, arm: Arm, seed: int) -> dict[str, Any]:
     """One run: the start, its accuracy, the training, and the accuracy after each epoch that counts."""
-    width = GROUPS[group][0]
     folder = options.work / f"{group}-{arm.name}-{seed}".replace(" ", "_").replace(",", "").replace(":", "")
-    session = Session(recipe_of(options, width, arm, seed), "initialisation", folder)
+    session = Session(recipe_of(options, GROUPS[group], arm, seed), "initialisation", folder)
     with session.locked():
         init_step(session)
         start = session.file("init") if arm.change is None else changed(session, arm.change, seed)
@@ -176,7 +201,7 @@ def measure(options: argparse.Namespace, group: str, arm: Arm, seed: int) -> dic
     records = [json.loads(line) for line in (folder / "distill" / "metrics.jsonl").read_text().splitlines()]
     by_epoch = {record["epoch"]: record["test_top1"] for record in records}
     accuracy = {str(epoch): at_start if epoch == 0 else by_epoch[epoch] for epoch in EPOCHS}
-    return {"group": group, "width": width, "arm": arm.name, "seed": seed, "top1": accuracy}
+    return {"group": group, "width": GROUPS[group].width, "arm": arm.name, "seed": seed, "top1": accuracy}
 
 
 def finished(path: Path) -> list[dict[str, Any]]:
@@ -185,21 +210,23 @@ def finished(path: Path) -> list[dict[str, Any]]:
 
 def table(runs: list[dict[str, Any]]) -> Iterator[str]:
     """Markdown: for each group its arms, best first, mean and range over the seeds."""
-    for group, (width, arms) in GROUPS.items():
+    for name, group in GROUPS.items():
         rows = []
-        for arm in arms:
-            found = [run["top1"] for run in runs if (run["group"], run["arm"]) == (group, arm.name)]
+        for arm in group.arms:
+            found = [run["top1"] for run in runs if (run["group"], run["arm"]) == (name, arm.name)]
             if found:
                 rows.append((arm.name, [[run[str(epoch)] for run in found] for epoch in EPOCHS]))
         if not rows:
             continue
         yield (
-            f"\n| student {group} (width {width}) | seeds | " + " | ".join(f"epoch {epoch}" for epoch in EPOCHS) + " |"
+            f"\n| student {name} (width {group.width}) | seeds | "
+            + " | ".join(f"epoch {epoch}" for epoch in EPOCHS)
+            + " |"
         )
         yield "|---|---|" + "---|" * len(EPOCHS)
-        for name, columns in sorted(rows, key=lambda row: -statistics.mean(row[1][-1])):
+        for arm_name, columns in sorted(rows, key=lambda row: -statistics.mean(row[1][-1])):
             cells = [f"{statistics.mean(column):.1f} ({min(column):.1f} to {max(column):.1f})" for column in columns]
-            yield f"| {name} | {len(columns[0])} | {' | '.join(cells)} |"
+            yield f"| {arm_name} | {len(columns[0])} | {' | '.join(cells)} |"
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -231,8 +258,8 @@ def main(words: list[str] | None = None) -> None:
     if not options.table:
         known = {(run["group"], run["arm"], run["seed"]) for run in runs}
         for seed in map(int, options.seeds.split(",")):
-            for group, (_, arms) in GROUPS.items():
-                for arm in arms:
+            for group, compared in GROUPS.items():
+                for arm in compared.arms:
                     if (group, arm.name, seed) in known or options.group not in (None, group):
                         continue
                     if options.arm not in (None, arm.name):
