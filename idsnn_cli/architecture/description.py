@@ -268,6 +268,8 @@ class Architecture:
                 block,
                 f"T = {self.timesteps}",
                 f"LIF threshold {n.v_threshold:g}, decay {n.decay:g}, {n.surrogate} surrogate {n.surrogate_scale:g}",
+                *(["soft reset"] if n.reset == "soft" else []),
+                *(["starts at half its threshold"] if n.start == "half" else []),
                 f"{self.coding} coding",
             ]
         return ", ".join(words)
@@ -308,4 +310,6 @@ class Architecture:
         if self.kind == "ann":
             for key in SPIKING_FIELDS:
                 del plain[key]
+        else:
+            plain["neuron"] = self.neuron.to_dict()
         return plain

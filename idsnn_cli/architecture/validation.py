@@ -17,8 +17,10 @@ from idsnn_cli.architecture.words import (
     ForeignStem,
     Join,
     Kind,
+    Reset,
     Shortcut,
     SpikingBlock,
+    Start,
     Stem,
     StemPool,
 )
@@ -138,6 +140,9 @@ def _validate_attention(architecture: Architecture) -> None:
 def _validate_neuron(neuron: Neuron) -> None:
     if neuron.surrogate not in SURROGATE_SCALES:
         raise UsageError(f"surrogate is {neuron.surrogate!r}", f"Give one of {', '.join(SURROGATE_SCALES)}.")
+    for word, value, allowed in (("reset", neuron.reset, get_args(Reset)), ("start", neuron.start, get_args(Start))):
+        if value not in allowed:
+            raise UsageError(f"{word} is {value!r}", f"Give one of {', '.join(allowed)}.")
     for key in ("v_threshold", "surrogate_scale"):
         value = getattr(neuron, key)
         if not 0 < value <= _LARGEST:

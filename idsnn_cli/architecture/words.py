@@ -17,6 +17,9 @@ StemPool = Literal["usual", "average", "ceil", "convolution"]
 SpikingBlock = Literal["spiking", "sew"]
 Join = Literal["add", "and", "iand"]
 Coding = Literal["direct", "poisson"]
+Reset = Literal["hard", "soft"]
+Start = Literal["zero", "half"]
+Activation = Literal["relu", "qcfs"]
 Surrogate = Literal["rectangle", "triangle", "sigmoid", "arctan", "dspike"]
 
 # The parameter each surrogate has when none is given: lens, g, a, a, b of the method's equations.

@@ -17,8 +17,10 @@ from idsnn_cli.architecture import (
     Coding,
     Join,
     Neuron,
+    Reset,
     Shortcut,
     SpikingBlock,
+    Start,
     Stem,
     Surrogate,
     build_description,
@@ -111,7 +113,11 @@ class Teacher(Training, Network):
 
 
 class Student(Network):
-    """The spiking network. Give the leak as ``decay`` or as ``tau`` (decay = exp(-1/tau)), not both."""
+    """The spiking network. Give the leak as ``decay`` or as ``tau`` (decay = exp(-1/tau)), not both.
+
+    ``reset``: a spike sets the membrane to 0 (hard) or lowers it by the threshold (soft). ``start``: the membrane
+    before the first step is 0 or half the threshold; :class:`~idsnn_cli.architecture.Neuron` has the equations.
+    """
 
     arch: str = "spiking-resnet18"
     stem_padding: Literal[1, 3] | None = None
@@ -121,6 +127,8 @@ class Student(Network):
     v_threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     decay: Annotated[float, Field(ge=0, le=1)] | None = None
     tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    reset: Reset = "hard"
+    start: Start = "zero"
     surrogate: Surrogate = "rectangle"
     surrogate_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     coding: Coding = "direct"
@@ -146,7 +154,7 @@ class Student(Network):
         if decay is None:
             decay = 0.25 if self.tau is None else math.exp(-1 / self.tau)
         scale = SURROGATE_SCALES[self.surrogate] if self.surrogate_scale is None else self.surrogate_scale
-        return Neuron(self.v_threshold, decay, self.surrogate, scale)
+        return Neuron(self.v_threshold, decay, self.surrogate, scale, self.reset, self.start)
 
     def architecture(self, num_classes: int) -> Architecture:
         return build_description(

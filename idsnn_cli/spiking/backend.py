@@ -9,6 +9,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
+from idsnn_cli.architecture import Neuron
+
 # Set to 0 to compute everything on CUDA with plain PyTorch, to compare the two. Read once, on the first use.
 SWITCH = "IDSNN_FUSED"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -20,9 +22,13 @@ def kernels_available() -> bool:
     return os.environ.get(SWITCH, "1") != "0" and find_spec("triton") is not None
 
 
-def takes_kernels(x: Tensor) -> bool:
-    """Whether a neuron over ``x`` runs as a kernel: on CUDA, in fp32, bf16 or fp16."""
-    return x.is_cuda and x.dtype in DTYPES and kernels_available()
+def takes_kernels(x: Tensor, neuron: Neuron) -> bool:
+    """Whether ``neuron`` over ``x`` runs as a kernel: on CUDA, in fp32, bf16 or fp16.
+
+    The kernels know the hard reset from zero alone. Networks of other neurons are mostly converted and only measured,
+    which plain PyTorch does well enough.
+    """
+    return neuron.is_usual and x.is_cuda and x.dtype in DTYPES and kernels_available()
 
 
 def fusible(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None) -> bool:

@@ -30,7 +30,8 @@ def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = N
 
 
 def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
-    """Whether :func:`fire` runs as kernels: with these very layers, no hook on them, on CUDA."""
+    """Whether :func:`fire` runs as kernels: with these very layers, no hook on them, the usual neuron, on CUDA."""
     # A subclass may compute something else.
-    plain = type(norm) is BatchNorm and type(act) is LIF
-    return plain and takes_kernels(x) and fusible(norm, x, residual) and not is_watched(norm, act)
+    if type(norm) is not BatchNorm or type(act) is not LIF:
+        return False
+    return takes_kernels(x, act.neuron) and fusible(norm, x, residual) and not is_watched(norm, act)

@@ -79,9 +79,15 @@ def _membranes(x: Tensor, spikes: Tensor, neuron: Neuron, dtype: torch.dtype) ->
     kept = torch.empty_like(u)
     direct = spikes.dtype == dtype
     fired = kept if direct else torch.empty_like(u)
+    soft = neuron.reset == "soft"
     for t in range(x.shape[0]):
         if t == 0:
             u.copy_(x[0])
+            if neuron.start == "half":
+                u.add_(neuron.first_potential)
+        elif soft:
+            # theta * F is exact, so that it does not matter whether the subtraction is fused.
+            u.sub_(fired, alpha=neuron.v_threshold).mul_(neuron.decay).add_(x[t])
         else:
             # U * decay, times 1 - F, plus X: the reset is exact, so that a fused multiply-add rounds as the reference.
             torch.sub(1, fired, out=kept)
@@ -112,7 +118,7 @@ def _forward_bits(x: Tensor, spikes: Tensor, state: Tensor, neuron: Neuron, dtyp
 
 
 def _backward_bits(grad: Tensor, out: Tensor, state: Tensor, neuron: Neuron, dtype: torch.dtype) -> None:
-    """dL/dU(t) = dL/dF(t) * window(t) / (2 lens) + dL/dU(t+1) * decay * (1 - F(t))."""
+    """dL/dU(t) = dL/dF(t) * window(t) / (2 lens) + dL/dU(t+1) * decay * (1 - F(t)), without 1 - F for a soft reset."""
     direct = out.dtype == dtype
     factor = torch.empty(grad.shape[1], dtype=dtype, device=grad.device)
     byte = torch.empty(grad.shape[1], dtype=torch.uint8, device=grad.device)
@@ -120,7 +126,9 @@ def _backward_bits(grad: Tensor, out: Tensor, state: Tensor, neuron: Neuron, dty
     slope = 1 / (2 * neuron.surrogate_scale)
     for t in reversed(range(grad.shape[0])):
         place, code = t % STEPS_PER_BYTE, state[t // STEPS_PER_BYTE]
-        if t < grad.shape[0] - 1:
+        if t < grad.shape[0] - 1 and neuron.reset == "soft":
+            later = torch.mul(u_grad, neuron.decay, out=out[t] if direct else later)
+        elif t < grad.shape[0] - 1:
             # Bit set means spiked: shift it down, so that 1 - bit is the reset factor.
             torch.bitwise_right_shift(code, 2 * place, out=byte).bitwise_and_(1)
             torch.sub(1, factor.copy_(byte), out=factor)
@@ -142,22 +150,23 @@ def _backward_membrane(grad: Tensor, out: Tensor, state: Tensor, neuron: Neuron,
     kept = torch.empty_like(u_grad)
     for t in reversed(range(grad.shape[0])):
         if t < grad.shape[0] - 1:
-            torch.le(state[t], neuron.v_threshold, out=kept)
-            u_grad.mul_(kept).mul_(neuron.decay)
+            if neuron.reset == "hard":
+                u_grad.mul_(torch.le(state[t], neuron.v_threshold, out=kept))
+            u_grad.mul_(neuron.decay)
         slope = derivative(state[t] - neuron.v_threshold, neuron.surrogate, neuron.surrogate_scale)
         u_grad.add_(slope.mul_(grad[t]))
         out[t].copy_(u_grad)
 
 
 def lif(x: Tensor, neuron: Neuron) -> Tensor:
-    """Leaky integrate-and-fire with hard reset over all time steps (eq. 1-4).
+    """Leaky integrate-and-fire over all time steps (eq. 1-4).
 
     ``x`` is the input current (T, ...) in fp64, fp32, bf16 or fp16; the membrane is fp32 at least. Returns 0/1 spikes
     of the same shape and dtype. Spikes and gradients equal :func:`~idsnn_cli.spiking.reference.lif_reference`. The time
     axis may have stride 0 (an input repeated by ``expand``): it is then never copied. On CUDA it runs as a kernel where
-    Triton is there, unless the environment says IDSNN_FUSED=0.
+    Triton is there, unless the environment says IDSNN_FUSED=0, or the neuron resets softly or starts at half.
     """
-    if takes_kernels(x):
+    if takes_kernels(x, neuron):
         # Triton takes a second to import and may be missing.
         from idsnn_cli.spiking.triton.lif import fused_lif
 

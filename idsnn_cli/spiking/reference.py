@@ -34,15 +34,19 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def lif_reference(x: Tensor, neuron: Neuron) -> Tensor:
-    """Leaky integrate-and-fire with hard reset over all time steps (eq. 1-3), as a plain autograd loop.
+    """Leaky integrate-and-fire over all time steps (eq. 1-3), as a plain autograd loop.
 
-    ``x`` is the input current (T, ...), finite; the result has its shape and dtype and holds 0 or 1. The reset factor
-    is detached.
+    ``x`` is the input current (T, ...), finite; the result has its shape and dtype and holds 0 or 1. What a spike
+    takes from the membrane, all of it (hard reset) or theta (soft), is detached. :class:`Neuron` has the equations.
     """
     current = x.to(compute_dtype(x.dtype))
-    u = current[0]
+    u = current[0] + neuron.first_potential if neuron.start == "half" else current[0]
     spikes = [_Spike.apply(u, neuron)]
     for t in range(1, x.shape[0]):
-        u = neuron.decay * u * (1 - spikes[-1].detach()) + current[t]
+        fired = spikes[-1].detach()
+        if neuron.reset == "soft":
+            u = neuron.decay * (u - neuron.v_threshold * fired) + current[t]
+        else:
+            u = neuron.decay * u * (1 - fired) + current[t]
         spikes.append(_Spike.apply(u, neuron))
     return torch.stack(spikes).to(x.dtype)

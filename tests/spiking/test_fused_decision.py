@@ -64,6 +64,8 @@ def test_what_is_fused() -> None:
         {"residual": OnCuda(1, 4, 3, 3)},
         {"act": OtherLIF(Neuron(), 2)},
         {"act": nn.ReLU()},
+        {"act": LIF(Neuron(reset="soft"), 2)},
+        {"act": LIF(Neuron(start="half"), 2)},
         {"norm": BatchNorm(4, affine=False)},
         {"norm": BatchNorm(4, track_running_stats=False)},
     ],
@@ -95,11 +97,18 @@ def test_the_setting_is_read_once() -> None:
     assert decide()
 
 
+@pytest.mark.parametrize("neuron", [Neuron(reset="soft"), Neuron(start="half")], ids=str)
+def test_kernels_know_only_the_usual_neuron(neuron: Neuron) -> None:
+    x = OnCuda(3, dtype=torch.float32)
+    assert backend.takes_kernels(x, Neuron(0.3, 1.0, "sigmoid", 2.0))  # type: ignore[arg-type]  # a stand-in
+    assert not backend.takes_kernels(x, neuron)  # type: ignore[arg-type]  # a stand-in
+
+
 def test_without_triton() -> None:
     with mock.patch.object(backend, "find_spec", return_value=None):
         backend.kernels_available.cache_clear()
         assert not decide()
-        assert not backend.takes_kernels(OnCuda(3, dtype=torch.float32))  # type: ignore[arg-type]  # a stand-in
+        assert not backend.takes_kernels(OnCuda(3, dtype=torch.float32), Neuron())  # type: ignore[arg-type]  # a stand-in
 
 
 def test_fire_on_the_cpu_is_the_layers_in_turn() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from idsnn_cli.architecture import SURROGATE_SCALES, Neuron, Surrogate
+from idsnn_cli.architecture import SURROGATE_SCALES, Neuron, Reset, Start, Surrogate
 from idsnn_cli.spiking import LIF, lif, lif_reference
 
 # The package's attribute of this name is the function.
@@ -59,7 +59,10 @@ def neurons(draw: st.DrawFn) -> Neuron:
     name: Surrogate = draw(st.sampled_from(["rectangle", "rectangle", "triangle", "sigmoid", "arctan", "dspike"]))
     scale = draw(st.just(SURROGATE_SCALES[name]) | st.floats(0.05, 6))
     theta = draw(st.sampled_from([0.5, 1.0]) | st.floats(0.01, 4))
-    return Neuron(theta, draw(st.sampled_from([0.25, 0.5, 0.0, 1.0]) | st.floats(0, 1)), name, scale)
+    decay = draw(st.sampled_from([0.25, 0.5, 0.0, 1.0]) | st.floats(0, 1))
+    reset: Reset = draw(st.sampled_from(["hard", "soft"]))
+    start: Start = draw(st.sampled_from(["zero", "half"]))
+    return Neuron(theta, decay, name, scale, reset, start)
 
 
 def currents(shape: tuple[int, ...], neuron: Neuron, dtype: torch.dtype, seed: int) -> Tensor:
@@ -95,7 +98,7 @@ def run(neuronal: Neuronal, x: Tensor, neuron: Neuron, grad: Tensor) -> tuple[Te
     return spikes.detach(), by_input
 
 
-@settings(deadline=None, derandomize=True, max_examples=500)
+@settings(deadline=None, derandomize=True, max_examples=700)
 @given(cases())
 def test_equals_the_reference(case: Case) -> None:
     with mock.patch.object(lif_module, "CPU_CHUNK", case.chunk):
@@ -145,9 +148,11 @@ def test_exactly_at_the_threshold_and_at_the_windows_edge(dtype: torch.dtype) ->
 
 @pytest.mark.parametrize("chunk", [64, 4096, 131072])
 @pytest.mark.parametrize("name", sorted(SURROGATE_SCALES))
-def test_chunks_do_not_show(name: Surrogate, chunk: int) -> None:
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_chunks_do_not_show(reset: Reset, name: Surrogate, chunk: int) -> None:
     """More neurons than a chunk and than a vector unit's stride, an odd number of them."""
-    neuron = Neuron(0.5, 0.25, name, SURROGATE_SCALES[name])
+    start: Start = "half" if reset == "soft" else "zero"
+    neuron = Neuron(0.5, 0.25, name, SURROGATE_SCALES[name], reset, start)
     x = currents((5, 9973), neuron, torch.float32, 11)
     grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(12))
     with mock.patch.object(lif_module, "CPU_CHUNK", chunk):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idsnn_cli.architecture import SURROGATE_SCALES, Neuron, Surrogate
+from idsnn_cli.architecture import SURROGATE_SCALES, Neuron, Start, Surrogate
 from idsnn_cli.spiking import lif_reference
 
 
@@ -29,16 +29,19 @@ def slope(v: float, neuron: Neuron) -> float:
 
 
 def one_neuron(current: list[float], spike_grads: list[float], neuron: Neuron) -> tuple[list[float], list[float]]:
-    """Spikes F(t) and dL/dX(t) of one neuron; the reset factor passes no gradient."""
+    """Spikes F(t) and dL/dX(t) of one neuron; what a reset takes passes no gradient."""
     membranes: list[float] = []
     spikes: list[float] = []
-    for t, x in enumerate(current):
-        membranes.append(x if t == 0 else neuron.decay * membranes[-1] * (1 - spikes[-1]) + x)
+    before, fired = (neuron.v_threshold / 2 if neuron.start == "half" else 0.0), 0.0
+    for x in current:
+        left = before - neuron.v_threshold * fired if neuron.reset == "soft" else before * (1 - fired)
+        membranes.append(neuron.decay * left + x)
+        before, fired = membranes[-1], 1.0 if membranes[-1] > neuron.v_threshold else 0.0
         spikes.append(1.0 if membranes[-1] > neuron.v_threshold else 0.0)
     grads = [0.0] * len(current)
     after = 0.0
     for t in reversed(range(len(current))):
-        through_leak = after * neuron.decay * (1 - spikes[t])
+        through_leak = after * neuron.decay * (1.0 if neuron.reset == "soft" else 1 - spikes[t])
         after = spike_grads[t] * slope(membranes[t] - neuron.v_threshold, neuron) + through_leak
         grads[t] = after
     return spikes, grads
@@ -47,15 +50,19 @@ def one_neuron(current: list[float], spike_grads: list[float], neuron: Neuron) -
 surrogates: st.SearchStrategy[Surrogate] = st.sampled_from(["rectangle", "triangle", "sigmoid", "arctan", "dspike"])
 
 
+starts: st.SearchStrategy[Start] = st.sampled_from(["zero", "half"])
+
+
 @st.composite
 def neurons(draw: st.DrawFn) -> Neuron:
     name = draw(surrogates)
     scale = SURROGATE_SCALES[name] * draw(st.sampled_from([0.5, 1.0, 1.0, 1.75]))
     theta = draw(st.sampled_from([0.5, 1.0, 0.25, 0.3]))
-    return Neuron(theta, draw(st.sampled_from([0.25, 0.5, 0.0, 1.0, 0.36787944])), name, scale)
+    decay = draw(st.sampled_from([0.25, 0.5, 0.0, 1.0, 0.36787944]))
+    return Neuron(theta, decay, name, scale, draw(st.sampled_from(["hard", "soft"])), draw(starts))
 
 
-@settings(deadline=None, derandomize=True, max_examples=120)
+@settings(deadline=None, derandomize=True, max_examples=200)
 @given(
     neuron=neurons(),
     steps=st.lists(
@@ -84,6 +91,21 @@ def test_a_spike_resets_hard_and_silence_leaks() -> None:
     """By hand, theta 0.5, decay 0.25: U = 0.6 (fires), 0.4, 0.25 * 0.4 + 0.4 = 0.5 (not above), 0.125 + 0.4 (fires)."""
     x = torch.tensor([0.6, 0.4, 0.4, 0.4], dtype=torch.float64).view(4, 1)
     assert lif_reference(x, Neuron(0.5, 0.25)).flatten().tolist() == [1, 0, 0, 1]
+
+
+def test_a_soft_reset_keeps_what_is_above_the_threshold() -> None:
+    """By hand, theta 0.5, decay 1: U = 0.875 (fires), 0.375 + 0.25 = 0.625 (fires), 0.125 + 0.25, 0.375 + 0.25."""
+    x = torch.tensor([0.875, 0.25, 0.25, 0.25], dtype=torch.float64).view(4, 1)
+    assert lif_reference(x, Neuron(0.5, 1.0, reset="soft")).flatten().tolist() == [1, 1, 0, 1]
+    assert lif_reference(x, Neuron(0.5, 1.0)).flatten().tolist() == [1, 0, 0, 1]
+
+
+def test_a_start_at_half_leaks_before_the_first_step() -> None:
+    """theta 0.5: U(-1) = 0.25 leaves decay * 0.25 in U(0); the second neuron gets too little at decay 0.5 alone."""
+    x = torch.tensor([[0.4375, 0.3125]], dtype=torch.float64)
+    assert lif_reference(x, Neuron(0.5, 1.0, start="half")).tolist() == [[1, 1]]
+    assert lif_reference(x, Neuron(0.5, 0.5, start="half")).tolist() == [[1, 0]]
+    assert lif_reference(x, Neuron(0.5, 0.5)).tolist() == [[0, 0]]
 
 
 def test_no_gradient_flows_through_the_reset() -> None:
