@@ -15,6 +15,7 @@ from typing import Any
 
 from idsnn_cli.architecture.parts import Convolution, Neuron, norm_tensors, normed
 from idsnn_cli.architecture.words import (
+    Activation,
     Attention,
     Block,
     BottleneckStride,
@@ -43,6 +44,8 @@ ANN_TRAITS: dict[str, Any] = {
     "attention_bias": True,
     "attention_activated": False,
     "final_norm": True,
+    "activation": "relu",
+    "levels": 0,
 }
 
 
@@ -68,6 +71,7 @@ class Architecture:
     max-pool that is not padded but counts the last pixels of odd maps (``ceil``, Cadene's SENets), or none, for the
     last convolution of a deep stem strides (``convolution``, ResNet-RS). ``attention_bias`` says whether the
     convolutions of ``se`` have biases, and ``attention_activated`` whether an activation stands before the attention.
+    ``activation`` is ReLU or QCFS, whose values are ``levels`` (0 without it) equal parts of a learnt lambda and 0.
     """
 
     kind: Kind
@@ -95,6 +99,8 @@ class Architecture:
     attention_bias: bool = True
     attention_activated: bool = False
     final_norm: bool = True
+    activation: Activation = "relu"
+    levels: int = 0
 
     @property
     def expansion(self) -> int:
@@ -213,6 +219,19 @@ class Architecture:
             for block in range(depth):
                 yield stage, block
 
+    def activations(self) -> Iterator[tuple[str, str]]:
+        """Every activation of a network without pre-activation or deep stem, in network order, and the one that it has
+        to share its range with: identities and option-A shortcuts carry that one's output into its input. Both are
+        names of modules; itself where a projection, or nothing, stands before the sum.
+        """
+        stream = "stem.act"
+        yield stream, stream
+        for stage, block in self.blocks():
+            names = [f"stages.{stage}.{block}.act{i}" for i in range(len(self.block_convolutions(stage, block)))]
+            yield from ((name, name) for name in names[:-1])
+            stream = stream if self.shortcut_convolution(stage, block) is None else names[-1]
+            yield names[-1], stream
+
     def convolutions(self) -> Iterator[Convolution]:
         """Every convolution in the order of the canonical state dict."""
         yield from self.stem_convolutions()
@@ -228,11 +247,14 @@ class Architecture:
             "input.mean": (self.in_channels, 1, 1),
             "input.std": (self.in_channels, 1, 1),
         }
+        learnt = {owner for _, owner in self.activations()} if self.activation == "qcfs" else set()
         for conv in self.stem_convolutions():
             shapes |= normed(conv)
+        shapes |= {"stem.act.limit": ()} if "stem.act" in learnt else {}
         for stage, block in self.blocks():
-            for conv in self.block_convolutions(stage, block):
-                shapes |= normed(conv)
+            for i, conv in enumerate(self.block_convolutions(stage, block)):
+                act = f"stages.{stage}.{block}.act{i}"
+                shapes |= normed(conv) | ({f"{act}.limit": ()} if act in learnt else {})
             shapes |= self.attention_tensors(stage, block)
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:
@@ -294,6 +316,8 @@ class Architecture:
             words.append(kind + (" behind an activation" if self.attention_activated else ""))
         if self.preactivation:
             words.append("pre-activation" + ("" if self.final_norm else " without a last norm"))
+        if self.activation == "qcfs":
+            words.append(f"QCFS activations of {self.levels} levels")
         return words
 
     def _odd_padding(self) -> bool:

@@ -19,12 +19,13 @@ def build_description(
     stem: Stem = "3x3",
     stem_padding: int | None = None,
     shortcut: Shortcut | None = None,
-    **spiking: Any,
+    **traits: Any,
 ) -> Architecture:
     """The description of a named network.
 
     ``width`` replaces the first stage's channels (64, or 16 for the thin ones); later stages double it.
-    ``spiking`` may hold ``timesteps``, ``neuron``, ``spiking_block``, ``join`` and ``coding``. Raises
+    ``traits`` may hold ``timesteps``, ``neuron``, ``spiking_block``, ``join`` and ``coding`` of a spiking network,
+    and ``activation`` and ``levels`` of an ANN. Raises
     :class:`UsageError` for a name that is not known or options that do not fit it.
     """
     match = re.fullmatch(r"(spiking-)?resnet-?(\d+)", name.lower())
@@ -51,7 +52,7 @@ def build_description(
         stem=stem,
         stem_padding=(1 if stem == "3x3" else 3) if stem_padding is None else stem_padding,
         shortcut=shortcut or "projection",
-        **spiking,
+        **traits,
     )
     validate(architecture)
     return architecture

@@ -9,6 +9,7 @@ from idsnn_cli.architecture.parts import Neuron
 from idsnn_cli.architecture.words import (
     SPIKING_NAMES,
     SURROGATE_SCALES,
+    Activation,
     Attention,
     Block,
     BottleneckStride,
@@ -38,6 +39,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "bottleneck_stride": get_args(BottleneckStride),
     "stem_pool": get_args(StemPool),
     "attention": get_args(Attention),
+    "activation": get_args(Activation),
     "spiking_block": get_args(SpikingBlock),
     "join": get_args(Join),
     "coding": get_args(Coding),
@@ -73,6 +75,7 @@ def validate(architecture: Architecture) -> None:
         )
     _validate_ann_traits(architecture)
     _validate_attention(architecture)
+    _validate_activation(architecture)
     for key in ("preactivation", "attention_bias", "attention_activated", "final_norm"):
         if type(getattr(architecture, key)) is not bool:
             raise UsageError(f"{key} is {getattr(architecture, key)!r}", "Give true or false.")
@@ -135,6 +138,20 @@ def _validate_attention(architecture: Architecture) -> None:
         raise UsageError("final_norm is false without preactivation", "Leave it out: other blocks end in a norm.")
     if architecture.attention == "eca" and any(size % 2 == 0 for size in sizes):
         raise UsageError(f"attention_sizes are {sizes}", "Give odd kernels.")
+
+
+def _validate_activation(architecture: Architecture) -> None:
+    quantised, levels = architecture.activation == "qcfs", architecture.levels
+    if type(levels) is not int or not (1 if quantised else 0) <= levels <= (_MOST if quantised else 0):
+        raise UsageError(
+            f"activation is {architecture.activation} with {levels!r} levels",
+            "Give qcfs one level or more, and relu none.",
+        )
+    if quantised and (architecture.preactivation or architecture.stem == "deep" or architecture.attention != "none"):
+        raise UsageError(
+            "QCFS activations in a network with pre-activation, a deep stem or attention",
+            "Use activation: relu, or a plain ResNet.",
+        )
 
 
 def _validate_neuron(neuron: Neuron) -> None:

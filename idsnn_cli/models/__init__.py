@@ -2,10 +2,12 @@
 
 from idsnn_cli.models.identify import Network, described_in, identify, identify_tensors
 from idsnn_cli.models.loading import assemble, load
+from idsnn_cli.models.qcfs import QCFS
 from idsnn_cli.models.resnet import ResNet, SpikingResNet, build, per_step, prolonged, require_beyond
 from idsnn_cli.models.weights import first_state, first_value
 
 __all__ = [
+    "QCFS",
     "Network",
     "ResNet",
     "SpikingResNet",

@@ -19,6 +19,7 @@ from idsnn_cli.models.blocks import (
     SEWBlock,
     Stem,
 )
+from idsnn_cli.models.qcfs import QCFS
 from idsnn_cli.models.weights import first_state
 from idsnn_cli.spiking import LIF, BatchNorm, PoissonEncoder
 
@@ -46,9 +47,20 @@ class ResNet(nn.Module):
         if self.normed_end:
             self.final_norm, self.final_act = BatchNorm(architecture.features), activation()
         self.head = nn.Linear(architecture.features, architecture.num_classes)
+        if architecture.activation == "qcfs":
+            for name, owner in architecture.activations():
+                if name != owner:
+                    self._quantised(name).follow(self._quantised(owner))
 
     def _activation(self) -> Activation:
+        if self.architecture.activation == "qcfs":
+            return lambda: QCFS(self.architecture.levels)
         return nn.ReLU
+
+    def _quantised(self, name: str) -> QCFS:
+        found = self.get_submodule(name)
+        assert isinstance(found, QCFS)
+        return found
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Give the network its input normalisation, one value per channel, for images in 0 to 1."""

@@ -11,8 +11,9 @@ from torch import Tensor
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.seeding import derive_seed
 
-# What every norm starts with beside its gamma; means and deviations of the input as if it were not normalised.
-_CONSTANTS = {"running_mean": 0.0, "running_var": 1.0, "mean": 0.0, "std": 1.0}
+# What every norm starts with beside its gamma; means and deviations of the input as if it were not normalised; the
+# lambda of QCFS as its authors start it.
+_CONSTANTS = {"running_mean": 0.0, "running_var": 1.0, "mean": 0.0, "std": 1.0, "limit": 8.0}
 
 
 def first_state(architecture: Architecture, seed: int) -> dict[str, Tensor]:

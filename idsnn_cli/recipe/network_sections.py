@@ -12,6 +12,7 @@ from idsnn_cli.architecture import (
     ANN_NAMES,
     SPIKING_NAMES,
     SURROGATE_SCALES,
+    Activation,
     Architecture,
     BottleneckStride,
     Coding,
@@ -27,6 +28,9 @@ from idsnn_cli.architecture import (
 )
 from idsnn_cli.recipe.data_section import Normalisation
 from idsnn_cli.recipe.values import NetworkSource, Positive, Rate, Section, Seed, one_of
+
+# What the authors of QCFS use for CIFAR-100.
+QCFS_LEVELS = 8
 
 
 class Network(Section):
@@ -87,7 +91,8 @@ class Teacher(Training, Network):
     """The larger ANN, trained here or read from ``checkpoint``.
 
     ``seed`` draws its weights, batches and augmentation; the recipe's where it is not given. With it students of
-    several seeds can have one teacher. The other keys here are for a foreign checkpoint: ``normalise`` is its input
+    several seeds can have one teacher. ``activation`` qcfs makes it an ANN whose activations a spiking neuron can copy,
+    with ``levels`` values above 0 (8 where it is not given). The other keys here are for a foreign checkpoint: ``normalise`` is its input
     normalisation, which it does not carry (auto: found from training images); ``bottleneck_stride`` the convolution in
     which its bottlenecks stride, which its names cannot tell (3x3 where nothing is said); ``weights`` says which copy
     is taken where it holds raw and averaged ones (auto: the averaged); ``allow_unused`` drops tensors of it that are
@@ -95,6 +100,8 @@ class Teacher(Training, Network):
     """
 
     arch: str = "resnet34"
+    activation: Activation = "relu"
+    levels: Positive | None = None
     checkpoint: NetworkSource | None = None
     normalise: Literal["auto"] | Normalisation | None = None
     bottleneck_stride: BottleneckStride | None = None
@@ -108,8 +115,17 @@ class Teacher(Training, Network):
     def _known(cls, value: str) -> str:
         return one_of(value, ANN_NAMES)
 
+    @model_validator(mode="after")
+    def _quantised(self) -> Self:
+        if self.activation == "relu" and self.levels is not None:
+            raise ValueError("levels are for activation qcfs")
+        return self
+
     def architecture(self, num_classes: int) -> Architecture:
-        return build_description(self.arch, num_classes, width=self.width, stem=self.stem, shortcut=self.shortcut)
+        traits = {"activation": "qcfs", "levels": self.levels or QCFS_LEVELS} if self.activation == "qcfs" else {}
+        return build_description(
+            self.arch, num_classes, width=self.width, stem=self.stem, shortcut=self.shortcut, **traits
+        )
 
 
 class Student(Network):

@@ -1,0 +1,66 @@
+"""QCFS, the ANN activation that a spiking neuron of few steps can copy (Bu et al., ICLR 2022)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class _Quantised(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, limit: Tensor, levels: int) -> Tensor:
+        bound = limit.to(x.dtype)
+        step = torch.floor(x * (levels / bound) + 0.5)
+        y = step.clamp(0, levels) * (bound / levels)
+        ctx.save_for_backward(x, limit)
+        ctx.levels = levels
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, limit = ctx.saved_tensors
+        grad, bound = grads[0], limit.to(x.dtype)
+        step = torch.floor(x * (ctx.levels / bound) + 0.5)
+        inside = (step >= 0) & (step <= ctx.levels)
+        # floor counts as the identity: y / lambda - x / lambda inside, 1 above, 0 below.
+        by_limit = torch.where(inside, step / ctx.levels - x / bound, (step > ctx.levels).to(x.dtype))
+        total = (grad * by_limit).sum(dtype=torch.promote_types(x.dtype, limit.dtype))
+        return grad * inside, total.to(limit.dtype), None
+
+
+class QCFS(nn.Module):
+    """y = lambda * clip(floor(x L / lambda + 1/2) / L, 0, 1) of maps of any shape; lambda, ``limit``, is learnt.
+
+    Backward floor is the identity (straight through): where floor(...) is 0 to L, dy/dx is 1 and dy/dlambda is
+    (y - x) / lambda; above, dy/dlambda is 1; all else is 0. An integrate-and-fire neuron that starts at
+    half its threshold and resets softly gives, over T = L steps of the constant input x / lambda times its threshold,
+    the spike rate y / lambda exactly.
+
+    ``owner`` is the activation whose lambda this one has, where an identity shortcut carries one's output into the
+    other's input: a spike of the converted network stands for lambda, and an identity cannot turn spikes that stand
+    for one lambda into spikes that stand for another. So lambda is tied along a residual stream.
+    """
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.limit = nn.Parameter(torch.empty(()))
+        # In a tuple, so that the other's parameter is not registered here, too.
+        self._owner: tuple[QCFS, ...] = ()
+
+    def follow(self, owner: QCFS) -> None:
+        """Give up this activation's own lambda for that of ``owner``."""
+        del self.limit
+        self._owner = (owner,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        limit = self._owner[0].limit if self._owner else self.limit
+        y: Tensor = _Quantised.apply(x, limit, self.levels)
+        return y
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}" + (", limit of another" if self._owner else "")
