@@ -17,6 +17,7 @@ ShortcutRule = Literal["copy", "random"]
 BareShortcutRule = Literal["random", "select"]
 HeadRule = Literal["random", "copy", "match", "map"]
 Rescale = Literal["none", "variance", "threshold"]
+Convert = Literal["none", "weight-normalisation", "threshold-balancing", "learnt-thresholds"]
 BlockLists = tuple[tuple[int, ...], ...]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -29,6 +30,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "bare_shortcut": get_args(BareShortcutRule),
     "head": get_args(HeadRule),
     "rescale": get_args(Rescale),
+    "convert": get_args(Convert),
 }
 
 
@@ -48,7 +50,10 @@ class Rules:
     paper), copy it, copy it only where there are as many classes (``match``), or take the source class that
     ``class_map`` names for each target class (None: random). ``rescale``: ``variance`` multiplies each kernel by sqrt(O
     k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma and beta by v_threshold / lambda,
-    lambda the ``percentile`` of the source's activation there.
+    lambda the ``percentile`` of the source's activation there. ``convert``: conversion without training, see
+    :mod:`idsnn_cli.initializer.converting`: all weights are scaled so that spike rates times lambda are the
+    activations, with lambda the ``percentile`` of the ANN's activations (``weight-normalisation``), of the spiking
+    network's own input currents (``threshold-balancing``), or what a QCFS source learnt (``learnt-thresholds``).
     """
 
     blocks: BlockRule | BlockLists = "proportional"
@@ -62,6 +67,7 @@ class Rules:
     head: HeadRule = "random"
     class_map: tuple[int | None, ...] = ()
     rescale: Rescale = "none"
+    convert: Convert = "none"
     percentile: float = 99.9
 
     def __post_init__(self) -> None:
@@ -75,8 +81,15 @@ class Rules:
             raise UsageError(f"noise is {self.noise}", "Give a finite number of 0 or more.")
         if not 0 < self.percentile <= 100:
             raise UsageError(f"percentile is {self.percentile}", "Give a number above 0 and up to 100.")
-        if self.percentile != 99.9 and self.rescale != "threshold":
-            raise UsageError(f"percentile is for rescale: threshold, not {self.rescale}", "Leave it out.")
+        if self.percentile != 99.9 and not self.reads_percentile:
+            raise UsageError(
+                f"percentile is {self.percentile:g}, which neither rescale {self.rescale} nor convert {self.convert} reads",
+                "Leave it out.",
+            )
+        if self.convert != "none" and self.rescale != "none":
+            raise UsageError(
+                f"convert is {self.convert} and rescale {self.rescale}: both would scale the weights", "Give one of them."
+            )
         if (self.head == "map") is not bool(self.class_map):
             raise UsageError(
                 f"head is {self.head!r} with a class_map of {len(self.class_map)} classes",
@@ -84,9 +97,18 @@ class Rules:
             )
 
     @property
-    def looks_at_activations(self) -> bool:
+    def reads_percentile(self) -> bool:
+        return self.rescale == "threshold" or self.convert in ("weight-normalisation", "threshold-balancing")
+
+    @property
+    def looks_at_source(self) -> bool:
         """Whether the source has to run on images before a plan can be made."""
         return self.blocks == "greedy" or self.channels == "merge" or self.rescale == "threshold"
+
+    @property
+    def looks_at_activations(self) -> bool:
+        """Whether a network has to run on images, the source before a plan is made or what is made of it."""
+        return self.looks_at_source or self.convert in ("weight-normalisation", "threshold-balancing")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without what is at its default beyond the four rules that every plan names."""

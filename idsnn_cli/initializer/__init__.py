@@ -2,6 +2,8 @@
 
 from idsnn_cli.initializer.apply import apply
 from idsnn_cli.initializer.blocks import source_block
+from idsnn_cli.initializer.calibrating import calibrate
+from idsnn_cli.initializer.converting import Conversion, convert
 from idsnn_cli.initializer.findings import Findings, find
 from idsnn_cli.initializer.plan import BlockPair, Entry, Plan, random_plan
 from idsnn_cli.initializer.planning import count_values, make_plan
@@ -13,6 +15,7 @@ from idsnn_cli.rules import Rules
 
 __all__ = [
     "BlockPair",
+    "Conversion",
     "Entry",
     "Findings",
     "Initialization",
@@ -21,8 +24,10 @@ __all__ = [
     "Selection",
     "Spaces",
     "apply",
+    "calibrate",
     "channel_spaces",
     "classes_or_source",
+    "convert",
     "count_values",
     "find",
     "initialize",

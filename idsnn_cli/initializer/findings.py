@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
-from idsnn_cli.errors import UsageError
+from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.blocks import choose_blocks
+from idsnn_cli.initializer.converting import activation_spaces, require_convertible
 from idsnn_cli.initializer.correlations import correlations
 from idsnn_cli.initializer.greedy import Say, greedy_blocks
 from idsnn_cli.initializer.importance import channel_scores
@@ -25,13 +27,14 @@ class Findings:
 
     ``blocks``: the blocks that the rule ``greedy`` keeps, by stage. ``scores``: how much each channel counts, for
     ``importance``. ``correlations``: (C, C) of the channels' activations, for ``merge``. ``thresholds``: lambda of each
-    space, for ``threshold``.
+    space, for ``threshold``. ``learnt``: lambda of each space of a QCFS source, for ``convert``.
     """
 
     blocks: BlockLists | None = None
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     correlations: Mapping[str, Tensor] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    learnt: Mapping[str, float] = field(default_factory=dict)
 
 
 def find(
@@ -55,8 +58,9 @@ def find(
     scores: Mapping[str, Sequence[float]] = {}
     if rules.channels == "importance":
         scores = channel_scores(source.architecture, source.names, source.read)
-    if not rules.looks_at_activations:
-        return Findings(scores=scores)
+    learnt = {} if rules.convert == "none" else _learnt(source)
+    if not rules.looks_at_source:
+        return Findings(scores=scores, learnt=learnt)
     if running is None or not batches:
         raise UsageError(f"{_looking(rules)} has to run the source on images", "Give the data set, or another rule.")
     model, images = running(), [each for each, _ in batches]
@@ -68,7 +72,7 @@ def find(
         lists = choose_blocks(source.architecture, target, rules, blocks)
         alike = correlations(model, images, _used(source.architecture, lists))
     limits = thresholds(model, images, rules.percentile) if rules.rescale == "threshold" else {}
-    return Findings(blocks, scores, alike, limits)
+    return Findings(blocks, scores, alike, limits, learnt)
 
 
 def _looking(rules: Rules) -> str:
@@ -94,11 +98,36 @@ def _check(rules: Rules, source: Network, target: Architecture) -> None:
         for rule, asked in (
             ("blocks: greedy", rules.blocks == "greedy"),
             ("rescale: threshold", rules.rescale == "threshold"),
+            (f"convert: {rules.convert}", rules.convert != "none"),
         ):
             if asked:
                 raise UsageError(f"{rule} is for an ANN source, but this one is spiking", "Use another rule.")
     if rules.rescale == "threshold" and target.kind != "spiking":
         raise UsageError("rescale: threshold is for a spiking target", "Use rescale: none.")
+    if rules.convert != "none":
+        require_convertible(target)
+    if rules.convert == "learnt-thresholds" and source.architecture.activation != "qcfs":
+        raise UsageError(
+            "convert: learnt-thresholds needs a source with QCFS activations, which this one does not have",
+            "Train one with teacher.activation=qcfs, or use convert: weight-normalisation.",
+        )
+
+
+def _learnt(source: Network) -> dict[str, float]:
+    """lambda of each channel space of a QCFS source; empty for another. Raises :class:`MappingError` for one of 0."""
+    architecture = source.architecture
+    if architecture.activation != "qcfs":
+        return {}
+    found = {}
+    spaces = activation_spaces(architecture)
+    for name, owner in architecture.activations():
+        found[spaces[name]] = float(source.read(source.names[f"{owner}.limit"]))
+        if not 0 < found[spaces[name]] < math.inf:
+            raise MappingError(
+                f"{owner}.limit of the source is {found[spaces[name]]:g}, and no spike can stand for that",
+                "Use another source: its training drove a layer's range below 0.",
+            )
+    return found
 
 
 def _used(source: Architecture, lists: BlockLists) -> set[str]:

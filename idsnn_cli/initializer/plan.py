@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from idsnn_cli.architecture import Architecture, read_description
@@ -75,7 +75,8 @@ class BlockPair:
 class Plan:
     """A whole mapping between two architectures; ``source`` is None where the target keeps its random start.
 
-    ``selections`` holds every choice of channels that entries refer to by its place.
+    ``selections`` holds every choice of channels that entries refer to by its place. ``lambdas`` is, of a conversion,
+    what one spike a step stands for in each of the target's channel spaces.
     """
 
     source: Architecture | None
@@ -84,6 +85,7 @@ class Plan:
     blocks: tuple[BlockPair, ...]
     entries: tuple[Entry, ...]
     selections: tuple[Selection, ...] = ()
+    lambdas: Mapping[str, float] = field(default_factory=dict)
 
     def reads(self) -> list[str]:
         """The source keys that applying the plan reads, each once, sorted."""
@@ -104,7 +106,14 @@ class Plan:
             "rules": self.rules.to_dict(),
             "blocks": [{"source_block": None, **_given(pair)} for pair in self.blocks],
             "tensors": [_given(entry) for entry in self.entries],
-        } | ({"selections": [each.to_dict() for each in self.selections]} if self.selections else {})
+        } | {
+            key: value
+            for key, value in (
+                ("selections", [each.to_dict() for each in self.selections]),
+                ("lambdas", dict(self.lambdas)),
+            )
+            if value
+        }
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> Plan:
@@ -124,7 +133,8 @@ class Plan:
             pairs = tuple(_pair(each, source) for each in items(plain["blocks"]))
             if [(pair.stage, pair.block) for pair in pairs] != list(target.blocks()):
                 raise ValueError("its blocks are not those of its target")
-            return Plan(source, target, Rules.from_dict(plain["rules"]), pairs, entries, selections)
+            lambdas = {text(space): number(value, 0.0) for space, value in dict(plain.get("lambdas", {})).items()}
+            return Plan(source, target, Rules.from_dict(plain["rules"]), pairs, entries, selections, lambdas)
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, CheckpointError, UsageError) as error:
             raise MappingError(
                 f"the mapping stored in the checkpoint cannot be read: {excerpt(str(error), 160)}",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from idsnn_cli.architecture import Architecture, Convolution
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.balancing import balance
+from idsnn_cli.initializer.converting import learnt_lambdas
 from idsnn_cli.initializer.findings import Findings
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan
@@ -223,10 +224,13 @@ def make_plan(
     for name in planner.target_shapes:
         if name.endswith("num_batches_tracked"):
             planner.keep(name, "constant", "no batch has been seen yet")
+        if name.endswith(".limit"):
+            planner.keep(name, "constant", "the lambda that QCFS starts from")
     if rules.rescale == "threshold":
         balance(planner)
+    lambdas = learnt_lambdas(planner.made_of, planner.ours, planner.found.learnt) if planner.found.learnt else {}
     entries = tuple(planner.entries[name] for name in planner.target_shapes)
-    return Plan(source, target, rules, pairs, entries, tuple(planner.selections))
+    return Plan(source, target, rules, pairs, entries, tuple(planner.selections), lambdas)
 
 
 def count_values(source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> dict[str, int]:
@@ -237,5 +241,6 @@ def count_values(source: Architecture, target: Architecture, names: Mapping[str,
     # Other blocks or channels, and any lambda, are as many values.
     blocks = "proportional" if rules.blocks == "greedy" else rules.blocks
     channels = "uniform" if rules.channels == "merge" else rules.channels
-    found = Findings(thresholds=dict.fromkeys(channel_spaces(source).sizes, math.e))
+    same = dict.fromkeys(channel_spaces(source).sizes, math.e)
+    found = Findings(thresholds=same, learnt=same if source.activation == "qcfs" else {})
     return make_plan(source, target, names, replace(rules, blocks=blocks, channels=channels), found).counts()

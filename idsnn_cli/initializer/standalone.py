@@ -15,6 +15,7 @@ from idsnn_cli.checkpoint import TensorsDigest, open_checkpoint
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Certainty, Reading, Scheme, Weights
 from idsnn_cli.initializer.apply import apply
+from idsnn_cli.initializer.converting import Conversion, convert
 from idsnn_cli.initializer.findings import find
 from idsnn_cli.initializer.plan import Plan
 from idsnn_cli.initializer.planning import make_plan
@@ -36,7 +37,8 @@ class Initialization:
     shapes, bytes); ``scheme`` is the naming scheme in which the source was recognised; ``normalisation_given`` says
     that the input normalisation is the caller's (or ImageNet's), for the source carries none; ``dropped`` holds the
     source keys that were set aside, with the reason; ``choice`` says in words which copy of the weights was taken where
-    the source holds raw and averaged ones; ``certainty`` how sure its layout is where no table of names gave it.
+    the source holds raw and averaged ones; ``certainty`` how sure its layout is where no table of names gave it;
+    ``conversion`` what a conversion without training found out, None without one.
     """
 
     state: dict[str, Tensor]
@@ -47,6 +49,7 @@ class Initialization:
     dropped: Mapping[str, str]
     choice: str | None = None
     certainty: Certainty | None = None
+    conversion: Conversion | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -137,12 +140,17 @@ def initialize(
 
         stack.enter_context(_fewer_threads())
         state = apply(plan, read, start, where, seed)
-        for key in plan.reads():
+        conversion = None
+        if rules.convert != "none":
+            shown = [] if images is None else [batch.to(where) for batch, _ in images]
+            plan, state, conversion = convert(plan, state, shown, say)
+        learnt = [key for name, key in network.names.items() if name.endswith(".limit") and conversion is not None]
+        for key in [*plan.reads(), *learnt]:
             if key not in digest:
                 read(key)
         sha256 = digest.hexdigest()
     return Initialization(
-        state, plan, sha256, network.scheme, given, network.dropped, network.choice, network.certainty
+        state, plan, sha256, network.scheme, given, network.dropped, network.choice, network.certainty, conversion
     )
 
 

@@ -17,8 +17,8 @@ _LOWEST, _HIGHEST, _MANTISSA = -16, 16, 11
 _BINS = (_HIGHEST - _LOWEST) << _MANTISSA
 
 
-class _Histogram:
-    """Counts of one layer's activations in 65,536 bins, each 2^-11 of its lower edge wide at most."""
+class Histogram:
+    """Their percentiles to a relative 2^-12, and the largest exactly. Counts of one layer's activations in 65,536 bins, each 2^-11 of its lower edge wide at most."""
 
     def __init__(self, device: torch.device) -> None:
         self.counts = torch.zeros(_BINS, dtype=torch.int64, device=device)
@@ -31,7 +31,7 @@ class _Histogram:
         values = values[values >= 2.0**_LOWEST]
         if not values.numel():
             return
-        self.largest = max(self.largest, float(values.max()))
+        self.largest = max(self.largest, float(maps.max()))
         first = (_LOWEST + 127) << _MANTISSA
         bins = (values.contiguous().view(torch.int32) >> (23 - _MANTISSA)) - first
         self.counts += torch.bincount(bins.clamp(max=_BINS - 1), minlength=_BINS)
@@ -42,6 +42,8 @@ class _Histogram:
             return 0.0
         # Counted from the top: how many values may lie above it.
         above = self.total - math.ceil(self.total * percentile / 100)
+        if not above:
+            return self.largest
         reached = self.counts.flip(0).cumsum(0)
         if int(reached[-1]) <= above:
             # So few fire that the percentile is 0: the largest is all that is known of them.
@@ -64,11 +66,11 @@ def thresholds(model: ResNet, batches: Iterable[Tensor], percentile: float = 99.
     that option-A shortcuts join share theirs, for an identity cannot rescale. A space that never fires (activations
     below 2^-16) has no entry.
     """
-    seen: dict[tuple[str, str], _Histogram] = {}
+    seen: dict[tuple[str, str], Histogram] = {}
 
     def see(space: str, where: str, maps: Tensor) -> None:
         if (space, where) not in seen:
-            seen[space, where] = _Histogram(maps.device)
+            seen[space, where] = Histogram(maps.device)
         seen[space, where].add(maps)
 
     run_watched(model, batches, see)
