@@ -74,7 +74,7 @@ def train(session: Session, job: Job) -> StepResult:
     if decision == "unchanged":
         figures = read_records(session.run_dir)[job.step].figures
         return StepResult(job.step, "unchanged", (job.output, job.best), figures)
-    data = _data_of(session)
+    data = data_facts(session)
     # Before anything is removed: a teacher that cannot be read must not cost the student that is there.
     model, teacher = job.make()
     folder = session.folder(job.step)
@@ -147,7 +147,7 @@ def _best_is_gone(session: Session, job: Job, figures: dict[str, Any]) -> None:
     session.events.say(f"{message}; only training anew (--force) makes it again")
 
 
-def _data_of(session: Session) -> dict[str, Any]:
+def data_facts(session: Session) -> dict[str, Any]:
     """What the cost of a training is counted from, known before its first step."""
     data = session.data
     size, classes = list(data.image_size), data.num_classes

@@ -120,7 +120,7 @@ def _networks(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str
         else:
             require(checkpoint, "the teacher checkpoint", "Correct teacher.checkpoint.")
             found["teacher"] = _usable(session, checkpoint)
-    elif "distill" in steps and recipe.distill.alpha > 0:
+    elif "distill" in steps and recipe.distill.teaches:
         path = given.get("teacher") or session.kept("teacher")
         fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
         require(path, "the teacher", fix)

@@ -21,6 +21,18 @@ Decision = Literal["fresh", "continue", "unchanged"]
 OPEN_ENDED = ("constant", "step")
 
 
+# Settings that earlier versions did not have, and the values that stand for what those did.
+LATER: dict[tuple[str, str], Any] = {
+    ("data", "seed"): None,
+    ("teacher", "activation"): "relu",
+    ("teacher", "levels"): None,
+    ("student", "reset"): "hard",
+    ("student", "start"): "zero",
+    ("init", "convert"): "none",
+    ("init", "calibrate"): 0,
+}
+
+
 @dataclass
 class Record:
     """``sections`` are the recipe's values that the step depends on; ``inputs`` and ``outputs`` are SHA-256 by name.
@@ -54,9 +66,10 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
         for key in keys:
             del plain[section][key]
 
-    if recipe.data.seed is None:
-        # As in the records of versions without it.
-        del plain["data"]["seed"]
+    # Absent at their defaults, as in the records of versions without them.
+    for (section, key), usual in LATER.items():
+        if plain[section].get(key, usual) == usual:
+            plain[section].pop(key, None)
 
     def chosen(*names: str) -> dict[str, Any]:
         return {name: plain[name] for name in names} | {"seed": recipe.seed}
@@ -72,7 +85,7 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
         sections = chosen("student", "init") | {"num_classes": session.num_classes}
         if recipe.init.rule != "none":
             sections |= foreign
-        looked_at = recipe.init.reestimate > 0 or recipe.init.rules().looks_at_activations
+        looked_at = recipe.init.looks_at_images
         if recipe.init.rule == "none" or looked_at:
             sections["data"] = plain["data"]
         if looked_at:
@@ -86,7 +99,7 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
             for key in ("alpha", "temperature"):
                 del plain["distill"][key]
             return sections
-    return sections | foreign if recipe.distill.alpha > 0 else sections
+    return sections | foreign if recipe.distill.teaches else sections
 
 
 def read_records(run_dir: Path) -> dict[str, Record]:

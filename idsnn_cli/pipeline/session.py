@@ -112,8 +112,8 @@ class Session:
     def kept(self, step: Step) -> Path:
         """The checkpoint of ``step`` that the next step reads, by the recipe's ``keep``."""
         section = self.recipe.teacher if step == "teacher" else self.recipe.distill
-        converted = step == "teacher" and self.recipe.teacher.checkpoint is not None
-        return self.file(step, best=section.keep == "best" and not converted)
+        untrained = section.epochs == 0 or (step == "teacher" and self.recipe.teacher.checkpoint is not None)
+        return self.file(step, best=section.keep == "best" and not untrained)
 
     def folder(self, step: Step) -> Path:
         return self.run_dir / step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import torch
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint, write_json
 from idsnn_cli.data import calibration_batches, labelled_calibration_batches
-from idsnn_cli.initializer import Initialization, Plan, initialize, random_plan, reestimate
-from idsnn_cli.models import build
+from idsnn_cli.initializer import Conversion, Initialization, Plan, calibrate, initialize, random_plan, reestimate
+from idsnn_cli.models import ResNet, build
 from idsnn_cli.pipeline.foreign import Settled, settle_normalisation
 from idsnn_cli.pipeline.inputs import certainty_words, destination, distinct, ensure, reading_of, require
 from idsnn_cli.pipeline.making import described, main_step
@@ -74,8 +75,7 @@ def _write_start(session: Session, origin: Source | None, target: Path, mapping:
 
 
 def _needs_data(recipe: Recipe) -> bool:
-    init = recipe.init
-    return init.rule == "none" or init.reestimate > 0 or init.rules().looks_at_activations
+    return recipe.init.rule == "none" or recipe.init.looks_at_images
 
 
 def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, torch.Tensor], Plan, dict[str, Any]]:
@@ -83,6 +83,7 @@ def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, t
     architecture = recipe.student.architecture(session.num_classes)
     seed = derive_seed(recipe.seed, "init", "weights")
     provenance: dict[str, Any] = {"rule": recipe.init.rule}
+    conversion: Conversion | None = None
     if origin is None:
         model = build(architecture, seed)
         model.set_normalisation(session.data.mean, session.data.std)
@@ -91,7 +92,7 @@ def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, t
     else:
         settled = settle_normalisation(session, origin)
         found = _from_source(session, origin, architecture, seed, settled)
-        plan, state = found.plan, found.state
+        plan, state, conversion = found.plan, found.state, found.conversion
         provenance |= {
             "source_scheme": found.scheme,
             "source_tensors_sha256": found.source_sha256,
@@ -110,6 +111,9 @@ def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, t
     if recipe.init.reestimate:
         state, plan = _reestimated(session, architecture, state, plan)
         provenance["reestimated_batches"] = recipe.init.reestimate
+    if recipe.init.calibrate and conversion is not None:
+        state, plan = _calibrated(session, architecture, state, plan, conversion)
+        provenance["calibrated_batches"] = recipe.init.calibrate
     return state, plan, provenance
 
 
@@ -144,23 +148,39 @@ def _images(session: Session) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def _reestimated(
     session: Session, architecture: Architecture, state: dict[str, torch.Tensor], plan: Plan
 ) -> tuple[dict[str, torch.Tensor], Plan]:
-    recipe = session.recipe
-    model = build(architecture, 0)
-    model.load_state_dict(state)
-    model.to(session.device)
-    seed = derive_seed(recipe.seed, "init", "calibration")
-    used = reestimate(
-        model,
-        calibration_batches(
-            session.data.train, recipe.distill.batch_size, recipe.init.reestimate, seed, session.device
-        ),
-    )
+    model = _running(session, architecture, state)
+    used = reestimate(model, _batches(session, "calibration", session.recipe.init.reestimate))
     reason = f"re-estimated on {used} training batches"
     entries = tuple(
         replace(entry, reason=reason) if entry.target.endswith(("running_mean", "running_var")) else entry
         for entry in plan.entries
     )
     return model.state_dict(), replace(plan, entries=entries)
+
+
+def _calibrated(
+    session: Session, architecture: Architecture, state: dict[str, torch.Tensor], plan: Plan, conversion: Conversion
+) -> tuple[dict[str, torch.Tensor], Plan]:
+    """The converted student with corrected betas; the plan's betas say so."""
+    model = _running(session, architecture, state)
+    batches = list(_batches(session, "biases", session.recipe.init.calibrate))
+    calibrate(model, conversion, batches)
+    reason = f"calibrated on {len(batches)} training batches"
+    acts = [f"{name.replace('act', 'norm')}.bias" for name, _ in architecture.activations()]
+    entries = tuple(replace(entry, reason=reason) if entry.target in acts else entry for entry in plan.entries)
+    return model.state_dict(), replace(plan, entries=entries)
+
+
+def _running(session: Session, architecture: Architecture, state: dict[str, torch.Tensor]) -> ResNet:
+    model = build(architecture, 0)
+    model.load_state_dict(state)
+    return model.to(session.device)
+
+
+def _batches(session: Session, name: str, count: int) -> Iterator[torch.Tensor]:
+    """``count`` batches of training images without augmentation, drawn by ``name``."""
+    seed = derive_seed(session.recipe.seed, "init", name)
+    return calibration_batches(session.data.train, session.recipe.distill.batch_size, count, seed, session.device)
 
 
 def mapping_file(target: Path, output: Path | None) -> Path:

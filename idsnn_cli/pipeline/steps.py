@@ -10,10 +10,11 @@ import torch
 from idsnn_cli.checkpoint import checkpoint_sha256, file_sha256, write_checkpoint
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import ResNet, build, load
-from idsnn_cli.pipeline.fitting import METRICS, STATE, Job, clear, measure, train
+from idsnn_cli.pipeline.fitting import METRICS, STATE, Job, clear, train
 from idsnn_cli.pipeline.foreign import load_network, settle_normalisation
 from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, ensure, read_start, require
 from idsnn_cli.pipeline.making import described, main_step
+from idsnn_cli.pipeline.untrained import measured_alone, untrained_student
 from idsnn_cli.pipeline.session import Session, Step, StepResult, best_of
 from idsnn_cli.published import Source
 from idsnn_cli.seeding import derive_seed
@@ -53,7 +54,7 @@ def _converted_teacher(session: Session, source: Source, target: Path) -> StepRe
         model = load_network(source, session)
         check_classes(model.architecture, session, source)
         model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-        figures = _alone(session, model)
+        figures = measured_alone(session, model)
         provenance = {"trained": False, "checkpoint_sha256": inputs["checkpoint"]}
         provenance |= settle_normalisation(session, source).provenance()
         metadata = described(session, "teacher", model.architecture, provenance, figures)
@@ -66,12 +67,6 @@ def _converted_teacher(session: Session, source: Source, target: Path) -> StepRe
     return main_step(session, "teacher", inputs, {"last": target}, work)
 
 
-def _alone(session: Session, model: ResNet) -> dict[str, Any]:
-    split = session.recipe.data.select
-    found = measure(session, model, split, alone=True)
-    return {"split": split, "top1": found.top1, "loss": found.loss}
-
-
 def distill_step(
     session: Session, *, teacher: Path | None = None, student: Path | None = None, output: Path | None = None
 ) -> StepResult:
@@ -79,9 +74,12 @@ def distill_step(
     start = student or session.file("init")
     require(start, "the student's first weights", "Run `idsnn init` first, or name them with --student FILE.")
     target = destination(session, "distill", output)
-    alpha = session.recipe.distill.alpha
-    if teacher is not None and alpha == 0:
-        session.events.say(f"{teacher} is not read: distill.alpha is 0")
+    distill = session.recipe.distill
+    if teacher is not None and not distill.teaches:
+        session.events.say(f"{teacher} is not read: distill.{'alpha' if distill.epochs else 'epochs'} is 0")
+    if distill.epochs == 0:
+        return untrained_student(session, start, target)
+    alpha = distill.alpha
     return train(session, _student_job(session, "distill", start, teacher, alpha, target))
 
 

@@ -15,6 +15,7 @@ from idsnn_cli.rules import (
     BlockRule,
     BottleneckRule,
     ChannelRule,
+    Convert,
     HeadRule,
     KernelRule,
     Multiplicity,
@@ -28,8 +29,9 @@ class Init(Section):
     """How the student's first weights come from ``source`` (by default the teacher).
 
     ``rule`` stands for a whole set of the other keys: ``loop`` is the paper's, ``best`` the one that started best in
-    the benchmark, ``none`` takes nothing; what is given beside it replaces its own. ``reestimate`` counts batches,
-    ``images`` the training images that are shown to the source where a rule looks at it running.
+    the benchmark, ``none`` takes nothing; what is given beside it replaces its own. ``reestimate`` and ``calibrate``
+    count batches, ``images`` the training images that are shown to a network where a rule looks at it running.
+    ``convert`` scales the weights so that rates are activations, and ``calibrate`` then corrects each channel's bias.
     """
 
     rule: Literal["loop", "best", "none"] = "loop"
@@ -44,8 +46,10 @@ class Init(Section):
     head: HeadRule = "random"
     class_map: tuple[Annotated[int, Field(ge=0)] | None, ...] = ()
     rescale: Rescale = "none"
+    convert: Convert = "none"
     percentile: Annotated[float, Field(gt=0, le=100)] = 99.9
     reestimate: Annotated[int, Field(ge=0)] = 0
+    calibrate: Annotated[int, Field(ge=0)] = 0
     images: Positive = 512
     source: NetworkSource | None = None
 
@@ -59,11 +63,21 @@ class Init(Section):
             for key in (*defaults, "source"):
                 if key != "reestimate" and getattr(self, key) != Init.model_fields[key].default:
                     raise ValueError(f"{key} is for a start from a source; rule none takes nothing")
-        if self.percentile != 99.9 and self.rescale != "threshold":
-            raise ValueError(f"percentile is for rescale threshold, not {self.rescale}")
+        balances = self.rescale == "threshold" or self.convert in ("weight-normalisation", "threshold-balancing")
+        if self.percentile != 99.9 and not balances:
+            raise ValueError(f"percentile is read by neither rescale {self.rescale} nor convert {self.convert}")
+        if self.convert != "none" and self.rescale != "none":
+            raise ValueError(f"convert {self.convert} and rescale {self.rescale} would both scale the weights")
+        if self.calibrate and self.convert == "none":
+            raise ValueError("calibrate is for a converted network; give convert with it")
         if (self.head == "map") is not bool(self.class_map):
             raise ValueError("head map and class_map go together: one source class, or null, for each class")
         return self
+
+    @property
+    def looks_at_images(self) -> bool:
+        """Whether training images have a part in the first weights, beside those of ``rule`` none."""
+        return self.reestimate > 0 or self.calibrate > 0 or self.rules().looks_at_activations
 
     def rules(self) -> Rules:
         return Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)})

@@ -78,7 +78,7 @@ class Training(Section):
             raise ValueError("milestones must rise")
         if self.schedule == "onecycle" and self.warmup_epochs:
             raise ValueError("schedule onecycle has its own warm-up; leave warmup_epochs at 0")
-        if self.warmup_epochs >= self.epochs:
+        if self.warmup_epochs >= self.epochs > 0:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves nothing of {self.epochs} epochs")
         if self.optimizer == "adamw" and self.nesterov:
             raise ValueError("nesterov is for sgd")

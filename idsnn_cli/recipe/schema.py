@@ -36,12 +36,27 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 class Distill(Training):
-    """The student's training and its loss: CE + alpha * temperature^2 * KL(teacher || student)."""
+    """The student's training and its loss: CE + alpha * temperature^2 * KL(teacher || student).
 
+    With 0 ``epochs`` nothing is trained: the student is its first weights, and the keys about training mean nothing.
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 200
     alpha: Rate = 0.3
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
     loss_on: Literal["mean", "steps"] = "mean"
     baseline: Literal["none", "plain", "distilled"] = "none"
+
+    @model_validator(mode="after")
+    def _untrained(self) -> Self:
+        if self.epochs == 0 and self.baseline != "none":
+            raise ValueError(f"baseline {self.baseline} is a training, and epochs is 0; use baseline none")
+        return self
+
+    @property
+    def teaches(self) -> bool:
+        """Whether a teacher has a part in the loss."""
+        return self.alpha > 0 and self.epochs > 0
 
 
 class Eval(Section):
@@ -138,7 +153,7 @@ class Recipe(Section):
     def needs_teacher(self) -> bool:
         """False where neither the start nor the loss reads a teacher."""
         from_teacher = self.init.rule != "none" and self.init.source is None
-        return from_teacher or self.distill.alpha > 0
+        return from_teacher or self.distill.teaches
 
     def portable(self) -> dict[str, Any]:
         """The resolved recipe as JSON-ready data without paths or machine settings, for a checkpoint."""

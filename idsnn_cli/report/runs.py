@@ -56,7 +56,9 @@ def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, A
 
 
 def _trained(run: Run, role: Role) -> bool:
-    return role in run.trainings and bool(run.trainings[role].history)
+    """Whether there is something to show: a finished epoch, or a student that is not to be trained and was made."""
+    training = run.trainings.get(role)
+    return training is not None and (bool(training.history) or training.planned == 0)
 
 
 def _names(runs: Sequence[Run]) -> dict[str, str]:
