@@ -83,12 +83,13 @@ class Rules:
             raise UsageError(f"percentile is {self.percentile}", "Give a number above 0 and up to 100.")
         if self.percentile != 99.9 and not self.reads_percentile:
             raise UsageError(
-                f"percentile is {self.percentile:g}, which neither rescale {self.rescale} nor convert {self.convert} reads",
+                f"percentile is read by neither rescale: {self.rescale} nor convert: {self.convert}",
                 "Leave it out.",
             )
         if self.convert != "none" and self.rescale != "none":
             raise UsageError(
-                f"convert is {self.convert} and rescale {self.rescale}: both would scale the weights", "Give one of them."
+                f"convert is {self.convert} and rescale {self.rescale}: both would scale the weights",
+                "Give one of them.",
             )
         if (self.head == "map") is not bool(self.class_map):
             raise UsageError(
@@ -98,7 +99,12 @@ class Rules:
 
     @property
     def reads_percentile(self) -> bool:
-        return self.rescale == "threshold" or self.convert in ("weight-normalisation", "threshold-balancing")
+        return self.rescale == "threshold" or self.converts_by_images
+
+    @property
+    def converts_by_images(self) -> bool:
+        """Whether a conversion finds its lambdas on images."""
+        return self.convert in ("weight-normalisation", "threshold-balancing")
 
     @property
     def looks_at_source(self) -> bool:
@@ -108,7 +114,7 @@ class Rules:
     @property
     def looks_at_activations(self) -> bool:
         """Whether a network has to run on images, the source before a plan is made or what is made of it."""
-        return self.looks_at_source or self.convert in ("weight-normalisation", "threshold-balancing")
+        return self.looks_at_source or self.converts_by_images
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without what is at its default beyond the four rules that every plan names."""

@@ -26,7 +26,12 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "head": ("RULE", "The linear layer: random, copy, match (copy where there are as many classes), map."),
     "class_map": ("LIST", "With --head map: the source class, or null, for each class: [0,5,null]."),
     "rescale": ("RULE", "none, variance (of kernels), threshold (gamma and beta by the activations)."),
-    "percentile": ("PERCENT", "With --rescale threshold: lambda's percentile of the activations, 99.9 unless given."),
+    "convert": (
+        "RULE",
+        "Conversion without training: none, weight-normalisation, threshold-balancing, learnt-thresholds (QCFS).",
+    ),
+    "percentile": ("PERCENT", "Of --rescale threshold and --convert: lambda's percentile, 99.9 unless given."),
+    "calibrate": ("BATCHES", "With --convert: correct each channel's bias on so many batches of training images."),
     "reestimate": ("BATCHES", "Re-estimate BatchNorm in the spiking network on so many batches of training images."),
 }
 

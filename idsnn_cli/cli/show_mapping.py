@@ -42,8 +42,11 @@ def show_mapping(
     if mapping["share"] is not None:
         share = mapping["share"]
         field(console, "used", f"{_percent(share)} of the source: {share['used']:,} of {share['of']:,} trained values")
+    if mapping["lambdas"]:
+        worth = ", ".join(f"{space} {value:.4g}" for space, value in mapping["lambdas"].items())
+        field(console, "lambda", f"a spike a step stands for: {worth}")
     for note in mapping["notes"]:
-        field(console, "note", f"{note['tensors']} running statistics {note['words']}")
+        field(console, "note", f"{note['tensors']} {note['of']} {note['words']}")
     for note in mapping["left_out"]:
         field(console, "left out", f"for {note['block']}: {note['words']}")
     if mapping["source"] is None:

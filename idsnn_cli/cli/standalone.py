@@ -135,6 +135,8 @@ def _refuse_missing(recipe: Any, *, data_given: bool) -> None:
         "blocks: greedy": rules.blocks == "greedy",
         "channels: merge": rules.channels == "merge",
         "rescale: threshold": rules.rescale == "threshold",
+        f"convert: {rules.convert}": rules.converts_by_images,
+        "calibrating biases (calibrate)": init.calibrate > 0,
     }
     wanted = [words for words, needed in needs.items() if needed]
     if wanted and not data_given:

@@ -31,7 +31,7 @@ class _Mean:
 
 @torch.no_grad()
 def calibrate(model: ResNet, conversion: Conversion, batches: Sequence[Tensor]) -> None:
-    """Correct the betas of the spiking ``model``, in place, so that each channel fires as often as it should on average.
+    """Correct the betas of the spiking ``model``, in place, so that each channel fires as often as it should.
 
     In network order, each layer behind those that are corrected already: beta -= theta * (E[rate] - E[activation] /
     lambda), means over neurons, steps and ``batches``, images (N, C, H, W) in 0 to 1 on the model's device (Li et al.

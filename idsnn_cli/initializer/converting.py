@@ -1,12 +1,12 @@
 """Conversion without training: an ANN's weights scaled so that spike rates times lambda are its activations.
 
 lambda of a channel space is what one spike at every step stands for. A kernel is multiplied by the lambda of what it
-reads, which turns rates back into activations, and the gamma and beta behind it by theta / lambda of what they write, so
-that an activation of lambda is a current of theta. BatchNorm's statistics then see what they were made from and stay as
-they are: in evaluation mode the mean current of every layer is theta / lambda times the ANN's sum, and not only nearly
-so (statistics divided by lambda would meet an epsilon that is not). The linear layer is multiplied by the lambda of the
-features, so that the mean logits are the ANN's. theta itself stays one number for the whole network: dividing a layer's
-threshold by a factor and multiplying its gamma and beta by it are the same neuron.
+reads, which turns rates back into activations, and the gamma and beta behind it by theta / lambda of what they write,
+so that an activation of lambda is a current of theta. BatchNorm's statistics then see what they were made from and stay
+as they are: in evaluation mode the mean current of every layer is theta / lambda times the ANN's sum, and not only
+nearly so (statistics divided by lambda would meet an epsilon that is not). The linear layer is multiplied by the lambda
+of the features, so that the mean logits are the ANN's. theta itself stays one number for the whole network: dividing a
+layer's threshold by a factor and multiplying its gamma and beta by it give the same neuron.
 
 An identity or option-A shortcut adds the spikes themselves to a current. They keep their worth only where both streams
 have one lambda, which is why such streams share theirs, and where theta is 1.
@@ -53,8 +53,8 @@ def require_convertible(target: Architecture) -> None:
     elif target.neuron.v_threshold != 1 and any(target.shortcut_convolution(*at) is None for at in target.blocks()):
         theta = target.neuron.v_threshold
         refusal = (
-            f"v_threshold 1, not {theta:g}: an identity shortcut adds spikes of 1 to currents in units of the threshold",
-            "Use student.v_threshold=1; the scales that balance it do the rest.",
+            f"v_threshold 1, not {theta:g}: identity shortcuts add spikes of 1 to currents in units of the threshold",
+            "Use student.v_threshold=1; the scales do the balancing.",
         )
     if refusal is not None:
         raise UsageError(f"convert is for {refusal[0]}", refusal[1])
@@ -76,8 +76,8 @@ def convert(
     neuron = target.neuron
     if say is not None and (neuron.decay != 1 or neuron.reset != "soft"):
         say(
-            f"convert: with decay {neuron.decay:g} and a {neuron.reset} reset rates stay below the activations that they "
-            "stand for; student.decay=1 and student.reset=soft keep them"
+            f"convert: with decay {neuron.decay:g} and a {neuron.reset} reset rates stay below the activations that "
+            "they stand for; student.decay=1 and student.reset=soft keep them"
         )
     if rules.convert != "learnt-thresholds" and not batches:
         raise UsageError(f"convert: {rules.convert} needs images", "Give the data set, or another rule.")
@@ -147,11 +147,11 @@ def learnt_lambdas(made_of: Mapping[str, set[str]], ours: Spaces, learnt: Mappin
     for space, sources in made_of.items():
         root = found.setdefault(ours.linked(space), {})
         root |= {source: learnt[source] for source in sources if source in learnt}
-    for root, values in found.items():
+    for joined, values in found.items():
         if len(set(values.values())) > 1:
             each = ", ".join(f"{source} {value:.4g}" for source, value in values.items())
             raise MappingError(
-                f"identity shortcuts make one stream of the target's {root}, but the source learnt several lambdas "
+                f"identity shortcuts make one stream of the target's {joined}, but the source learnt several lambdas "
                 f"there: {each}",
                 "Use the source's kind of shortcut (student.shortcut), or convert: weight-normalisation.",
             )

@@ -39,9 +39,7 @@ def run_up_to(model: nn.Module, layer: nn.Module, batches: Iterable[Tensor], see
         handle.remove()
 
 
-def balance_currents(
-    model: ResNet, batches: Sequence[Tensor], percentile: float, scales: Scales
-) -> dict[str, float]:
+def balance_currents(model: ResNet, batches: Sequence[Tensor], percentile: float, scales: Scales) -> dict[str, float]:
     """lambda of each channel space of the spiking ``model``, whose tensors are an ANN's and are scaled as it goes.
 
     In network order, with all layers before it converted already, a layer's lambda is the ``percentile`` of its input

@@ -14,8 +14,8 @@ from idsnn_cli.pipeline.fitting import METRICS, STATE, Job, clear, train
 from idsnn_cli.pipeline.foreign import load_network, settle_normalisation
 from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, ensure, read_start, require
 from idsnn_cli.pipeline.making import described, main_step
-from idsnn_cli.pipeline.untrained import measured_alone, untrained_student
 from idsnn_cli.pipeline.session import Session, Step, StepResult, best_of
+from idsnn_cli.pipeline.untrained import measured_alone, untrained_student
 from idsnn_cli.published import Source
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.training import Objective

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -92,11 +92,12 @@ class Teacher(Training, Network):
 
     ``seed`` draws its weights, batches and augmentation; the recipe's where it is not given. With it students of
     several seeds can have one teacher. ``activation`` qcfs makes it an ANN whose activations a spiking neuron can copy,
-    with ``levels`` values above 0 (8 where it is not given). The other keys here are for a foreign checkpoint: ``normalise`` is its input
-    normalisation, which it does not carry (auto: found from training images); ``bottleneck_stride`` the convolution in
-    which its bottlenecks stride, which its names cannot tell (3x3 where nothing is said); ``weights`` says which copy
-    is taken where it holds raw and averaged ones (auto: the averaged); ``allow_unused`` drops tensors of it that are
-    not explained; ``scheme`` is a YAML file with a table of its tensors' names.
+    with ``levels`` values above 0 (8 where it is not given). The other keys here are for a foreign checkpoint:
+    ``normalise`` is its input normalisation, which it does not carry (auto: found from training images);
+    ``bottleneck_stride`` the convolution in which its bottlenecks stride, which its names cannot tell (3x3 where
+    nothing is said); ``weights`` says which copy is taken where it holds raw and averaged ones (auto: the averaged);
+    ``allow_unused`` drops tensors of it that are not explained; ``scheme`` is a YAML file with a table of its tensors'
+    names.
     """
 
     arch: str = "resnet34"
@@ -122,7 +123,9 @@ class Teacher(Training, Network):
         return self
 
     def architecture(self, num_classes: int) -> Architecture:
-        traits = {"activation": "qcfs", "levels": self.levels or QCFS_LEVELS} if self.activation == "qcfs" else {}
+        traits: dict[str, Any] = (
+            {"activation": "qcfs", "levels": self.levels or QCFS_LEVELS} if self.activation == "qcfs" else {}
+        )
         return build_description(
             self.arch, num_classes, width=self.width, stem=self.stem, shortcut=self.shortcut, **traits
         )

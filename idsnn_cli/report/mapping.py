@@ -18,7 +18,8 @@ from idsnn_cli.report.shares import Used, used_values
 def describe_mapping(plan: Plan) -> dict[str, Any]:
     """How ``plan`` made the target's first weights.
 
-    Keys: ``source`` (None where nothing was taken) and ``target`` in words; ``rules``; ``values`` and ``tensors`` by
+    Keys: ``source`` (None where nothing was taken) and ``target`` in words; ``rules``; ``lambdas``, of a conversion
+    what a spike stands for in each channel space of the target; ``values`` and ``tensors`` by
     action (copied, interpolated, random, constant); ``share`` of the source that was used, as everywhere here its
     trained values from which at least one target value is made: ``used``, ``of`` and their ratio ``share``;
     ``blocks`` in network order, each with its ``name``, the source block that it ``takes`` (None where it stays
@@ -28,8 +29,8 @@ def describe_mapping(plan: Plan) -> dict[str, Any]:
     BatchNorm), each with its ``name``, ``block``, how much of its trained values is ``taken`` (0 to 1), and how much of
     the source tensors that it was made from is ``left_out`` (None where there are none); ``origins``, target tensor ->
     the canonical source tensors behind it; ``selections``, every choice of channels, by the numbers that parts refer
-    to; ``notes``, what else was done, with the number of tensors; ``left_out``, the source tensors that have no place
-    in a target ``block``, in words.
+    to; ``notes``, what else was done, with the number of tensors and what they are; ``left_out``, the source tensors
+    that have no place in a target ``block``, in words.
     """
     groups: dict[str, list[Entry]] = {}
     for entry in plan.entries:
@@ -38,11 +39,12 @@ def describe_mapping(plan: Plan) -> dict[str, Any]:
     takes = _takes(plan, groups)
     used = used_values(plan, found, takes)
     sizes = {} if plan.source is None else block_sizes(_parameters(plan.source.tensors()))
-    notes = Counter(str(entry.reason) for entries in groups.values() for entry in noted(entries))
+    notes = Counter((str(entry.reason), _what(entry)) for entries in groups.values() for entry in noted(entries))
     return {
         "source": None if plan.source is None else plan.source.describe(),
         "target": plan.target.describe(),
         "rules": plan.rules.to_dict(),
+        "lambdas": dict(plan.lambdas),
         "values": plan.counts(),
         "tensors": dict.fromkeys(plan.counts(), 0) | Counter(entry.action for entry in plan.entries),
         "share": None if plan.source is None else _share(used.whole, sum(sizes.values())),
@@ -55,9 +57,13 @@ def describe_mapping(plan: Plan) -> dict[str, Any]:
         "layers": _layers(plan, used),
         "origins": {target: origin.names() for target, origin in found.items()},
         "selections": [each.to_dict() for each in plan.selections],
-        "notes": [{"tensors": count, "words": reason} for reason, count in sorted(notes.items())],
+        "notes": [{"tensors": count, "of": what, "words": reason} for (reason, what), count in sorted(notes.items())],
         "left_out": [{"block": _name(pair), "words": pair.note} for pair in plan.blocks if pair.note is not None],
     }
+
+
+def _what(entry: Entry) -> str:
+    return "betas" if entry.target.endswith("bias") else "running statistics"
 
 
 def _name(pair: BlockPair) -> str:

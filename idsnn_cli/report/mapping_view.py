@@ -33,7 +33,11 @@ def mapping_view(document: Document) -> View:
     facts += [("student's values", ", ".join(f"{count:,} {action}" for action, count in mapping["values"].items()))]
     if mapping["share"] is not None:
         facts.append(("teacher used", share_words(mapping["share"])))
-    notes = [f"{note['tensors']} running statistics {note['words']}" for note in mapping["notes"]]
+    if mapping["lambdas"]:
+        facts.append(
+            ("a spike stands for", ", ".join(f"{space} {value:.4g}" for space, value in mapping["lambdas"].items()))
+        )
+    notes = [f"{note['tensors']} {note['of']} {note['words']}" for note in mapping["notes"]]
     notes += [f"{note['block']}: {note['words']}" for note in mapping["left_out"]]
     left = Side("Teacher", mapping["source"] or "none: the student started at random", _teacher(document))
     right = Side("Student", mapping["target"], _student(document))

@@ -43,13 +43,13 @@ def describe_parts(block: str, entries: Sequence[Entry], plan: Plan) -> list[dic
 
 
 def noted(entries: Sequence[Entry]) -> list[Entry]:
-    """Running statistics that were treated as their BatchNorm's gamma and then replaced, as their reason says."""
+    """Statistics and betas that were treated as their BatchNorm's gamma and then changed, as their reason says."""
     by_name = {entry.target: entry for entry in entries}
     found = []
     for entry in entries:
         module, _, leaf = entry.target.rpartition(".")
         gamma = by_name.get(f"{module}.weight")
-        if leaf in STATISTICS and gamma is not None and entry.reason is not None:
+        if leaf in (*STATISTICS, "bias") and gamma is not None and entry.reason is not None:
             same = (entry.source is None) == (gamma.source is None) and entry.reason != gamma.reason
             found += [entry] if same else []
     return found
