@@ -18,7 +18,7 @@ _BINS = (_HIGHEST - _LOWEST) << _MANTISSA
 
 
 class Histogram:
-    """Counts of one layer's activations in 65,536 bins, each 2^-11 of its lower edge wide at most; the largest exactly."""
+    """Counts of one layer's activations in 65,536 bins, 2^-11 of its lower edge wide at most; the largest exactly."""
 
     def __init__(self, device: torch.device) -> None:
         self.counts = torch.zeros(_BINS, dtype=torch.int64, device=device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -123,11 +123,14 @@ class Teacher(Training, Network):
         return self
 
     def architecture(self, num_classes: int) -> Architecture:
-        traits: dict[str, Any] = (
-            {"activation": "qcfs", "levels": self.levels or QCFS_LEVELS} if self.activation == "qcfs" else {}
-        )
         return build_description(
-            self.arch, num_classes, width=self.width, stem=self.stem, shortcut=self.shortcut, **traits
+            self.arch,
+            num_classes,
+            width=self.width,
+            stem=self.stem,
+            shortcut=self.shortcut,
+            activation=self.activation,
+            levels=(self.levels or QCFS_LEVELS) if self.activation == "qcfs" else 0,
         )
 
 

@@ -61,7 +61,7 @@ def test_a_fault_in_the_data_section_stands_at_its_place(tmp_path: Path, line: s
 
 
 OTHER = {
-    "distill: {epochs: true}": "2:19: distill.epochs: given true; allowed an integer of 1 or more.",
+    "distill: {epochs: true}": "2:19: distill.epochs: given true; allowed an integer of 0 or more.",
     "distill: {lr: fast}": "2:15: distill.lr: given fast; allowed a number above 0.",
     "distill: {lr: 1e999}": "2:15: distill.lr: given 1e999; allowed a number above 0. It must be finite.",
     "distill: {momentum: 1}": "2:21: distill.momentum: given 1; allowed a number of 0 or more and below 1.",

@@ -1,0 +1,202 @@
+"""Conversion without training: the scales against networks of rates, the spikes against the ANN they stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from conversions import FIRE, ann, as_rates, converted, images, rates, shown, space, spiking
+
+from idsnn_cli.architecture import Neuron, build_description
+from idsnn_cli.errors import MappingError, UsageError
+from idsnn_cli.initializer import Plan, Rules, apply, initialize
+from idsnn_cli.models import build
+
+SHORTCUTS = ["projection", "pad"]
+
+
+@pytest.mark.parametrize("stem", ["3x3", "7x7"])
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_rates_times_lambda_are_the_activations(shortcut: str, stem: str) -> None:
+    """With every neuron replaced by its limit, the converted network is the ANN: layers by lambda, logits as they are.
+
+    The max-pool of a 7x7 stem may be taken of rates; only of spikes it is another thing.
+    """
+    side = 24 if stem == "7x7" else 12
+    source = ann(shortcut=shortcut, stem=stem, side=side)
+    x = images(side=side)
+    found, model = converted(source, spiking(source, 2), x)
+    wanted, ours = rates(source, x), rates(as_rates(model), x)
+    lambdas = found.plan.lambdas
+    for name, activation in wanted.items():
+        if name != "logits":
+            rate = ours[name] * lambdas[space(source.architecture, name)]
+            assert torch.allclose(rate, activation, rtol=1e-4, atol=1e-5), name
+    assert torch.allclose(ours["logits"][0], wanted["logits"], rtol=1e-4, atol=1e-5)
+    # The largest activation of each stream is its lambda: joined ones share the largest of all.
+    tops: dict[str, float] = {}
+    for name, activation in wanted.items():
+        if name != "logits":
+            where = space(source.architecture, name)
+            where = "stages.0" if shortcut == "pad" and "inner" not in where else where
+            tops[where] = max(tops.get(where, 0.0), float(activation.max()))
+    for where, value in lambdas.items():
+        key = "stages.0" if shortcut == "pad" and "inner" not in where else where
+        assert value == pytest.approx(tops[key], rel=1e-5)
+
+
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_the_error_falls_as_one_over_t(shortcut: str) -> None:
+    """Soft reset, half start, no leak, lambda the largest activation: rates tend to activations / lambda."""
+    source, x = ann(shortcut=shortcut), images(2)
+    found, model = converted(source, spiking(source, 1024), x)
+    exact = rates(as_rates(model), x)
+    errors = {}
+    for name, spikes in rates(model, x).items():
+        if name == "logits":
+            continue
+        by_step = spikes.unflatten(0, (1024, 2)).cumsum(0)
+        for steps in (64, 256, 1024):
+            error = float((by_step[steps - 1] / steps - exact[name]).abs().mean())
+            errors[name, steps] = error * steps
+    for name, _ in source.architecture.activations():
+        # Steps * error stays within a bound; that of a constant error would grow sixteenfold.
+        assert errors[name, 1024] < 2.5 * errors[name, 64] + 0.5, name
+        assert errors[name, 1024] / 1024 < 0.02, name
+    assert set(found.plan.lambdas) >= {"stages.0", "stages.2"}
+
+
+@pytest.mark.parametrize("rule", ["weight-normalisation", "learnt-thresholds"])
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_qcfs_is_copied_exactly_where_currents_are_steady(shortcut: str, rule: str) -> None:
+    """The stem's neurons get the same current at every step: over T = L steps their rates are the QCFS activations."""
+    source, x = ann(shortcut=shortcut, activation="qcfs", levels=6), images()
+    found, model = converted(source, spiking(source, 6), x, convert=rule)
+    if rule == "weight-normalisation":
+        assert found.plan.lambdas["stages.0"] <= source.state_dict()["stem.act.limit"].item() + 1e-6
+        return
+    limits = {name: float(value) for name, value in source.state_dict().items() if name.endswith("limit")}
+    for name, owner in source.architecture.activations():
+        assert found.plan.lambdas[space(source.architecture, name)] == pytest.approx(limits[f"{owner}.limit"])
+    rate = rates(model, x)["stem.act"].unflatten(0, (6, 6)).mean(0)
+    wanted = rates(source, x)["stem.act"] / limits["stem.act.limit"]
+    different = (rate - wanted).abs() > 1e-6
+    # float32 weights may put a current that is all but on a step's edge on its other side.
+    assert different.double().mean() < 1e-3
+    assert wanted.unique().numel() == 7
+
+
+def test_balancing_takes_the_largest_current_of_the_spiking_network() -> None:
+    """The stem's by hand, and the first inner layer's behind the spikes that follow from it."""
+    source, x = ann(), images(4)
+    found, _ = converted(source, spiking(source, 3), x, convert="threshold-balancing")
+    with torch.no_grad():
+        current = source.stem.norm(source.stem.conv(source.input(x)))  # type: ignore[operator,union-attr]
+        lambdas = found.plan.lambdas
+        block = source.stages[0][0]  # type: ignore[index]
+        membrane, largest = torch.full_like(current, 0.5), 0.0
+        # The stem is the stream's first place, so what was known of it when the inner layer was looked at.
+        first = float(current.max())
+        for _ in range(3):
+            membrane += current / first
+            spikes = (membrane > 1).double()
+            membrane -= spikes
+            inner = block.norm0(block.conv0(spikes * first))  # type: ignore[union-attr,operator]
+            largest = max(largest, float(inner.max()))
+    assert lambdas["stages.0.0.inner0"] == pytest.approx(largest, rel=1e-4)
+    assert lambdas["stages.0"] >= first * (1 - 1e-5)
+
+
+def test_balancing_gives_other_weights_than_normalisation() -> None:
+    source, x = ann(), images(4)
+    states = [
+        converted(source, spiking(source, 3), x, convert=rule)[0].state
+        for rule in ("threshold-balancing", "weight-normalisation")
+    ]
+    assert not torch.equal(states[0]["stages.1.0.norm0.weight"], states[1]["stages.1.0.norm0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "depth", "rules"),
+    [
+        ("resnet14", {}, 8, {}),
+        ("resnet8", {}, 14, {}),
+        ("resnet14", {"shortcut": "pad"}, 8, {"shortcut": "random"}),
+        ("resnet8", {"shortcut": "pad"}, 8, {"bare_shortcut": "select"}),
+        ("resnet8", {"width": 6}, 8, {"channels": "uniform"}),
+        ("resnet8", {"width": 6}, 8, {"channels": "merge"}),
+        ("resnet18", {}, 8, {}),
+        ("resnet50", {"stem": "7x7"}, 8, {}),
+    ],
+    ids=str,
+)
+def test_whatever_is_mapped_the_rates_are_those_of_the_mapped_ann(
+    name: str, options: dict[str, Any], depth: int, rules: dict[str, Any]
+) -> None:
+    """Other depths, widths, shortcuts, random projections: the reference is the ANN that the mapping makes."""
+    width, side = options.pop("width", 4), 24
+    source = build(build_description(name, 5, width=width, **options), 2).double()
+    with torch.no_grad():
+        for _ in range(30):
+            source.train()(images(side=side))
+    x = images(side=side)
+    target = spiking(source, 2, depth, shortcut="projection")
+    found, model = converted(source.eval(), target, x, **rules)
+    assert found.conversion is not None
+    reference = found.conversion.reference.double()
+    assert torch.allclose(rates(as_rates(model), x)["logits"][0], reference(x), rtol=1e-3, atol=1e-4)
+    # The plan alone makes the same weights again.
+    stored = Plan.from_dict(found.plan.to_dict())
+    assert stored == found.plan
+    start = build(target, 3).state_dict() | {
+        key: value for key, value in found.state.items() if key.startswith("input.")
+    }
+    again = apply(stored, source.state_dict().__getitem__, start, torch.device("cpu"), 3)
+    for key, value in found.state.items():
+        assert torch.allclose(again[key], value, rtol=1e-6), key
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ({"neuron": Neuron(0.5, 1.0)}, "v_threshold 1, not 0.5"),
+        ({"spiking_block": "sew"}, "SEW"),
+        ({"coding": "poisson"}, "Poisson"),
+    ],
+    ids=str,
+)
+def test_targets_that_cannot_stand_for_an_ann(target: dict[str, Any], words: str) -> None:
+    source = ann()
+    with pytest.raises(UsageError, match=words):
+        converted(source, spiking(source, 2, **target), images())
+
+
+def test_a_spiking_source_and_rules_without_images() -> None:
+    source = ann()
+    found, model = converted(source, spiking(source, 2), images())
+    with pytest.raises(UsageError, match="this one is spiking"):
+        converted(model, found.architecture, images())
+    with pytest.raises(UsageError, match="needs images"):
+        initialize(source, spiking(source, 2), rules=Rules(convert="weight-normalisation"))
+    with pytest.raises(UsageError, match="QCFS"):
+        converted(source, spiking(source, 2), images(), convert="learnt-thresholds")
+
+
+def test_learnt_lambdas_that_an_identity_cannot_join() -> None:
+    source = ann(activation="qcfs", levels=4)
+    with pytest.raises(MappingError, match=r"several lambdas there: stages\.0"):
+        converted(source, spiking(source, 2, shortcut="pad"), images(), convert="learnt-thresholds")
+    with torch.no_grad():
+        source.get_submodule("stages.1.0.act0").limit.fill_(-0.5)  # type: ignore[operator]  # a parameter
+    with pytest.raises(MappingError, match=r"stages.1.0.act0.limit of the source is -0.5"):
+        converted(source, spiking(source, 2), images(), convert="learnt-thresholds")
+
+
+def test_a_leak_is_told_of() -> None:
+    source, said = ann(), list[str]()
+    for neuron in (FIRE, Neuron(1.0, 0.5)):
+        rules = Rules(convert="weight-normalisation")
+        initialize(source, spiking(source, 2, neuron=neuron), rules=rules, images=shown(images()), say=said.append)
+    assert len(said) == 1
+    assert "decay 0.5 and a hard reset" in said[0]

@@ -1,0 +1,123 @@
+"""QCFS against its formula and its gradients, and as a trait of a network and its checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from idsnn_cli.architecture import Architecture, build_description, read_description
+from idsnn_cli.checkpoint import write_checkpoint
+from idsnn_cli.errors import CheckpointError, UsageError
+from idsnn_cli.models import QCFS, build, load
+from idsnn_cli.report.contents import describe_checkpoint
+
+
+def described(shortcut: str = "projection", levels: int = 4) -> Architecture:
+    options = {"shortcut": shortcut, "activation": "qcfs", "levels": levels}
+    return build_description("resnet8", 10, width=4, **options)  # type: ignore[arg-type]  # checked when it is built
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(
+    values=st.lists(st.floats(-6, 9), min_size=1, max_size=12),
+    limit=st.sampled_from([8.0, 1.0, 0.3, 2.5]),
+    levels=st.integers(1, 9),
+)
+def test_values_and_gradients_are_the_formulas(values: list[float], limit: float, levels: int) -> None:
+    """y = lambda clip(floor(x L / lambda + 1/2) / L, 0, 1), floor passing its gradient on, number by number."""
+    act = QCFS(levels).double()
+    act.load_state_dict({"limit": torch.tensor(limit, dtype=torch.float64)})
+    x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    weights = torch.arange(1, len(values) + 1, dtype=torch.float64)
+    y = act(x)
+    (y * weights).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    by_x, by_limit = [], 0.0
+    for place, value in enumerate(values):
+        # As the product with the rounded L / lambda, so that ties fall on the same side.
+        rounded = math.floor(value * (levels / limit) + 0.5)
+        clipped = min(max(rounded / levels, 0.0), 1.0)
+        assert y[place].item() == pytest.approx(limit * clipped, abs=1e-12)
+        inside = 0 <= rounded <= levels
+        by_x.append(float(inside) * (place + 1))
+        slope = clipped - value / limit if inside else float(rounded > levels)
+        by_limit += slope * (place + 1)
+    assert x.grad is not None
+    assert act.limit.grad is not None
+    assert x.grad.tolist() == by_x
+    assert act.limit.grad.item() == pytest.approx(by_limit, abs=1e-9)
+
+
+@pytest.mark.parametrize(("shortcut", "own"), [("projection", 1 + 3 + 2), ("pad", 1 + 3)])
+def test_one_limit_for_each_stream_and_each_inner_activation(shortcut: str, own: int) -> None:
+    """Identities tie a join to what it adds; a projection, which can rescale, starts a stream of its own."""
+    architecture = described(shortcut)
+    model = build(architecture, 0)
+    names = [name for name in architecture.tensors() if name.endswith(".limit")]
+    assert len(names) == own
+    assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == architecture.tensors()
+    assert list(model.state_dict()) == list(architecture.tensors())
+    assert all(model.state_dict()[name].item() == 8.0 for name in names)
+    x = torch.full((1, 4, 2, 2), 100.0)
+    with torch.no_grad():
+        model.stem.act.limit.fill_(3.0)  # type: ignore[operator,union-attr]  # a parameter
+    for name, owner in architecture.activations():
+        expected = 3.0 if owner == "stem.act" else 8.0
+        assert model.get_submodule(name)(x).max().item() == expected, name
+
+
+def test_a_copy_is_tied_to_itself() -> None:
+    model = build(described("pad"), 0)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.stem.act.limit.fill_(1.0)  # type: ignore[operator,union-attr]  # a parameter
+    x = torch.full((1, 4, 2, 2), 100.0)
+    assert other.get_submodule("stages.2.0.act1")(x).max().item() == 1.0
+    assert model.get_submodule("stages.2.0.act1")(x).max().item() == 8.0
+
+
+def test_a_checkpoint_brings_its_activations(tmp_path: Path) -> None:
+    model = build(described(levels=3), 1).eval()
+    with torch.no_grad():
+        model.get_submodule("stages.1.0.act0").limit.fill_(0.7)  # type: ignore[operator]  # a parameter
+    path = tmp_path / "teacher.safetensors"
+    write_checkpoint(path, model.state_dict(), {"kind": "teacher", "architecture": model.architecture.to_dict()})
+    again = load(path)
+    x = torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(again(x), model(x))
+    assert read_description(model.architecture.to_dict()) == model.architecture
+    assert "QCFS activations of 3 levels" in describe_checkpoint(path)["description"]
+
+
+def test_plain_networks_say_nothing_of_it() -> None:
+    plain = build_description("resnet8", 10).to_dict()
+    assert not {"activation", "levels"} & plain.keys()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"activation": "qcfs", "levels": 0},
+        {"activation": "relu", "levels": 4},
+        {"activation": "qcfs", "levels": 2.5},
+        {"activation": "tanh"},
+        {"activation": "qcfs", "levels": 4, "preactivation": True},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_built(changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        build_description("resnet8", 10, **changes)  # type: ignore[arg-type]  # wrong on purpose
+    plain = build_description("resnet8", 10).to_dict() | changes
+    with pytest.raises(CheckpointError):
+        read_description(plain)
+
+
+def test_a_spiking_network_has_no_such_trait() -> None:
+    with pytest.raises(UsageError, match="activation is qcfs"):
+        build_description("spiking-resnet8", 10, activation="qcfs", levels=4)

@@ -1,0 +1,179 @@
+"""Conversion without training as whole runs: each option changes the student, and 0 epochs are a run like any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import Heard, metadata_of, open_run, weights_of
+
+from idsnn_cli.errors import IdsnnError, RecipeError, RunConflictError
+from idsnn_cli.pipeline import Session, distill_step, gather, init_step, run_all, summary, teacher_step
+from idsnn_cli.report.runs import describe_runs
+
+RECIPE = """
+data: {dataset: digits, subset: 80, test_subset: 40, augment: {crop: 2, flip: false}}
+teacher: {arch: resnet8, width: 4, stem: 7x7, epochs: 1, batch_size: 20}
+student:
+  {arch: spiking-resnet8, width: 4, stem: 7x7, timesteps: 3, v_threshold: 1, decay: 1, reset: soft, start: half}
+init: {head: copy, images: 30, convert: weight-normalisation}
+distill: {epochs: 0, batch_size: 20, keep: best}
+runtime: {device: cpu}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "converted.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def teachers(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A teacher of each activation, trained once."""
+    found = {}
+    for activation in ("relu", "qcfs"):
+        session = open_run(recipe, tmp_path_factory.mktemp(activation), f"teacher.activation={activation}")
+        teacher_step(session)
+        found[activation] = session.file("teacher")
+    return found
+
+
+def converted(recipe: Path, teachers: dict[str, Path], folder: Path, *words: str, of: str = "relu") -> Session:
+    session = open_run(recipe, folder, f"init.source={teachers[of]}", *words)
+    init_step(session)
+    return session
+
+
+def start(session: Session) -> dict[str, bytes]:
+    return weights_of(session.file("init"))
+
+
+BASE = ("init.convert=weight-normalisation",)
+
+
+@pytest.mark.parametrize(
+    ("words", "of"),
+    [
+        (["init.convert=none"], "relu"),
+        (["init.convert=threshold-balancing"], "relu"),
+        (["init.percentile=90"], "relu"),
+        (["init.calibrate=2"], "relu"),
+        (["init.reestimate=2"], "relu"),
+    ],
+    ids=str,
+)
+def test_each_option_changes_the_students_weights(
+    recipe: Path, teachers: dict[str, Path], tmp_path: Path, words: list[str], of: str
+) -> None:
+    plain = start(converted(recipe, teachers, tmp_path / "plain", of=of))
+    assert start(converted(recipe, teachers, tmp_path / "other", *words, of=of)) != plain
+
+
+def test_learnt_lambdas_and_levels_change_them_too(recipe: Path, teachers: dict[str, Path], tmp_path: Path) -> None:
+    plain = converted(recipe, teachers, tmp_path / "plain", of="qcfs")
+    learnt = converted(recipe, teachers, tmp_path / "learnt", "init.convert=learnt-thresholds", of="qcfs")
+    assert start(learnt) != start(plain)
+    assert weights_of(teachers["qcfs"]) != weights_of(teachers["relu"])
+    mapping = json.loads((tmp_path / "learnt" / "mapping.json").read_text())
+    # One epoch moves the lambdas a little from the 8 where they start.
+    assert all(7 < value < 9 and value != 8 for value in mapping["lambdas"].values())
+
+
+@pytest.mark.parametrize("words", [["student.reset=hard"], ["student.start=zero"], ["student.decay=0.5"]], ids=str)
+def test_the_neurons_options_change_what_the_student_says(
+    recipe: Path, teachers: dict[str, Path], tmp_path: Path, words: list[str]
+) -> None:
+    losses = []
+    for folder, more in (("plain", []), ("other", words)):
+        session = converted(recipe, teachers, tmp_path / folder, *more)
+        losses.append(distill_step(session).figures["top1"])
+        losses[-1] = metadata_of(session.file("distill"))["metrics"]["test_loss"]
+    assert losses[0] != losses[1]
+    described = metadata_of(tmp_path / "plain" / "student.safetensors")["architecture"]["neuron"]
+    assert (described["reset"], described["start"]) == ("soft", "half")
+
+
+def test_the_plan_says_every_scale_and_what_was_calibrated(
+    recipe: Path, teachers: dict[str, Path], tmp_path: Path
+) -> None:
+    converted(recipe, teachers, tmp_path, "init.calibrate=2")
+    mapping = json.loads((tmp_path / "mapping.json").read_text())
+    lambdas = mapping["lambdas"]
+    by_name = {entry["target"]: entry for entry in mapping["tensors"]}
+    assert by_name["stages.1.0.conv1.weight"]["scale"] == lambdas["stages.1.0.inner0"]
+    assert by_name["stages.1.0.norm1.weight"]["scale"] == pytest.approx(1 / lambdas["stages.1"])
+    assert by_name["stages.1.0.shortcut.conv.weight"]["scale"] == lambdas["stages.0"]
+    assert by_name["head.weight"]["scale"] == lambdas["stages.2"]
+    assert by_name["stem.norm.bias"]["reason"] == "calibrated on 2 training batches"
+    assert "reason" not in by_name["stem.norm.weight"]
+    assert mapping["provenance"]["calibrated_batches"] == 2
+
+
+def test_a_run_of_no_epochs(recipe: Path, tmp_path: Path) -> None:
+    session, heard = open_run(recipe, tmp_path), Heard()
+    session.events = heard
+    results = run_all(session)
+    assert weights_of(tmp_path / "student.safetensors") == weights_of(tmp_path / "init.safetensors")
+    assert not (tmp_path / "student.best.safetensors").exists()
+    assert heard.epochs == [("teacher", 1)]
+    rows = {row["name"]: row for row in summary(results)}
+    assert rows["student"]["epochs"] == 0
+    assert rows["student"]["train_seconds"] == 0
+    assert metadata_of(tmp_path / "student.safetensors")["kind"] == "student"
+    assert {result.status for result in run_all(open_run(recipe, tmp_path))} == {"unchanged"}
+    found = describe_runs(gather([tmp_path]))
+    (arm,) = found["arms"]
+    assert (arm["complete"], arm["last"], arm["planned"]) == (1, None, 0)
+    assert arm["measured"]["mean"] == rows["student"]["top1"]
+    assert not any("no finished epoch" in note for note in found["notes"])
+
+
+def test_no_teacher_is_needed_where_nothing_reads_it(recipe: Path, teachers: dict[str, Path], tmp_path: Path) -> None:
+    """alpha is the default 0.3, but nothing is distilled."""
+    session = open_run(recipe, tmp_path, f"init.source={teachers['relu']}")
+    assert session.recipe.distill.alpha > 0
+    assert not session.recipe.needs_teacher
+    assert [result.step for result in run_all(session)] == ["init", "distill", "eval"]
+
+
+def test_schedules_say_nothing_about_no_epochs(recipe: Path, teachers: dict[str, Path], tmp_path: Path) -> None:
+    for number, words in enumerate((["distill.warmup_epochs=2"], ["distill.schedule=step", "distill.step_every=60"])):
+        session = converted(recipe, teachers, tmp_path / str(number), *words)
+        assert distill_step(session).figures["epochs"] == 0
+
+
+def test_a_converted_student_can_be_trained_further(recipe: Path, teachers: dict[str, Path], tmp_path: Path) -> None:
+    session = converted(recipe, teachers, tmp_path)
+    distill_step(session)
+    more = ("distill.epochs=1", "distill.alpha=0", f"init.source={teachers['relu']}")
+    with pytest.raises(RunConflictError, match=r"distill\.epochs"):
+        distill_step(open_run(recipe, tmp_path, *more))
+    trained = open_run(recipe, tmp_path, *more, force=True)
+    assert distill_step(trained).figures["epochs"] == 1
+    assert weights_of(trained.file("distill")) != start(trained)
+    again = open_run(recipe, tmp_path, f"init.source={teachers['relu']}", force=True)
+    distill_step(again)
+    assert weights_of(again.file("distill")) == start(again)
+    assert not (tmp_path / "student.best.safetensors").exists()
+
+
+@pytest.mark.parametrize("words", [["distill.baseline=plain"], ["distill.baseline=distilled"]], ids=str)
+def test_a_baseline_without_training_is_refused(recipe: Path, tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(RecipeError, match="use baseline none"):
+        open_run(recipe, tmp_path, *words)
+
+
+def test_a_run_directory_of_an_earlier_version_stands(recipe: Path, tmp_path: Path) -> None:
+    """Its records know nothing of the settings that were added; at their defaults that is no difference."""
+    words = ("init.convert=none", "student.reset=hard", "student.start=zero")
+    run_all(open_run(recipe, tmp_path, *words))
+    records: dict[str, Any] = json.loads((tmp_path / "steps.json").read_text())
+    assert not {"reset", "start"} & records["init"]["sections"]["student"].keys()
+    assert not {"convert", "calibrate"} & records["init"]["sections"]["init"].keys()
+    assert not {"activation", "levels"} & records["teacher"]["sections"]["teacher"].keys()
+    with pytest.raises(IdsnnError, match=r"student\.reset"):
+        init_step(open_run(recipe, tmp_path, "init.convert=none", "student.start=zero"))
