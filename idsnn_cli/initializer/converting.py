@@ -90,8 +90,14 @@ def convert(
         lambdas = balance_currents(_spiking(plan, state), batches, rules.percentile, scales)
     factors = scales(target, lambdas)
     scaled = {name: value * factors[name] if name in factors else value for name, value in state.items()}
+    return scaled_plan(plan, lambdas), scaled, Conversion(lambdas, reference)
+
+
+def scaled_plan(plan: Plan, lambdas: Mapping[str, float]) -> Plan:
+    """``plan`` with the scales that convert what it makes, of random tensors too."""
+    factors = scales(plan.target, lambdas)
     entries = tuple(_scaled(entry, factors.get(entry.target, 1.0)) for entry in plan.entries)
-    return replace(plan, entries=entries, lambdas=dict(lambdas)), scaled, Conversion(lambdas, reference)
+    return replace(plan, entries=entries, lambdas=dict(lambdas))
 
 
 def scales(target: Architecture, lambdas: Mapping[str, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from idsnn_cli.architecture import Architecture, Convolution
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.balancing import balance
-from idsnn_cli.initializer.converting import learnt_lambdas
+from idsnn_cli.initializer.converting import learnt_lambdas, require_convertible, scaled_plan
 from idsnn_cli.initializer.findings import Findings
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan
@@ -236,11 +236,15 @@ def make_plan(
 def count_values(source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> dict[str, int]:
     """How many of the target's values would end as each action, found without running the source.
 
-    Raises :class:`MappingError` as :func:`make_plan` does.
+    Raises :class:`MappingError` as :func:`make_plan` does, and :class:`UsageError` for a target that a rule refuses.
     """
     # Other blocks or channels, and any lambda, are as many values.
     blocks = "proportional" if rules.blocks == "greedy" else rules.blocks
     channels = "uniform" if rules.channels == "merge" else rules.channels
     same = dict.fromkeys(channel_spaces(source).sizes, math.e)
     found = Findings(thresholds=same, learnt=same if source.activation == "qcfs" else {})
-    return make_plan(source, target, names, replace(rules, blocks=blocks, channels=channels), found).counts()
+    plan = make_plan(source, target, names, replace(rules, blocks=blocks, channels=channels), found)
+    if rules.convert != "none":
+        require_convertible(target)
+        plan = scaled_plan(plan, dict.fromkeys(channel_spaces(target).sizes.keys() - {"input"}, math.e))
+    return plan.counts()

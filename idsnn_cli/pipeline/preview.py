@@ -189,5 +189,7 @@ def _writes(session: Session, step: Step, given: dict[str, Any]) -> dict[str, Pa
     target = destination(session, step, output)
     if step == "init":
         return {"init": target} | ({} if session.standalone else {"mapping": mapping_file(target, output)})
-    converted = step == "teacher" and session.recipe.teacher.checkpoint is not None
-    return {"last": target} | ({} if converted else {"best": best_of(target)})
+    recipe = session.recipe
+    converted = step == "teacher" and recipe.teacher.checkpoint is not None
+    untrained = step == "distill" and recipe.distill.epochs == 0
+    return {"last": target} | ({} if converted or untrained else {"best": best_of(target)})

@@ -20,7 +20,7 @@ def images(count: int = 6, side: int = 12) -> Tensor:
 
 
 def shown(x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return [(part, torch.zeros(len(part), dtype=torch.int64)) for part in x.split(4)]
+    return [(part, torch.zeros(len(part), dtype=torch.int64)) for part in torch.split(x, 4)]
 
 
 def ann(name: str = "resnet8", *, seed: int = 0, side: int = 12, **options: Any) -> ResNet:
@@ -48,10 +48,10 @@ def spiking(source: ResNet, timesteps: int, depth: int = 8, **options: Any) -> A
 
 
 def converted(source: ResNet, target: Architecture, x: Tensor, **rules: Any) -> tuple[Initialization, ResNet]:
-    rules = {"convert": "weight-normalisation", "head": "copy", "percentile": 100.0} | rules
-    if rules["convert"] == "learnt-thresholds":
-        del rules["percentile"]
-    found = initialize(source, target, rules=Rules(**rules), images=shown(x), seed=3)
+    chosen: dict[str, Any] = {"convert": "weight-normalisation", "head": "copy", "percentile": 100.0} | rules
+    if chosen["convert"] == "learnt-thresholds":
+        del chosen["percentile"]
+    found = initialize(source, target, rules=Rules(**chosen), images=shown(x), seed=3)
     model = build(target, 0)
     model.load_state_dict(found.state)
     # The state is float32, as every start; what is compared with it is the same in float64.

@@ -39,7 +39,7 @@ def test_each_beta_loses_its_rates_excess_in_order(shortcut: str) -> None:
             norm.bias -= mean_error(wanted, conversion.reference, lambdas, name)  # type: ignore[operator]  # a parameter
     before = {key: value.clone() for key, value in ours.state_dict().items()}
     ours.train()
-    calibrate(ours, conversion, images().split(4))
+    calibrate(ours, conversion, torch.split(images(), 4))
     assert ours.training
     for key, value in ours.state_dict().items():
         assert torch.allclose(value, wanted.state_dict()[key], atol=1e-6), key

@@ -36,7 +36,7 @@ def test_values_and_gradients_are_the_formulas(values: list[float], limit: float
     x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
     weights = torch.arange(1, len(values) + 1, dtype=torch.float64)
     y = act(x)
-    (y * weights).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    (y * weights).sum().backward()
     by_x, by_limit = [], 0.0
     for place, value in enumerate(values):
         # As the product with the rounded L / lambda, so that ties fall on the same side.
@@ -65,7 +65,7 @@ def test_one_limit_for_each_stream_and_each_inner_activation(shortcut: str, own:
     assert all(model.state_dict()[name].item() == 8.0 for name in names)
     x = torch.full((1, 4, 2, 2), 100.0)
     with torch.no_grad():
-        model.stem.act.limit.fill_(3.0)  # type: ignore[operator,union-attr]  # a parameter
+        model.stem.act.limit.fill_(3.0)  # type: ignore[operator]  # a parameter
     for name, owner in architecture.activations():
         expected = 3.0 if owner == "stem.act" else 8.0
         assert model.get_submodule(name)(x).max().item() == expected, name
@@ -75,7 +75,7 @@ def test_a_copy_is_tied_to_itself() -> None:
     model = build(described("pad"), 0)
     other = copy.deepcopy(model)
     with torch.no_grad():
-        other.stem.act.limit.fill_(1.0)  # type: ignore[operator,union-attr]  # a parameter
+        other.stem.act.limit.fill_(1.0)  # type: ignore[operator]  # a parameter
     x = torch.full((1, 4, 2, 2), 100.0)
     assert other.get_submodule("stages.2.0.act1")(x).max().item() == 1.0
     assert model.get_submodule("stages.2.0.act1")(x).max().item() == 8.0

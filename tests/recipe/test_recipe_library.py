@@ -218,3 +218,25 @@ def test_a_file_system_without_hard_links_is_served(tmp_path: Path, monkeypatch:
 def test_recipes_do_not_import_torch() -> None:
     code = "import sys, idsnn_cli.recipe as r; r.load_recipe('cifar10'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+CONVERSIONS = ("weight-normalisation", "threshold-balancing", "soft-reset", "calibration", "cos")
+
+
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_a_rival_that_converts_trains_no_student(name: str) -> None:
+    """What its rule needs to keep rates: a student of the teacher's depth, no leak, a copied head, threshold 1."""
+    recipe = load_recipe(f"rivals/{name}").recipe
+    assert (recipe.distill.epochs, recipe.distill.teaches, recipe.distill.baseline) == (0, False, "none")
+    assert f"spiking-{recipe.teacher.arch}" == recipe.student.arch
+    neuron = recipe.student.neuron()
+    assert (neuron.v_threshold, neuron.decay, recipe.init.head) == (1.0, 1.0, "copy")
+    quantised = recipe.teacher.activation == "qcfs"
+    assert quantised is (name == "cos") is (recipe.init.convert == "learnt-thresholds")
+    assert (neuron.reset == "soft") is (name in ("soft-reset", "calibration", "cos"))
+    assert (neuron.start == "half") is (name in ("calibration", "cos"))
+    assert (recipe.init.calibrate > 0) is (name == "calibration")
+    preset = load_recipe("presets/paper").recipe
+    assert recipe.data == preset.data
+    trained = {"arch": "resnet34", "activation": "relu", "levels": None}
+    assert recipe.teacher.model_copy(update=trained) == preset.teacher
