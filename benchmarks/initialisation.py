@@ -193,6 +193,7 @@ def measure(options: argparse.Namespace, group: str, arm: Arm, seed: int) -> dic
     """One run: the start, its accuracy, the training, and the accuracy after each epoch that counts."""
     folder = options.work / f"{group}-{arm.name}-{seed}".replace(" ", "_").replace(",", "").replace(":", "")
     session = Session(recipe_of(options, GROUPS[group], arm, seed), "initialisation", folder)
+    session.settle_process()
     with session.locked():
         init_step(session)
         start = session.file("init") if arm.change is None else changed(session, arm.change, seed)

@@ -45,7 +45,8 @@ class Network(Section):
 class Training(Section):
     """How a network is fitted. ``batch_size`` is the global one; ``step`` schedules count epochs.
 
-    ``momentum`` is AdamW's first beta, too; ``gamma`` is for schedule ``step``.
+    ``momentum`` is AdamW's first beta, too; ``gamma`` is for schedule ``step``, whose ``step_every`` may be a part of
+    an epoch.
     """
 
     epochs: Positive = 200
@@ -58,7 +59,7 @@ class Training(Section):
     decay_norm_and_bias: bool = True
     schedule: Literal["constant", "step", "cosine", "onecycle"] = "cosine"
     milestones: tuple[Positive, ...] | None = None
-    step_every: Positive | None = None
+    step_every: Positive | Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_epochs: Rate = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

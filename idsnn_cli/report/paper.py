@@ -15,7 +15,7 @@ _ABLATION: dict[str, dict[Row, float]] = {
     "cifar100": {"baseline": 71.34, "init": 74.47, "kd": 73.71, "both": 75.41},
 }
 # Table 4, CIFAR-100, by the epochs between steps of the learning rate: value and, where it is given, its epoch.
-_STEPS: dict[Row, dict[int, tuple[float, int | None]]] = {
+_STEPS: dict[Row, dict[float, tuple[float, int | None]]] = {
     "baseline": {60: (71.31, 192), 20: (68.96, 74), 10: (63.95, None)},
     "kd": {60: (73.71, None), 20: (70.35, None), 10: (66.02, None)},
     "both": {60: (75.41, 138), 20: (74.45, 54), 10: (73.02, None)},
@@ -35,7 +35,7 @@ class Reported:
         return {"table": self.table, "row": self.row, "top1": self.top1, "epoch": self.epoch}
 
 
-def reported(table: int, row: Row, dataset: str, timesteps: int, step: int | None) -> Reported | None:
+def reported(table: int, row: Row, dataset: str, timesteps: int, step: float | None) -> Reported | None:
     """The paper's value of ``row`` (baseline, init, kd or both), None where the table has none.
 
     Tables 1 and 2 hold ``both`` at T = 4 and 6, on CIFAR-10 and CIFAR-100. Table 3 does not say the T of its rows but

@@ -72,7 +72,7 @@ def learning_rate(config: Training, step: int, steps_per_epoch: int) -> float:
     """The learning rate of optimiser step ``step`` (from 0).
 
     A warm-up rises linearly and ends at the full rate; ``cosine`` falls to 0 at the end; ``step`` multiplies by gamma
-    at each milestone (in epochs) or every ``step_every`` epochs.
+    at each milestone (in epochs) or every ``step_every`` epochs, rounded to whole steps.
     """
     total = config.epochs * steps_per_epoch
     if config.schedule == "onecycle":
@@ -85,7 +85,7 @@ def learning_rate(config: Training, step: int, steps_per_epoch: int) -> float:
         if config.milestones is not None:
             drops = sum(epoch >= milestone for milestone in config.milestones)
         else:
-            drops = epoch // (config.step_every or config.epochs)
+            drops = step // max(1, round((config.step_every or config.epochs) * steps_per_epoch))
         return config.lr * config.gamma**drops
     if config.schedule == "cosine":
         return config.lr * _cosine((step - warmup) / max(total - warmup, 1))

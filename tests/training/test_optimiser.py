@@ -60,6 +60,12 @@ def test_rates_are_those_of_torch(config: Training, scheduler_of: object, by_epo
     assert ours == pytest.approx(torch_rates(scheduler_of, 9, by_epoch=by_epoch), rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize(("every", "drops"), [(0.5, [0, 0, 1, 1, 2, 2, 3, 3]), (0.75, [0, 0, 0, 1, 1, 1, 2, 2])])
+def test_a_step_may_be_a_part_of_an_epoch(every: float, drops: list[int]) -> None:
+    config = Training(epochs=2, lr=0.8, schedule="step", step_every=every, gamma=0.5)
+    assert [learning_rate(config, step, 4) for step in range(8)] == [0.8 * 0.5**drop for drop in drops]
+
+
 def test_warm_up_rises_to_the_full_rate_and_the_cosine_follows() -> None:
     config = Training(epochs=4, lr=0.8, schedule="cosine", warmup_epochs=1)
     rates = [learning_rate(config, step, PER_EPOCH) for step in range(4 * PER_EPOCH)]

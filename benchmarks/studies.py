@@ -1,0 +1,174 @@
+"""The studies: the paper's claims and the modern preset's choices on thin networks, as one command that goes on.
+
+    python benchmarks/studies.py --teacher resnet56.th --same-size resnet20.th --data-root DIR
+
+Every run is ``idsnn run studies/thin`` with its arm's overrides, in a run directory of its own, and is continued where
+it was stopped. ``--json`` writes what ``idsnn report --json`` says of the runs, a study each; the tables go to the
+standard output. The teachers are public networks of CIFAR-10, normalised as ImageNet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from idsnn_cli.pipeline import Session, gather, run_all
+from idsnn_cli.recipe import load_recipe
+from idsnn_cli.report.run_data import Run
+from idsnn_cli.report.runs import describe_runs
+from idsnn_cli.report.runs_page import render_markdown
+
+RECIPE = "studies/thin"
+Words = tuple[str, ...]
+PLAIN: Words = ("distill.alpha=0",)
+RANDOM: Words = ("init.rule=none",)
+
+# What a third and a sixth of the paper's interval between steps of the learning rate make of ten epochs (Section 4.4).
+THIRD: Words = ("distill.step_every=1", "distill.epochs=4")
+SIXTH: Words = ("distill.step_every=0.5", "distill.epochs=2")
+
+# The preset `modern`, choice by choice.
+MODERN: dict[str, Words] = {
+    "neuron": ("student.v_threshold=1", "student.decay=0.5"),
+    "surrogate": ("student.surrogate=sigmoid",),
+    "schedule": ("distill.schedule=cosine", "distill.step_every=null", "distill.warmup_epochs=0.5"),
+    "learning rate": ("distill.lr=0.1",),
+    "weight decay": ("distill.weight_decay=5e-4", "distill.decay_norm_and_bias=false"),
+    "augmentation": ("data.augment.autoaugment=cifar10", "data.augment.cutout=8"),
+    "every step": ("distill.loss_on=steps",),
+    "start": ("init.channels=merge", "init.head=match", "init.reestimate=20"),
+}
+
+
+def modern(without: str | None = None, *more: str) -> Words:
+    return (*(word for name, words in MODERN.items() if name != without for word in words), *more)
+
+
+# Studies by name, their arms by name, and each arm's overrides. The first arm of all is the baseline.
+STUDIES: dict[str, dict[str, Words]] = {
+    "arms": {
+        "baseline": (*RANDOM, *PLAIN),
+        "init": PLAIN,
+        "kd": RANDOM,
+        "both": (),
+    },
+    "shortened": {
+        "baseline, a third": (*RANDOM, *PLAIN, *THIRD),
+        "both, a third": THIRD,
+        "baseline, a sixth": (*RANDOM, *PLAIN, *SIXTH),
+        "both, a sixth": SIXTH,
+    },
+    "source": {"both, same-size source": ("init.source={same_size}",)},
+    "modern": {"modern": modern(), "modern, random weights": modern("start", *RANDOM)},
+    "choices": {
+        **{f"modern without its {name}": modern(name) for name in MODERN},
+        "modern, triangle": modern(None, "student.surrogate=triangle"),
+        "modern, arctan": modern(None, "student.surrogate=arctan"),
+        "modern, threshold balancing": modern(None, "init.rescale=threshold"),
+        "modern, alpha 1": modern(None, "distill.alpha=1"),
+    },
+}
+BASELINE = ("arms", "baseline")
+
+
+Place = tuple[str, str, int]
+
+
+def places(options: argparse.Namespace) -> list[Place]:
+    """Study, arm and seed of the runs that are asked for; all arms of one seed, then those of the next."""
+    wanted = list(STUDIES) if options.study is None else options.study
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    found = [(study, arm, seed) for seed in seeds for study in wanted for arm in STUDIES[study]]
+    return [place for place in found if options.arm in (None, place[1])]
+
+
+def folder_of(options: argparse.Namespace, place: Place) -> Path:
+    study, arm, seed = place
+    return Path(options.work) / study / re.sub(r"[^a-z0-9]+", "-", arm) / f"seed={seed}"
+
+
+def overrides(options: argparse.Namespace, place: Place) -> list[str]:
+    study, arm, seed = place
+    return [
+        f"data.root={options.data_root}",
+        f"teacher.checkpoint={options.teacher}",
+        # The students' seeds alone differ: every run has the images and the teacher of seed 0.
+        "data.seed=0",
+        "teacher.seed=0",
+        f"seed={seed}",
+        *([] if options.threads is None else [f"runtime.threads={options.threads}"]),
+        *(word.format(same_size=options.same_size) for word in STUDIES[study][arm]),
+        *options.override,
+    ]
+
+
+def train(options: argparse.Namespace, place: Place) -> None:
+    """Begin, continue or leave one run."""
+    loaded = load_recipe(RECIPE, overrides(options, place))
+    session = Session(loaded.recipe, loaded.name, folder_of(options, place), loaded.text)
+    session.settle_process()
+    with session.locked():
+        run_all(session)
+
+
+def runs_of(options: argparse.Namespace, study: str) -> list[Run]:
+    """The finished runs of a study, of any seed, each called by its arm."""
+    found = []
+    for arm in STUDIES[study]:
+        folders = sorted(folder_of(options, (study, arm, 0)).parent.glob("seed=*"))
+        finished = [folder for folder in folders if (folder / "eval.json").exists()]
+        found += [replace(run, label=arm) for run in gather(finished)]
+    return found
+
+
+def describe(options: argparse.Namespace) -> dict[str, Any]:
+    """A report for each study that has a finished run, all against the best epoch of the baseline."""
+    baselines = [run for run in runs_of(options, BASELINE[0]) if run.label == BASELINE[1]]
+    target = describe_runs(baselines)["targets"][0]["top1"] if baselines else None
+    found = {study: runs_of(options, study) for study in STUDIES}
+    return {study: describe_runs(runs, target) for study, runs in found.items() if runs}
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--teacher", help="the public ResNet-56 of CIFAR-10; not needed with --table")
+    parser.add_argument("--same-size", help="a public ResNet-20, for the study of sources")
+    parser.add_argument("--data-root", help="the folder of CIFAR-10")
+    parser.add_argument("--study", action="append", choices=list(STUDIES), help="only this study; may be repeated")
+    parser.add_argument("--arm", help="only this arm")
+    parser.add_argument("--seeds", default="0,1", help="comma-separated")
+    parser.add_argument("--override", action="append", default=[], help="a recipe override for every run")
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--work", type=Path, default=Path("runs/studies"), help="where run directories are kept")
+    parser.add_argument("--json", type=Path, help="write the studies' reports here")
+    parser.add_argument("--table", action="store_true", help="print what is finished and train nothing")
+    options = parser.parse_args(words)
+    if not options.table and not (options.teacher and options.data_root):
+        parser.error("--teacher and --data-root are needed")
+    asked = {study for study, _, _ in places(options)}
+    if not options.table and "source" in asked and options.same_size is None:
+        parser.error("--same-size is needed for the study of sources")
+    return options
+
+
+def main(words: list[str] | None = None) -> None:
+    options = parse(words)
+    if not options.table:
+        for place in places(options):
+            train(options, place)
+            sys.stdout.write(f"done: {', '.join(map(str, place))}\n")
+            sys.stdout.flush()
+    studies = describe(options)
+    if options.json is not None:
+        options.json.write_text(json.dumps(studies, indent=1) + "\n", encoding="utf-8")
+    for study, document in studies.items():
+        sys.stdout.write(f"\n# {study}\n\n{render_markdown(document)}")
+
+
+if __name__ == "__main__":
+    main()
