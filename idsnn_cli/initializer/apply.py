@@ -37,7 +37,7 @@ def apply(
             state[entry.target] = start[entry.target].to(device, copy=True)
             if entry.picks is not None:
                 _pick(state[entry.target], entry.picks)
-            if entry.scale != 1.0:
+            if entry.scale != 1.0 and state[entry.target].is_floating_point():
                 state[entry.target] *= entry.scale
             continue
         state[entry.target] = _Maker(work, entry).value()

@@ -153,15 +153,17 @@ def learnt_lambdas(made_of: Mapping[str, set[str]], ours: Spaces, learnt: Mappin
     for space, sources in made_of.items():
         root = found.setdefault(ours.linked(space), {})
         root |= {source: learnt[source] for source in sources if source in learnt}
-    for joined, values in found.items():
+    for stream, values in found.items():
         if len(set(values.values())) > 1:
             each = ", ".join(f"{source} {value:.4g}" for source, value in values.items())
             raise MappingError(
-                f"identity shortcuts make one stream of the target's {joined}, but the source learnt several lambdas "
+                f"identity shortcuts make one stream of the target's {stream}, but the source learnt several lambdas "
                 f"there: {each}",
                 "Use the source's kind of shortcut (student.shortcut), or convert: weight-normalisation.",
             )
-    return {space: value for space in made_of for value in list(found[ours.linked(space)].values())[:1]}
+    # Also of what is made of nothing, where an identity carries what has a lambda into it.
+    joined = {root: next(iter(values.values())) for root, values in found.items() if values}
+    return {space: joined[ours.linked(space)] for space in ours.sizes if ours.linked(space) in joined}
 
 
 def _spiking(plan: Plan, state: Mapping[str, Tensor]) -> ResNet:

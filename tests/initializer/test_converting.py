@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from conversions import FIRE, ann, as_rates, converted, images, rates, shown, space, spiking
+from torch import nn
 
 from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.errors import MappingError, UsageError
@@ -192,6 +194,24 @@ def test_learnt_lambdas_that_an_identity_cannot_join() -> None:
         source.get_submodule("stages.1.0.act0").limit.fill_(-0.5)  # type: ignore[operator]  # a parameter
     with pytest.raises(MappingError, match=r"stages.1.0.act0.limit of the source is -0.5"):
         converted(source, spiking(source, 2), images(), convert="learnt-thresholds")
+
+
+def test_a_stage_without_a_counterpart_has_the_lambda_that_its_shortcut_carries() -> None:
+    """Four stages of a three-stage source: the last stays random, but option A hands it spikes of a known worth."""
+    source = ann(activation="qcfs", levels=4, shortcut="pad")
+    target = replace(spiking(source, 2), depths=(1, 1, 1, 1), widths=(4, 8, 16, 32))
+    found, model = converted(source, target, images(side=24), convert="learnt-thresholds", head="random")
+    assert found.plan.lambdas["stages.3"] == found.plan.lambdas["stages.0"]
+    assert found.conversion is not None
+    wanted = found.conversion.reference.double()
+    ours = as_rates(model)
+    # QCFS without its steps: the same range.
+    limits = {key: float(value) for key, value in wanted.state_dict().items() if key.endswith("limit")}
+    for name, owner in wanted.architecture.activations():
+        parent, _, leaf = name.rpartition(".")
+        setattr(wanted.get_submodule(parent), leaf, nn.Hardtanh(0.0, limits[f"{owner}.limit"]))
+    x = images(side=24)
+    assert torch.allclose(ours(x)[0], wanted(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_leak_is_told_of() -> None:
