@@ -13,11 +13,12 @@ import torch
 from small_fits import CONFIG, StopAt, same, small_fit, student, weights
 from torch import Tensor
 
-from idsnn_cli.architecture import build_description
-from idsnn_cli.errors import CheckpointError, InterruptedRun
+from idsnn_cli.architecture import build_description, stage_sizes
+from idsnn_cli.errors import CheckpointError, InterruptedRun, NonFiniteError
 from idsnn_cli.models import ResNet, build
 from idsnn_cli.training import Objective, fit, load_state
 from idsnn_cli.training.features import attention_distance, feature_mse
+from idsnn_cli.training.guards import check_model
 from idsnn_cli.training.learner import Learner
 
 
@@ -51,6 +52,7 @@ def test_features_are_what_the_stages_give_and_rates_of_a_spiking_network(count:
         again, features = model.with_features(images)
         assert torch.equal(again, logits)
         steps = model.architecture.timesteps if model.architecture.kind == "spiking" else 1
+        assert tuple(tuple(maps.shape[2:]) for maps in features) == stage_sizes(model.architecture, 16, 16)
         for found, maps in zip(features, seen, strict=True):
             by_step = [maps[t * count : (t + 1) * count] for t in range(steps)]
             torch.testing.assert_close(found, torch.stack(by_step).sum(0) / steps)
@@ -138,6 +140,15 @@ def test_a_state_without_alignments_fits_no_training_that_has_them(tmp_path: Pat
     fit(small_fit(tmp_path, config=CONFIG.model_copy(update={"epochs": 1})))
     with pytest.raises(CheckpointError, match="another network"):
         fit(small_fit(tmp_path, objective=objective("mse")))
+
+
+@pytest.mark.parametrize("name", ["alignment.1.weight", "model.stages.0.0.conv1.weight"])
+def test_a_number_that_is_not_finite_is_named_as_everywhere(name: str) -> None:
+    learner = Learner(student(), objective("mse"), seed=1)
+    learner.get_parameter(name).data.view(-1)[0] = torch.nan
+    with pytest.raises(NonFiniteError) as caught:
+        check_model(learner, "now")
+    assert caught.value.message == f"parameter {name.removeprefix('model.')} is not finite now"
 
 
 def test_alignments_take_the_precision_that_was_asked_for(tmp_path: Path) -> None:
