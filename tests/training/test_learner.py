@@ -136,6 +136,27 @@ def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, features:
     assert not same(weights(plain), weights(straight))
 
 
+def test_a_state_of_a_version_without_alignments_goes_on(tmp_path: Path) -> None:
+    fit(small_fit(tmp_path, config=CONFIG.model_copy(update={"epochs": 1})))
+    stored = torch.load(tmp_path / "state.pt")
+    del stored["alignment"]
+    torch.save(stored, tmp_path / "state.pt")
+    assert len(fit(small_fit(tmp_path))) == CONFIG.epochs
+
+
+def test_a_process_without_images_sends_zeros() -> None:
+    """A shard may be empty; its gradients must still be there to be summed."""
+    for features in ("mse", "attention"):
+        work = objective(features, every_step=True, tet_weight=0.1)
+        learner = Learner(student().eval(), work, seed=1)
+        lesson = work.teach(pictures(0))
+        assert lesson is not None
+        logits, term = learner(pictures(0), lesson.maps)
+        work(logits, torch.zeros(0, dtype=torch.long), lesson, 5, term).backward()  # type: ignore[no-untyped-call]  # torch's
+        gradients = [parameter.grad for parameter in learner.parameters()]
+        assert all(each is not None and not each.any() for each in gradients)
+
+
 def test_a_state_without_alignments_fits_no_training_that_has_them(tmp_path: Path) -> None:
     fit(small_fit(tmp_path, config=CONFIG.model_copy(update={"epochs": 1})))
     with pytest.raises(CheckpointError, match="another network"):
