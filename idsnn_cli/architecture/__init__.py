@@ -1,6 +1,6 @@
 """What a ResNet is, as data: its words, its description, what is valid, and its names. Nothing here imports torch."""
 
-from idsnn_cli.architecture.cost import forward_macs, training_macs
+from idsnn_cli.architecture.cost import forward_macs, stage_sizes, training_macs
 from idsnn_cli.architecture.description import Architecture
 from idsnn_cli.architecture.naming import build_description
 from idsnn_cli.architecture.parts import Convolution, Neuron
@@ -11,6 +11,7 @@ from idsnn_cli.architecture.words import (
     SPIKING_NAMES,
     SURROGATE_SCALES,
     Activation,
+    Amplitude,
     Attention,
     Block,
     BottleneckStride,
@@ -33,6 +34,7 @@ __all__ = [
     "SPIKING_NAMES",
     "SURROGATE_SCALES",
     "Activation",
+    "Amplitude",
     "Architecture",
     "Attention",
     "Block",
@@ -54,6 +56,7 @@ __all__ = [
     "build_description",
     "forward_macs",
     "read_description",
+    "stage_sizes",
     "training_macs",
     "validate",
 ]

@@ -24,9 +24,9 @@ def build_description(
     """The description of a named network.
 
     ``width`` replaces the first stage's channels (64, or 16 for the thin ones); later stages double it.
-    ``traits`` may hold ``timesteps``, ``neuron``, ``spiking_block``, ``join`` and ``coding`` of a spiking network,
-    and ``activation`` and ``levels`` of an ANN. Raises
-    :class:`UsageError` for a name that is not known or options that do not fit it.
+    ``traits`` may hold ``timesteps``, ``neuron``, ``spiking_block``, ``join``, ``coding`` and ``amplitude`` of a
+    spiking network, and ``activation`` and ``levels`` of an ANN. Raises :class:`UsageError` for a name that is not
+    known or options that do not fit it.
     """
     match = re.fullmatch(r"(spiking-)?resnet-?(\d+)", name.lower())
     names = (*ANN_NAMES, *SPIKING_NAMES)

@@ -20,6 +20,8 @@ Coding = Literal["direct", "poisson"]
 Reset = Literal["hard", "soft"]
 Start = Literal["zero", "half"]
 Activation = Literal["relu", "qcfs"]
+# Learnt for each channel, or folded into the layers behind the spikes.
+Amplitude = Literal["one", "channel", "folded"]
 Surrogate = Literal["rectangle", "triangle", "sigmoid", "arctan", "dspike"]
 
 # The parameter each surrogate has when none is given: lens, g, a, a, b of the method's equations.

@@ -48,6 +48,8 @@ def require_convertible(target: Architecture) -> None:
         refusal = ("a spiking target", "Use convert: none.")
     elif target.spiking_block != "spiking":
         refusal = ("spiking blocks: a SEW block's sum of spikes is no ReLU of a sum", "Use student.block=spiking.")
+    elif target.amplitude != "one":
+        refusal = ("spikes that count 1, not a learnt amplitude", "Use student.amplitude=one.")
     elif target.coding != "direct":
         refusal = ("direct coding: Poisson spikes are not the normalised image", "Use student.coding=direct.")
     elif target.neuron.v_threshold != 1 and any(target.shortcut_convolution(*at) is None for at in target.blocks()):

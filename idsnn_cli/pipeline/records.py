@@ -19,17 +19,13 @@ FILE = "steps.json"
 Decision = Literal["fresh", "continue", "unchanged"]
 # Schedules whose value at a step does not depend on how many epochs there are in all.
 OPEN_ENDED = ("constant", "step")
-
-
-# Settings that earlier versions did not have, and the values that stand for what those did.
-LATER: dict[tuple[str, str], Any] = {
-    ("data", "seed"): None,
-    ("teacher", "activation"): "relu",
-    ("teacher", "levels"): None,
-    ("student", "reset"): "hard",
-    ("student", "start"): "zero",
-    ("init", "convert"): "none",
-    ("init", "calibrate"): 0,
+# Keys that the records of earlier versions do not have: at these defaults they are left out.
+LATER: dict[str, dict[str, Any]] = {
+    "data": {"seed": None},
+    "teacher": {"activation": "relu", "levels": None},
+    "student": {"amplitude": "one", "reset": "hard", "start": "zero"},
+    "init": {"convert": "none", "calibrate": 0},
+    "distill": {"tet_weight": 0.0, "tet_mean": 1.0, "features": "none", "feature_weight": 1.0},
 }
 
 
@@ -67,9 +63,10 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
             del plain[section][key]
 
     # Absent at their defaults, as in the records of versions without them.
-    for (section, key), usual in LATER.items():
-        if plain[section].get(key, usual) == usual:
-            plain[section].pop(key, None)
+    for section, defaults in LATER.items():
+        for key, default in defaults.items():
+            if key in plain[section] and plain[section][key] == default:
+                del plain[section][key]
 
     def chosen(*names: str) -> dict[str, Any]:
         return {name: plain[name] for name in names} | {"seed": recipe.seed}
@@ -96,10 +93,10 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
         # What separates the baseline from the student: no teacher in its start, and perhaps none in its loss.
         sections |= {"student": plain["student"], "baseline": recipe.distill.baseline}
         if recipe.distill.baseline == "plain":
-            for key in ("alpha", "temperature"):
-                del plain["distill"][key]
+            for key in ("alpha", "temperature", "features", "feature_weight"):
+                plain["distill"].pop(key, None)
             return sections
-    return sections | foreign if recipe.distill.teaches else sections
+    return sections | foreign if recipe.distill.taught else sections
 
 
 def read_records(run_dir: Path) -> dict[str, Record]:

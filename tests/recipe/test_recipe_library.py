@@ -227,7 +227,7 @@ CONVERSIONS = ("weight-normalisation", "threshold-balancing", "soft-reset", "cal
 def test_a_rival_that_converts_trains_no_student(name: str) -> None:
     """What its rule needs to keep rates: a student of the teacher's depth, no leak, a copied head, threshold 1."""
     recipe = load_recipe(f"rivals/{name}").recipe
-    assert (recipe.distill.epochs, recipe.distill.teaches, recipe.distill.baseline) == (0, False, "none")
+    assert (recipe.distill.epochs, recipe.distill.taught, recipe.distill.baseline) == (0, False, "none")
     assert f"spiking-{recipe.teacher.arch}" == recipe.student.arch
     neuron = recipe.student.neuron()
     assert (neuron.v_threshold, neuron.decay, recipe.init.head) == (1.0, 1.0, "copy")
