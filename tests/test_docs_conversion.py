@@ -20,8 +20,6 @@ COMMANDS = [
     for line in re.sub(r"\\\n\s+", " ", TEXT).splitlines()
     if line.startswith("    idsnn run ")
 ]
-# The measured rows: what each adds to the last command, in code marks.
-ROWS = [re.findall(r"`([^`]+)`", line.split("|")[2]) for line in TEXT.splitlines() if line.startswith("| measured")]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[2:4]))

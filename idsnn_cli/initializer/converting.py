@@ -68,7 +68,7 @@ def convert(
     """Scale ``state``, which ``plan`` made, by the plan's rule ``convert``; ``plan`` then says so.
 
     ``weight-normalisation``: lambda is the ``percentile`` of the ANN's activations on ``batches``.
-    ``threshold-balancing``: of the positive currents of the spiking network itself, layer after layer.
+    ``threshold-balancing``: of the input currents of the spiking network itself, layer after layer.
     ``learnt-thresholds``: what the activations of a QCFS source learnt, ``plan.lambdas``; ``batches`` may be empty.
     Images are (N, C, H, W) in 0 to 1 on the device of ``state``. Raises :class:`UsageError` where images are missing or
     the target cannot be converted.
