@@ -148,7 +148,8 @@ def test_reestimated_statistics_are_a_note_and_split_no_part() -> None:
     )
     report = describe_mapping(replace(plan, entries=entries))
     norms = sum(name.endswith("running_mean") for name in spiking().tensors())
-    assert report["notes"] == [{"tensors": 2 * norms, "words": "re-estimated on 8 training batches"}]
+    said = {"of": "running statistics", "words": "re-estimated on 8 training batches"}
+    assert report["notes"] == [{"tensors": 2 * norms, **said}]
     assert plain["notes"] == []
     for before, after in zip(plain["blocks"], report["blocks"], strict=True):
         assert [part["words"] for part in before["parts"]] == [part["words"] for part in after["parts"]]
@@ -242,3 +243,15 @@ def test_layers_and_blocks_add_up() -> None:
     # A quarter of the kernel, and half of gamma and beta.
     kernel, norm = 8 * 8 * 9, 2 * 8
     assert layers["stages.0.0.conv0"]["left_out"] == 1 - (kernel / 4 + norm / 2) / (kernel + norm)
+
+
+def test_a_conversion_says_its_lambdas_and_its_calibrated_betas() -> None:
+    plan = plan_between(resnet(), spiking())
+    entries = tuple(
+        replace(entry, reason="calibrated on 2 training batches") if entry.target == "stages.0.0.norm1.bias" else entry
+        for entry in plan.entries
+    )
+    report = describe_mapping(replace(plan, entries=entries, lambdas={"stages.0": 2.5}))
+    assert report["notes"] == [{"tensors": 1, "of": "betas", "words": "calibrated on 2 training batches"}]
+    assert report["lambdas"] == {"stages.0": 2.5}
+    assert describe_mapping(plan)["lambdas"] == {}
