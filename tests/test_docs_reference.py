@@ -1,0 +1,142 @@
+"""The reference pages against the code, both ways: every option of every command, every key of a recipe, every link."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from documents import DOCS, PAGES, ROOT, name, table_rows
+from pydantic import BaseModel
+
+from idsnn_cli.cli.main import app
+from idsnn_cli.recipe.fields import allowed, annotation_at, model_of
+from idsnn_cli.recipe.scalars import render
+from idsnn_cli.recipe.schema import Recipe
+
+GROUP: Any = typer.main.get_command(app)
+COMMANDS = sorted(GROUP.commands)
+_OPTION = re.compile(r"`(-[^`]+)`")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
+
+
+def options_of(command: Any) -> dict[str, str | None]:
+    """The options of a command and of those under it, each with the word for its value.
+
+    That word is empty for a switch, and None where the parser makes it of the type. ``--help`` is on the index.
+    """
+    found: dict[str, str | None] = {}
+    for parameter in command.params:
+        if parameter.param_type_name == "option" and "--help" not in parameter.opts:
+            found |= dict.fromkeys(parameter.opts, "" if parameter.is_flag else parameter.metavar)
+    for each in getattr(command, "commands", {}).values():
+        found |= options_of(each)
+    return found
+
+
+def options_on(page: Path) -> dict[str, str]:
+    """What stands in the first column of the page's tables: each option, and the word for its value."""
+    rows = table_rows(page.read_text(encoding="utf-8"))
+    spelled = [option.replace("\\|", "|").partition(" ") for row in rows for option in _OPTION.findall(row[0])]
+    return {option: value for option, _, value in spelled}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_commands_page_has_its_options_and_no_others(command: str) -> None:
+    page = DOCS / "commands" / f"{command}.md"
+    assert page.exists(), f"docs/commands/{command}.md is missing: every command has a page"
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"# idsnn {command}\n")
+    written, there = options_on(page), options_of(GROUP.commands[command])
+    missing, gone = sorted(there.keys() - written.keys()), sorted(written.keys() - there.keys())
+    assert not missing, f"{name(page)} does not describe {', '.join(missing)}"
+    assert not gone, f"{name(page)} describes what the command does not take: {', '.join(gone)}"
+    values = {option: value for option, value in there.items() if value is not None}
+    assert {option: written[option] for option in values} == values
+    assert all(len(row) == 2 and row[1] for row in table_rows(text) if _OPTION.match(row[0])), "an option has no words"
+    assert "## Exit codes" in text
+
+
+def test_every_page_of_a_command_is_of_one_that_there_is() -> None:
+    pages = {page.stem for page in (DOCS / "commands").glob("*.md")} - {"README"}
+    assert pages == set(COMMANDS)
+
+
+def keys_of(model: type[BaseModel], before: tuple[str, ...] = ()) -> Iterator[tuple[str, str, str]]:
+    """Key, what it takes and its default, as a row of docs/recipes.md says them."""
+    for key, field in model.model_fields.items():
+        path = (*before, key)
+        section = model_of(field.annotation)
+        if section is not None and field.annotation is section:
+            yield from keys_of(section, path)
+            continue
+        default = "required" if field.is_required() else f"`{shown(field.get_default())}`"
+        yield f"`{'.'.join(path)}`", allowed(annotation_at(path)).replace(str(2**63), "2^63"), default
+
+
+def shown(value: Any) -> str:
+    return f"[{', '.join(map(shown, value))}]" if isinstance(value, tuple) else render(value)
+
+
+def test_the_page_of_recipes_has_every_key_with_its_type_and_default() -> None:
+    page = DOCS / "recipes.md"
+    text = page.read_text(encoding="utf-8")
+    written = {row[0]: row for row in table_rows(text) if re.fullmatch(r"`[a-z_.]+`", row[0]) and len(row) == 4}
+    rows = {key: (key, takes, default) for key, takes, default in keys_of(Recipe)}
+    missing = [f"| {' | '.join(rows[key])} | ... |" for key in rows if key not in written]
+    assert not missing, "docs/recipes.md lacks these rows:\n" + "\n".join(missing)
+    gone = sorted(written.keys() - rows.keys())
+    assert not gone, f"docs/recipes.md describes keys that a recipe does not have: {', '.join(gone)}"
+    wrong = [f"| {' | '.join(rows[key])} | ... |" for key in rows if written[key][:3] != rows[key]]
+    assert not wrong, "these rows of docs/recipes.md must begin:\n" + "\n".join(wrong)
+    assert all(row[3] for row in written.values())
+    assert list(written) == list(rows), "the keys stand in another order than in the models"
+
+
+def test_sections_that_may_be_null_or_words_are_one_row() -> None:
+    class Pair(BaseModel):
+        first: int
+
+    class Whole(BaseModel):
+        pair: Pair = Pair(first=1)
+
+    assert model_of(Annotated[Pair | None, 1]) is Pair
+    assert [key for key, *_ in keys_of(Recipe) if key.startswith("`data.augment")] == [
+        f"`data.augment.{key}`" for key in ("crop", "flip", "autoaugment", "cutout")
+    ]
+    assert "`data.normalise`" in {key for key, *_ in keys_of(Recipe)}
+    assert Whole().pair.first == 1
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target, place in _LINK.findall(text):
+        if "://" in target:
+            continue
+        path = (page.parent / target).resolve()
+        assert path.exists(), f"{name(page)} links {target}"
+        if place:
+            assert place[1:] in anchors(path), f"{name(page)} links {target}{place}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the page's headings."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_the_index_links_every_page() -> None:
+    index = DOCS / "README.md"
+    linked = {(index.parent / target).resolve() for target, _ in _LINK.findall(index.read_text(encoding="utf-8"))}
+    assert {page for page in PAGES if page != index} <= linked
+    assert (index.parent.relative_to(ROOT) / "README.md").as_posix() in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_lines_are_no_longer_than_in_the_code(page: Path) -> None:
+    long = [line for line in page.read_text(encoding="utf-8").splitlines() if len(line) > 120 and line[:1] != "|"]
+    assert long == []
