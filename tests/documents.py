@@ -23,6 +23,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 
 _FILE = re.compile(r"# ([\w-]+\.(?:py|yaml))\b")
 _CELLS = re.compile(r"(?<!\\)\|")
+_OPTIONAL = re.compile(r"\[[^\]]*\.\.\.\]")  # as in a line of usage: [OPTION ...]
 _INLINE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -120,7 +121,7 @@ def unrun_commands(text: str) -> Iterator[tuple[int, tuple[str, ...], bool]]:
 
 def _idsnn(line: str) -> tuple[str, ...] | None:
     """The words behind ``idsnn`` or ``python -m idsnn_cli`` where the line is such a command, up to ``&&``."""
-    for part in line.split("&&"):
+    for part in _OPTIONAL.sub("", line).split("&&"):
         match = re.match(r"(?:idsnn|(?:.*\s)?-m idsnn_cli)(?:\s|$)", part.strip())
         if match:
             return _words(part.strip()[match.end() :])
