@@ -4,8 +4,8 @@ The conventions, which ``docs/README.md`` tells the reader too:
 
 - A block of ``console`` is a session: lines that begin with ``$`` are commands, and the others what they print, where
   ``...`` stands for what is left out. It is run.
-- A block of ``python`` or ``yaml`` that begins with ``# NAME.py`` or ``# NAME.yaml`` is that file; Python without a name
-  is run where it stands.
+- A block of ``python`` or ``yaml`` that begins with ``# NAME.py`` or ``# NAME.yaml`` is that file; Python without a
+  name is run where it stands.
 - A block of ``text``, an indented block and code within a line are not run; every ``idsnn`` in them is parsed.
 """
 
@@ -104,7 +104,7 @@ def exchanges(block: Block) -> Iterator[Exchange]:
 
 
 def unrun_commands(text: str) -> Iterator[tuple[int, tuple[str, ...], bool]]:
-    """The line, the words behind ``idsnn`` and whether they are whole words of a block, of what is not run."""
+    """Of what is not run: the line, the words behind ``idsnn``, and whether they are a whole command, not a mention."""
     for block in blocks(text):
         if block.kind in ("text", "indented"):
             joined = "\n".join(block.lines).replace("\\\n", " ")

@@ -91,7 +91,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Ca
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the pages of commands begin with; the first that needs it fills it by reading their first page."""
+    """The folder that the pages of commands begin with; the first test to need it fills it."""
     return tmp_path_factory.mktemp("start") / "folder"
 
 
@@ -116,28 +116,34 @@ def test_a_commands_page_can_be_followed_after_the_first(
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=name)
 def test_what_is_not_run_is_parsed(page: Path) -> None:
     found = unrun_commands(page.read_text(encoding="utf-8"))
-    faults = [(f"{name(page)}, line {line}, idsnn {' '.join(words)}", fault(words, whole)) for line, words, whole in found]
+    faults = [
+        (f"{name(page)}, line {line}, idsnn {' '.join(words)}", fault(words, whole)) for line, words, whole in found
+    ]
     assert [each for each in faults if each[1] is not None] == []
 
 
 def fault(words: tuple[str, ...], whole: bool = True) -> str | None:
-    """Why the command line would not take ``words``; with ``whole`` also why the recipe would not take its overrides.
+    """Why the command line or the recipe would not take ``words``: the command's own parser decides, nothing is run.
 
-    The command's own parser decides, and nothing is run.
+    Of what is not a ``whole`` command only the names are checked: the command's and those of its options.
     """
     command: Any = typer.main.get_command(app)
-    rest = [word for word in words if word not in ("-h", "--help")]
+    rest = [word for word in words if word not in ("-h", "--help", "--version")]
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         if rest[0] not in command.commands:
             return f"there is no command {rest[0]}"
         command, rest = command.commands[rest[0]], rest[1:]
-    if not rest or rest == ["--version"]:
+    if not whole:
+        known = {option for parameter in command.params for option in parameter.opts}
+        unknown = [word for word in rest if word.startswith("-") and word.partition("=")[0] not in known]
+        return f"{command.name} has no {', '.join(unknown)}" if unknown else None
+    if not rest:
         return None
     try:
         given = command.make_context(command.name, rest).params
     except typer.BadParameter.__mro__[1] as wrong:
         return str(wrong)
-    return wrong_override(command.name, given) if whole else None
+    return wrong_override(command.name, given)
 
 
 def wrong_override(command: str, given: dict[str, Any]) -> str | None:
@@ -178,3 +184,9 @@ def test_the_reader_sees_what_is_missing() -> None:
 )
 def test_a_wrong_command_is_found(line: str) -> None:
     assert fault(tuple(line.split()))
+
+
+def test_in_a_sentence_names_are_enough() -> None:
+    assert fault(("init", "--from"), whole=False) is None
+    assert fault(("init", "--form"), whole=False)
+    assert fault(("innit",), whole=False)

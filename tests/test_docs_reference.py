@@ -134,9 +134,3 @@ def test_the_index_links_every_page() -> None:
     linked = {(index.parent / target).resolve() for target, _ in _LINK.findall(index.read_text(encoding="utf-8"))}
     assert {page for page in PAGES if page != index} <= linked
     assert (index.parent.relative_to(ROOT) / "README.md").as_posix() in (ROOT / "README.md").read_text()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_lines_are_no_longer_than_in_the_code(page: Path) -> None:
-    long = [line for line in page.read_text(encoding="utf-8").splitlines() if len(line) > 120 and line[:1] != "|"]
-    assert long == []
