@@ -27,6 +27,8 @@ ON_THEIR_OWN = [page for page in SESSIONS if page.parent != START.parent]
 AFTER_THE_START = [page for page in SESSIONS if page.parent == START.parent and page != START]
 NAMES = {recipe.name for recipe in shipped()}
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?")
+# What typer raises for words that it cannot parse; it names none of the classes above this one itself.
+WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -141,7 +143,7 @@ def fault(words: tuple[str, ...], whole: bool = True) -> str | None:
         return None
     try:
         given = command.make_context(command.name, rest).params
-    except typer.BadParameter.__mro__[1] as wrong:
+    except WrongWords as wrong:
         return str(wrong)
     return wrong_override(command.name, given)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 import typer
 from documents import DOCS, PAGES, ROOT, name, table_rows
 from pydantic import BaseModel
 
+from idsnn_cli.architecture import ANN_NAMES, SPIKING_NAMES, SURROGATE_SCALES
 from idsnn_cli.cli.main import app
-from idsnn_cli.recipe.fields import allowed, annotation_at, model_of
+from idsnn_cli.recipe.fields import allowed, annotation_at
 from idsnn_cli.recipe.scalars import render
 from idsnn_cli.recipe.schema import Recipe
 
@@ -69,9 +70,9 @@ def keys_of(model: type[BaseModel], before: tuple[str, ...] = ()) -> Iterator[tu
     """Key, what it takes and its default, as a row of docs/recipes.md says them."""
     for key, field in model.model_fields.items():
         path = (*before, key)
-        section = model_of(field.annotation)
-        if section is not None and field.annotation is section:
-            yield from keys_of(section, path)
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from keys_of(kind, path)
             continue
         default = "required" if field.is_required() else f"`{shown(field.get_default())}`"
         yield f"`{'.'.join(path)}`", allowed(annotation_at(path)).replace(str(2**63), "2^63"), default
@@ -96,19 +97,19 @@ def test_the_page_of_recipes_has_every_key_with_its_type_and_default() -> None:
     assert list(written) == list(rows), "the keys stand in another order than in the models"
 
 
-def test_sections_that_may_be_null_or_words_are_one_row() -> None:
-    class Pair(BaseModel):
-        first: int
+def test_sections_within_sections_are_rows_of_their_own_and_choices_are_one_row() -> None:
+    rows = {key: (takes, default) for key, takes, default in keys_of(Recipe)}
+    within = [key for key in rows if key.startswith("`data.augment")]
+    assert within == [f"`data.augment.{key}`" for key in ("crop", "flip", "autoaugment", "cutout")]
+    assert rows["`data.dataset`"] == ("one of cifar10, cifar100, digits, npz, folder", "required")
+    assert rows["`student.timesteps`"] == ("an integer from 1 to 1024", "`4`")
+    assert rows["`data.normalise`"][0].endswith("or a mapping with the keys mean, std")
 
-    class Whole(BaseModel):
-        pair: Pair = Pair(first=1)
 
-    assert model_of(Annotated[Pair | None, 1]) is Pair
-    assert [key for key, *_ in keys_of(Recipe) if key.startswith("`data.augment")] == [
-        f"`data.augment.{key}`" for key in ("crop", "flip", "autoaugment", "cutout")
-    ]
-    assert "`data.normalise`" in {key for key, *_ in keys_of(Recipe)}
-    assert Whole().pair.first == 1
+def test_the_names_of_networks_and_the_scales_of_surrogates_are_all_there() -> None:
+    text = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    assert all(f"`{each}`" in text for each in (*ANN_NAMES, *SPIKING_NAMES))
+    assert ", ".join(f"{word} {scale:g}" for word, scale in SURROGATE_SCALES.items()) in text
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=name)
