@@ -127,5 +127,5 @@ def _lists(value: Any) -> Any:
 # What `rule: best` stands for, and the batches on which it re-estimates BatchNorm: of all rules that
 # benchmarks/initialisation.py scored, those after which a student was best after three epochs (benchmarks/README.md).
 # What was not scored stays the paper's, whose own rule is Rules() without re-estimation.
-BEST = Rules(blocks="proportional", channels="merge", head="match")
+BEST = Rules(blocks="proportional", channels="merge", multiplicity="divide", bare_shortcut="select", head="match")
 BEST_REESTIMATE = 20

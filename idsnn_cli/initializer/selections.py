@@ -114,7 +114,7 @@ class Selector:
 
     def _places(self, target: str, source: str, among: range, count: int) -> list[int]:
         of = len(among)
-        if self.rule == "uniform":
+        if self.rule in ("uniform", "merge"):  # what is widened has nothing to merge
             return [c * of // count for c in range(count)]
         if self.rule == "random":
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "channels", target, source, among.start))

@@ -67,6 +67,15 @@ def test_growth_divided_by_multiplicity_keeps_the_function(kind: str, channels: 
     assert_same(model, grown)
 
 
+def test_merging_widens_evenly() -> None:
+    model = running(BASIC)
+    (merged, _), (even, _) = (
+        made(model, WIDER["basic"], channels=rule, multiplicity="divide") for rule in ("merge", "uniform")
+    )
+    for name, value in even.state_dict().items():
+        assert torch.equal(merged.state_dict()[name], value), name
+
+
 def test_looping_does_not_fit_option_a() -> None:
     """Target channel c of another width is c mod C, but the padded shortcut carries another channel there."""
     model = running(OPTION_A)

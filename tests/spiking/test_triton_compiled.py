@@ -19,7 +19,7 @@ from pathlib import Path
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from idsnn_cli.spiking.triton import chain_kernels, lif_kernels, norm_kernels
+from idsnn_cli.spiking.triton import chain_gradient_kernels, chain_kernels, lif_kernels, norm_kernels
 from idsnn_cli.spiking.triton.constants import OPTIONS
 
 maps = ("x", "residual", "spikes", "grad", "dx", "d_residual")
@@ -33,7 +33,7 @@ wanted = [
     (lif_kernels.lif_backward_smooth, {"SURROGATE": "sigmoid", "STEPS": 6}),
     (norm_kernels.partial_statistics, {}),
     (chain_kernels.chain_forward, {}),
-    (chain_kernels.chain_reduce, {"SURROGATE": "dspike"}),
+    (chain_gradient_kernels.chain_reduce, {"SURROGATE": "dspike"}),
 ]
 for kernel, changes in wanted:
     signature, constants, attributes = {}, {}, {}

@@ -18,7 +18,8 @@ from idsnn_cli.architecture import Neuron
 from idsnn_cli.spiking.layout import merged_format
 from idsnn_cli.spiking.norm import BatchNorm, gather
 from idsnn_cli.spiking.triton import constants
-from idsnn_cli.spiking.triton.chain_kernels import chain_apply, chain_forward, chain_reduce
+from idsnn_cli.spiking.triton.chain_gradient_kernels import chain_apply, chain_reduce
+from idsnn_cli.spiking.triton.chain_kernels import chain_forward
 from idsnn_cli.spiking.triton.constants import (
     OPTIONS,
     Tiles,

@@ -1,0 +1,78 @@
+"""The studies: every arm is a recipe, and a run is trained once, described, and set against the baseline."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from idsnn_cli.architecture import build_description
+from idsnn_cli.models import build
+from idsnn_cli.recipe import load_recipe
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+import studies  # beside the package, not in it
+
+TINY = ("data.subset=20", "data.validation=20", "data.test_subset=20", "distill.epochs=1", "teacher.arch=resnet20")
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """Options for a random ResNet-20 and 40 images of noise."""
+    drawn = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for part in ("train", "test"):
+        arrays[f"{part}_images"] = drawn.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+        arrays[f"{part}_labels"] = np.arange(40, dtype=np.int64) % 10
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    # A foreign file does not say how its images were normalised.
+    state = build(build_description("resnet20", 10, shortcut="pad"), seed=0).state_dict()
+    foreign = {name: value for name, value in state.items() if not name.startswith("input.")}
+    torch.save(foreign, tmp_path / "teacher.pth")
+    given = {
+        "teacher": tmp_path / "teacher.pth",
+        "same-size": tmp_path / "teacher.pth",
+        "data-root": tmp_path,
+        "seeds": 3,
+        "work": tmp_path / "work",
+        "json": tmp_path / "studies.json",
+    }
+    options = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    return options + [word for override in TINY for word in ("--override", override)]
+
+
+def test_every_arm_is_a_recipe_and_no_two_are_alike(words: list[str]) -> None:
+    options = studies.parse(words[: -2 * len(TINY)])
+    places = studies.places(options)
+    recipes = [load_recipe(studies.RECIPE, studies.overrides(options, place)).recipe for place in places]
+    assert len({recipe.model_dump_json() for recipe in recipes}) == len(places)
+    assert {recipe.seed for recipe in recipes} == {3}
+    # One teacher and one choice of images for all.
+    assert {(recipe.teacher_seed, recipe.data_seed) for recipe in recipes} == {(0, 0)}
+    by_arm = {arm: recipe for (_, arm, _), recipe in zip(places, recipes, strict=True)}
+    assert {by_arm[arm].distill.alpha for arm in ("init", "baseline")} == {0}
+    assert {by_arm[arm].init.rule for arm in ("kd", "baseline")} == {"none"}
+    assert len({studies.folder_of(options, place) for place in places}) == len(places)
+
+
+def test_a_run_is_trained_once_and_set_against_the_baseline(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    studies.main([*words, "--study", "arms", "--arm", "baseline"])
+    student = tmp_path / "work" / "arms" / "baseline" / "seed=3" / "student.safetensors"
+    before = student.stat()
+    studies.main([*words, "--study", "source"])
+    studies.main([*words, "--study", "arms", "--arm", "baseline"])
+    assert student.stat() == before
+    documents = json.loads((tmp_path / "studies.json").read_text())
+    assert list(documents) == ["arms", "source"]
+    best = documents["arms"]["networks"][0]["best"]
+    assert [document["targets"][0]["top1"] for document in documents.values()] == [best, best]
+    assert [arm["name"] for arm in documents["source"]["arms"]] == ["both, same-size source"]
+    assert "| both, same-size source | 1 | 4 |" in capsys.readouterr().out
