@@ -112,6 +112,18 @@ def test_the_names_of_networks_and_the_scales_of_surrogates_are_all_there() -> N
     assert ", ".join(f"{word} {scale:g}" for word, scale in SURROGATE_SCALES.items()) in text
 
 
+def test_the_figures_of_choosing_are_those_of_the_benchmark() -> None:
+    benchmark = table_rows((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"))
+    measured = {(row[0], *(cell.partition(" ")[0] for cell in (row[2], row[4]))) for row in benchmark if len(row) == 5}
+    cited = [
+        row
+        for row in table_rows((DOCS / "choosing.md").read_text(encoding="utf-8"))
+        if re.fullmatch(r"\d+\.\d", row[-1])
+    ]
+    assert len(cited) > 20
+    assert [row for row in cited if row not in measured] == []
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
