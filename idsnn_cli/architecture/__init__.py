@@ -1,6 +1,6 @@
 """What a ResNet is, as data: its words, its description, what is valid, and its names. Nothing here imports torch."""
 
-from idsnn_cli.architecture.cost import forward_macs, training_macs
+from idsnn_cli.architecture.cost import forward_macs, stage_sizes, training_macs
 from idsnn_cli.architecture.description import Architecture
 from idsnn_cli.architecture.naming import build_description
 from idsnn_cli.architecture.parts import Convolution, Neuron
@@ -10,6 +10,7 @@ from idsnn_cli.architecture.words import (
     ANN_NAMES,
     SPIKING_NAMES,
     SURROGATE_SCALES,
+    Amplitude,
     Attention,
     Block,
     BottleneckStride,
@@ -29,6 +30,7 @@ __all__ = [
     "ANN_NAMES",
     "SPIKING_NAMES",
     "SURROGATE_SCALES",
+    "Amplitude",
     "Architecture",
     "Attention",
     "Block",
@@ -48,6 +50,7 @@ __all__ = [
     "build_description",
     "forward_macs",
     "read_description",
+    "stage_sizes",
     "training_macs",
     "validate",
 ]

@@ -17,7 +17,7 @@ def forward_macs(architecture: Architecture, height: int, width: int) -> int:
     step: M = stem + sum over blocks (main path, projection, attention) + linear layer. Of a spiking network of T
     steps T * M, but with direct coding stem + T * (M - stem), for the image repeats and the stem's convolution is
     computed once. Dense: that a spike may be 0 saves nothing on hardware that multiplies all the same. BatchNorm,
-    neurons, additions, pooling and element-wise products are not counted.
+    neurons, additions, pooling and element-wise products (spikes times amplitudes, too) are not counted.
     """
     stem, size = _stem(architecture, (height, width))
     rest = architecture.num_classes * architecture.features
@@ -27,6 +27,16 @@ def forward_macs(architecture: Architecture, height: int, width: int) -> int:
     if architecture.kind == "ann":
         return stem + rest
     return (stem if architecture.coding == "direct" else architecture.timesteps * stem) + architecture.timesteps * rest
+
+
+def stage_sizes(architecture: Architecture, height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """(height, width) of the maps behind each stage, for images of ``height`` x ``width`` pixels."""
+    _, size = _stem(architecture, (height, width))
+    sizes = {}
+    for stage, block in architecture.blocks():
+        _, size = _block(architecture, stage, block, size)
+        sizes[stage] = size
+    return tuple(sizes.values())
 
 
 def training_macs(student: int, teacher: int = 0) -> int:

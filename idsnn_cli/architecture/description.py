@@ -3,7 +3,8 @@
 Nothing here imports torch. Canonical tensor names (counted from 0): ``input.mean``, ``input.std``, ``stem.conv``,
 ``stem.norm`` (of a deep stem ``stem.{i}.conv`` and ``.norm``), ``stages.{s}.{b}.conv{i}``, ``stages.{s}.{b}.norm{i}``,
 ``stages.{s}.{b}.attention.reduce`` and ``.expand``, or ``.mix``, ``stages.{s}.{b}.shortcut.conv`` and
-``.shortcut.norm``, ``final_norm``, ``head``.
+``.shortcut.norm``, ``final_norm``, ``head``; and with learnt amplitudes ``stem.amplitude`` and
+``stages.{s}.{b}.amplitude{i}``, or once they are folded ``stages.{s}.{b}.shortcut.amplitude``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from idsnn_cli.architecture.parts import Convolution, Neuron, norm_tensors, normed
 from idsnn_cli.architecture.words import (
+    Amplitude,
     Attention,
     Block,
     BottleneckStride,
@@ -29,7 +31,7 @@ from idsnn_cli.architecture.words import (
     StemPool,
 )
 
-SPIKING_FIELDS = ("timesteps", "neuron", "spiking_block", "join", "coding")
+SPIKING_FIELDS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude")
 # Traits that a spiking network cannot have, with their defaults.
 ANN_TRAITS: dict[str, Any] = {
     "groups": 1,
@@ -52,7 +54,10 @@ class Architecture:
 
     ``depths`` counts the blocks of each stage, ``widths`` the channels of each stage (of a bottleneck a quarter of
     its output's, and its inner ones too unless ``inner_widths`` gives those). ``timesteps``, ``neuron``,
-    ``spiking_block``, ``join`` and ``coding`` mean nothing in an ANN and hold their defaults there.
+    ``spiking_block``, ``join``, ``coding`` and ``amplitude`` mean nothing in an ANN and hold their defaults there.
+    ``amplitude`` is what a spike counts: one, a number that each ``channel`` learns (Real Spike), behind the neuron and
+    of a 7x7 stem behind its pool, or one in a network into which such numbers were ``folded``: shortcuts without
+    weights then have an amplitude of their own.
 
     Traits that only ANNs have, each absent by default: ``groups`` of a bottleneck's 3x3 convolution (ResNeXt),
     ``inner_widths`` by stage (ResNeXt, wide bottlenecks), ``bottleneck_stride``, the convolution in which a bottleneck
@@ -84,6 +89,7 @@ class Architecture:
     spiking_block: SpikingBlock = "spiking"
     join: Join = "add"
     coding: Coding = "direct"
+    amplitude: Amplitude = "one"
     groups: int = 1
     inner_widths: tuple[int, ...] = ()
     bottleneck_stride: BottleneckStride = "3x3"
@@ -230,18 +236,25 @@ class Architecture:
         }
         for conv in self.stem_convolutions():
             shapes |= normed(conv)
+        shapes |= self._amplitude("stem.amplitude", self.stem_width, "channel")
         for stage, block in self.blocks():
-            for conv in self.block_convolutions(stage, block):
-                shapes |= normed(conv)
+            at = f"stages.{stage}.{block}"
+            for i, conv in enumerate(self.block_convolutions(stage, block)):
+                shapes |= normed(conv) | self._amplitude(f"{at}.amplitude{i}", conv.out_channels, "channel")
             shapes |= self.attention_tensors(stage, block)
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:
                 shapes |= normed(projection)
+            else:
+                shapes |= self._amplitude(f"{at}.shortcut.amplitude", self.block_input(stage, block), "folded")
         if self.preactivation and self.final_norm:
             shapes |= norm_tensors("final_norm", self.features)
         shapes["head.weight"] = (self.num_classes, self.features)
         shapes["head.bias"] = (self.num_classes,)
         return shapes
+
+    def _amplitude(self, name: str, channels: int, kind: Amplitude) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": (channels,)} if self.amplitude == kind else {}
 
     def parameters(self) -> int:
         """Trainable parameters."""
@@ -270,6 +283,8 @@ class Architecture:
                 f"LIF threshold {n.v_threshold:g}, decay {n.decay:g}, {n.surrogate} surrogate {n.surrogate_scale:g}",
                 f"{self.coding} coding",
             ]
+            if self.amplitude != "one":
+                words.append({"channel": "learnt spike amplitudes", "folded": "folded amplitudes"}[self.amplitude])
         return ", ".join(words)
 
     def _ann_traits(self) -> list[str]:
@@ -300,12 +315,12 @@ class Architecture:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary that :func:`read_description` turns back into an equal description."""
         plain = asdict(self)
-        for key, default in ANN_TRAITS.items():
+        for key, default in {**ANN_TRAITS, "amplitude": "one"}.items():
             # A plain network's dictionary, and so its checkpoint's bytes, are those of versions without these traits.
             if plain[key] == default:
                 del plain[key]
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
         if self.kind == "ann":
             for key in SPIKING_FIELDS:
-                del plain[key]
+                plain.pop(key, None)
         return plain

@@ -24,8 +24,8 @@ def build_description(
     """The description of a named network.
 
     ``width`` replaces the first stage's channels (64, or 16 for the thin ones); later stages double it.
-    ``spiking`` may hold ``timesteps``, ``neuron``, ``spiking_block``, ``join`` and ``coding``. Raises
-    :class:`UsageError` for a name that is not known or options that do not fit it.
+    ``spiking`` may hold ``timesteps``, ``neuron``, ``spiking_block``, ``join``, ``coding`` and ``amplitude``.
+    Raises :class:`UsageError` for a name that is not known or options that do not fit it.
     """
     match = re.fullmatch(r"(spiking-)?resnet-?(\d+)", name.lower())
     names = (*ANN_NAMES, *SPIKING_NAMES)

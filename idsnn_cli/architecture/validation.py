@@ -9,6 +9,7 @@ from idsnn_cli.architecture.parts import Neuron
 from idsnn_cli.architecture.words import (
     SPIKING_NAMES,
     SURROGATE_SCALES,
+    Amplitude,
     Attention,
     Block,
     BottleneckStride,
@@ -39,6 +40,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "spiking_block": get_args(SpikingBlock),
     "join": get_args(Join),
     "coding": get_args(Coding),
+    "amplitude": get_args(Amplitude),
 }
 
 
@@ -69,6 +71,7 @@ def validate(architecture: Architecture) -> None:
             f"a Spiking ResNet-{architecture.depth} would need bottleneck blocks",
             f"Choose a basic-block depth: {', '.join(SPIKING_NAMES)}.",
         )
+    _validate_amplitude(architecture)
     _validate_ann_traits(architecture)
     _validate_attention(architecture)
     for key in ("preactivation", "attention_bias", "attention_activated", "final_norm"):
@@ -82,6 +85,18 @@ def validate(architecture: Architecture) -> None:
                 "option-A shortcuts need basic blocks whose widths grow by an even number of channels",
                 "Use shortcut: projection.",
             )
+
+
+def _validate_amplitude(architecture: Architecture) -> None:
+    if architecture.amplitude == "one":
+        return
+    if architecture.kind == "ann":
+        raise UsageError(f"amplitude is {architecture.amplitude}, but an ANN has no spikes", "Use amplitude: one.")
+    if architecture.spiking_block == "sew":
+        raise UsageError(
+            "spikes of learnt amplitudes in SEW blocks, whose sums no single amplitude can be folded out of",
+            "Use block: spiking, or amplitude: one.",
+        )
 
 
 def _validate_ann_traits(architecture: Architecture) -> None:

@@ -17,6 +17,8 @@ StemPool = Literal["usual", "average", "ceil", "convolution"]
 SpikingBlock = Literal["spiking", "sew"]
 Join = Literal["add", "and", "iand"]
 Coding = Literal["direct", "poisson"]
+# Learnt for each channel, or folded into the layers behind the spikes.
+Amplitude = Literal["one", "channel", "folded"]
 Surrogate = Literal["rectangle", "triangle", "sigmoid", "arctan", "dspike"]
 
 # The parameter each surrogate has when none is given: lens, g, a, a, b of the method's equations.

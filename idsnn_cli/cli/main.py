@@ -14,6 +14,7 @@ from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.distill import distill
 from idsnn_cli.cli.doctor import doctor
 from idsnn_cli.cli.eval import evaluate
+from idsnn_cli.cli.export import export
 from idsnn_cli.cli.init import init
 from idsnn_cli.cli.inspect import inspect
 from idsnn_cli.cli.recipes import recipes
@@ -57,6 +58,7 @@ app.command("teacher")(teacher)
 app.command("init")(init)
 app.command("distill")(distill)
 app.command("eval")(evaluate)
+app.command("export")(export)
 app.command("report")(report)
 app.command("inspect")(inspect)
 app.add_typer(recipes, name="recipes")

@@ -55,7 +55,7 @@ def show_summary(console: Console, session: Any, rows: list[dict[str, Any]]) -> 
     by_name = {row["name"]: row for row in rows}
     if "baseline" in by_name and "student" in by_name:
         gain = by_name["student"]["top1"] - by_name["baseline"]["top1"]
-        taught = session.recipe.distill.baseline == "distilled" and session.recipe.distill.alpha > 0
+        taught = session.recipe.distill.baseline == "distilled" and session.recipe.distill.taught
         teacher = "with the same" if taught else "without a"
         console.line(f"The student is {gain:+.2f} points from the same student of random weights {teacher} teacher.")
     console.line(f"Next: idsnn inspect {session.kept('distill')}")

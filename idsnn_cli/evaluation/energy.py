@@ -22,6 +22,7 @@ CAVEATS = (
     "The first layer counts MACs, once, where the image is repeated; the linear layer reads rates and counts MACs.",
     "The ANN beside it is the same network with every layer in MACs, once.",
 )
+AMPLITUDES = "Spikes of learnt amplitudes count as one accumulate each, which they are once folded (idsnn export)."
 # What a convolution or linear layer may be.
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
@@ -37,12 +38,15 @@ class OperationCounter(Watcher):
     """Counts each layer's MACs, and the spikes that it reads, while the model runs inside ``with``.
 
     ``reads_values`` names the layers whose input is values, not spikes; ``None`` stands for all of them (an ANN). A
-    spike may be an integer above 1 (SEW-ADD): it counts as that many. ``timesteps`` is T.
+    spike may be an integer above 1 (SEW-ADD): it counts as that many. ``timesteps`` is T. With ``amplitudes`` spikes
+    have learnt ones: each counts as one, whatever its amplitude.
     """
 
-    def __init__(self, model: nn.Module, timesteps: int, reads_values: Collection[str] | None) -> None:
+    def __init__(
+        self, model: nn.Module, timesteps: int, reads_values: Collection[str] | None, *, amplitudes: bool = False
+    ) -> None:
         super().__init__({name: module for name, module in model.named_modules() if isinstance(module, _LAYERS)})
-        self.timesteps = timesteps
+        self.timesteps, self.amplitudes = timesteps, amplitudes
         self.reads_values = set(self.layers) if reads_values is None else set(reads_values)
         self.seen: dict[str, _Seen] = {}
 
@@ -52,7 +56,8 @@ class OperationCounter(Watcher):
         def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             seen = self.seen.setdefault(name, _Seen(_macs(module, output)))
             if spikes:
-                seen.total = seen.total + inputs[0].sum(dtype=torch.float64)
+                spikes_NCHW = inputs[0] != 0 if self.amplitudes else inputs[0]
+                seen.total = seen.total + spikes_NCHW.sum(dtype=torch.float64)
                 seen.values += inputs[0].numel()
 
         return count
@@ -78,7 +83,7 @@ class OperationCounter(Watcher):
             "ann_macs": ann_macs,
             "ann_energy_uj": ann_energy,
             "ratio": ann_energy / energy if energy > 0 else None,
-            "caveats": list(CAVEATS),
+            "caveats": [*CAVEATS, *([AMPLITUDES] if self.amplitudes else [])],
         }
 
     def _layer(self, name: str, seen: _Seen) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def measure_fully(
     longer = prolonged(model, timesteps or 2 * architecture.timesteps) if spiking and "beyond" in measures else None
     calibration, confusion, early = Calibration(), Confusion(architecture.num_classes), EarlyExit()
     spikes = SpikeCounter(model)
-    operations = OperationCounter(model, architecture.timesteps, layers_that_read_values(architecture))
+    reads_values, learnt = layers_that_read_values(architecture), architecture.amplitude == "channel"
+    operations = OperationCounter(model, architecture.timesteps, reads_values, amplitudes=learnt)
     observers: dict[Measure, Observer] = {"calibration": calibration, "confusion": confusion, "early-exit": early}
     with ExitStack() as stack:
         if "activity" in measures:

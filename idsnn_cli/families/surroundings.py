@@ -66,6 +66,7 @@ TRAITS: tuple[tuple[str, str, bool], ...] = (
     (r"\.se\.conv\.", "efficient channel attention (ECA)", False),
     (r"\.(se|se_module|se_layer|attention)\.|^layer\d+\.\d+\.fc[12]\.", "squeeze-and-excitation", False),
     (r"^conv1\.[1-9]\.|^(backbone\.)?stem\.\d+\.|^conv[23]\.weight$|^bn[23]\.", "a deep stem", False),
+    (r"(^|\.)amplitude\d*\.weight$", "learnt spike amplitudes, which a checkpoint's metadata must tell of", False),
     (r"\.(downsample|shortcut)\.2\.", "average-pooled shortcuts", False),
     (r"\.(weight_g|weight_v)$|\.parametrizations\.", "weight normalisation", False),
     (r"(^|\.)(conv\w*|convolution|proj|[abc]|downsample\.0|shortcut(\.0)?)\.bias$", "convolutions with a bias", False),

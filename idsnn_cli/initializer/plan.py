@@ -210,13 +210,19 @@ def _pair(plain: Any, source: Architecture | None) -> BlockPair:
     return BlockPair(stage, block, chosen, optional_text(values.get("note")))
 
 
+def constant_reason(name: str) -> str | None:
+    """Why a target's tensor starts as a constant, whatever the source; None for all others."""
+    if name.endswith("num_batches_tracked"):
+        return "no batch has been seen yet"
+    return "a spike counts 1 at first" if name.rpartition(".")[0].rpartition(".")[2].startswith("amplitude") else None
+
+
 def random_plan(target: Architecture) -> Plan:
     """The baseline's plan (``init.rule: none``): nothing is taken from anywhere."""
     entries = []
     for name, shape in target.tensors().items():
-        constant = name.startswith("input.") or name.endswith("num_batches_tracked")
-        reason = "the data's" if name.startswith("input.") else "no batch has been seen yet"
-        action: Action = "constant" if constant else "random"
-        entries.append(Entry(name, shape, action, reason=reason if constant else "the rule none"))
+        reason = "the data's" if name.startswith("input.") else constant_reason(name)
+        action: Action = "random" if reason is None else "constant"
+        entries.append(Entry(name, shape, action, reason=reason or "the rule none"))
     pairs = tuple(BlockPair(stage, block, None) for stage, block in target.blocks())
     return Plan(None, target, Rules(), pairs, tuple(entries))

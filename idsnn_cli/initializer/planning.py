@@ -11,7 +11,7 @@ from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.balancing import balance
 from idsnn_cli.initializer.findings import Findings
 from idsnn_cli.initializer.kernels import Kernel
-from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan
+from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan, constant_reason
 from idsnn_cli.initializer.planner import Planner
 from idsnn_cli.initializer.selections import Selection
 from idsnn_cli.initializer.spaces import channel_spaces
@@ -30,6 +30,16 @@ class _Network(Planner):
                 f"{norm} {list(self.target_shapes[norm])} cannot be made from {self.names.get(other, other)} "
                 f"{list(self.source_shapes[other])}: a BatchNorm behind a convolution does not become one before it",
                 "Use a source with pre-activation, as the target is.",
+            )
+
+    def amplitudes(self) -> None:
+        """Raises :class:`MappingError` where the source's kernels were trained on spikes that do not count one."""
+        learnt = [name for name in self.source_shapes if ".amplitude" in name]
+        if learnt:
+            raise MappingError(
+                f"{self.names.get(learnt[0], learnt[0])} is a spike's amplitude, for which the target has no place: "
+                "its spikes count 1 at first",
+                "Start from the network that the source was started from.",
             )
 
     def stem(self) -> None:
@@ -214,6 +224,7 @@ def make_plan(
     """
     planner = _Network(source, target, names, rules, found or Findings(), seed)
     planner.input()
+    planner.amplitudes()
     planner.order()
     planner.stem()
     pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
@@ -221,8 +232,9 @@ def make_plan(
         planner.norm("final_norm", "final_norm" if source.final_norm else None, weighs=False)
     planner.head()
     for name in planner.target_shapes:
-        if name.endswith("num_batches_tracked"):
-            planner.keep(name, "constant", "no batch has been seen yet")
+        reason = constant_reason(name)
+        if reason is not None:
+            planner.keep(name, "constant", reason)
     if rules.rescale == "threshold":
         balance(planner)
     entries = tuple(planner.entries[name] for name in planner.target_shapes)

@@ -1,5 +1,6 @@
 """The networks."""
 
+from idsnn_cli.models.amplitudes import fold_amplitudes, require_amplitudes
 from idsnn_cli.models.identify import Network, described_in, identify, identify_tensors
 from idsnn_cli.models.loading import assemble, load
 from idsnn_cli.models.resnet import ResNet, SpikingResNet, build, per_step, prolonged, require_beyond
@@ -14,10 +15,12 @@ __all__ = [
     "described_in",
     "first_state",
     "first_value",
+    "fold_amplitudes",
     "identify",
     "identify_tensors",
     "load",
     "per_step",
     "prolonged",
+    "require_amplitudes",
     "require_beyond",
 ]

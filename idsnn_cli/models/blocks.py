@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idsnn_cli.architecture import Architecture, Convolution
+from idsnn_cli.models.amplitudes import AmplifiedShortcut, Amplitude
 from idsnn_cli.spiking import BatchNorm, fire
 
 Activation = Callable[[], nn.Module]
@@ -85,8 +86,10 @@ def shortcut(architecture: Architecture, stage: int, block: int) -> nn.Module:
         # Both ways must give maps of one size.
         whole = architecture.bottleneck_stride == "average"
         return AverageProjection(projection, whole) if averages else ConvNorm(projection)
-    extra = architecture.widths[stage] * architecture.expansion - architecture.block_input(stage, block)
-    return nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, extra)
+    entry = architecture.block_input(stage, block)
+    extra = architecture.widths[stage] * architecture.expansion - entry
+    way = nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, extra)
+    return AmplifiedShortcut(entry, way) if architecture.amplitude == "folded" else way
 
 
 class SqueezeExcitation(nn.Module):
@@ -133,11 +136,13 @@ class ResidualBlock(nn.Module):
     def __init__(self, architecture: Architecture, stage: int, block: int, activation: Activation) -> None:
         super().__init__()
         plans = architecture.block_convolutions(stage, block)
-        self.length = len(plans)
+        self.length, self.amplified = len(plans), architecture.amplitude == "channel"
         for i, plan in enumerate(plans):
             self.add_module(f"conv{i}", convolution(plan))
             self.add_module(f"norm{i}", BatchNorm(plan.out_channels))
             self.add_module(f"act{i}", activation())
+            if self.amplified:
+                self.add_module(f"amplitude{i}", Amplitude(plan.out_channels))
         averages = architecture.bottleneck_stride == "average" and architecture.block_stride(stage, block) > 1
         self.pool = nn.AvgPool2d(2) if averages else nn.Identity()
         self.attention = attention(architecture, stage)
@@ -149,11 +154,16 @@ class ResidualBlock(nn.Module):
         assert isinstance(norm, BatchNorm)
         return self.get_submodule(f"conv{i}"), norm, self.get_submodule(f"act{i}")
 
+    def amplify(self, i: int, spikes: Tensor) -> Tensor:
+        """What activation number ``i`` gave, times its channels' learnt amplitudes where there are such."""
+        y: Tensor = self.get_submodule(f"amplitude{i}")(spikes) if self.amplified else spikes
+        return y
+
     def inside(self, x: Tensor) -> Tensor:
         """The main path up to its last convolution, whose output this is."""
         for i in range(self.length - 1):
             conv, norm, act = self.parts(i)
-            x = fire(norm, act, conv(x))
+            x = self.amplify(i, fire(norm, act, conv(x)))
             if i == 1:  # a bottleneck's second
                 x = self.pool(x)
         y: Tensor = self.parts(self.length - 1)[0](x)
@@ -162,7 +172,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         _, norm, act = self.parts(self.length - 1)
         if isinstance(self.attention, nn.Identity):
-            return fire(norm, act, self.inside(x), self.shortcut(x))
+            return self.amplify(self.length - 1, fire(norm, act, self.inside(x), self.shortcut(x)))
         y: Tensor = act(self.attention(norm(self.inside(x))) + self.shortcut(x))
         return y
 
@@ -233,11 +243,14 @@ class Stem(ConvNorm):
         super().__init__(architecture.stem_convolution())
         self.act = activation()
         self.pool = stem_pool(architecture)
+        # Behind the pool, for the largest of several spikes is one that fired, whatever it counts.
+        learnt = architecture.amplitude == "channel"
+        self.amplitude = Amplitude(architecture.stem_width) if learnt else nn.Identity()
 
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
         """``x`` is (T * N, ...), or (N, ...) with ``repeat`` = T where the input is the same at every step."""
         y: Tensor = self.conv(x)
-        pooled: Tensor = self.pool(fire(self.norm, self.act, y, repeat=repeat) if self.normed else y)
+        pooled: Tensor = self.amplitude(self.pool(fire(self.norm, self.act, y, repeat=repeat) if self.normed else y))
         return pooled
 
 

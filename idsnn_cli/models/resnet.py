@@ -56,7 +56,29 @@ class ResNet(nn.Module):
             buffer.copy_(torch.tensor(values, dtype=buffer.dtype).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.stages(self.stem(self.input(images)))
+        return self._readout(self.stages(self._entry(images)), len(images))
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The logits as :meth:`forward` gives them, and the maps (N, C, H, W) behind each stage.
+
+        A spiking network's are firing rates, the mean over time of the stage's last spikes, in float32 at least.
+        """
+        maps, features = self._entry(images), []
+        for stage in self.stages:
+            maps = stage(maps)
+            features.append(self._feature(maps, len(images)))
+        return self._readout(maps, len(images)), tuple(features)
+
+    def _entry(self, images: Tensor) -> Tensor:
+        """What the first stage reads."""
+        maps: Tensor = self.stem(self.input(images))
+        return maps
+
+    def _feature(self, maps: Tensor, images: int) -> Tensor:
+        return maps
+
+    def _readout(self, maps: Tensor, images: int) -> Tensor:
+        """The logits of what the last stage gives for so many images."""
         if self.normed_end:
             maps = self.final_act(self.final_norm(maps))
         logits: Tensor = self.head(maps.mean((2, 3)))
@@ -78,15 +100,22 @@ class SpikingResNet(ResNet):
     def _activation(self) -> Activation:
         return lambda: LIF(self.architecture.neuron, self.architecture.timesteps)
 
-    def forward(self, images: Tensor) -> Tensor:
-        timesteps = self.architecture.timesteps
+    def _entry(self, images: Tensor) -> Tensor:
+        spikes: Tensor
         if self.encoder is None:
             # The same image at every step: the stem's convolution and BatchNorm are computed once.
-            spikes = self.stem(self.input(images), repeat=timesteps)
+            spikes = self.stem(self.input(images), repeat=self.architecture.timesteps)
         else:
             spikes = self.stem(self.encoder(images).flatten(0, 1).to(self.input.mean.dtype))
+        return spikes
+
+    def _feature(self, maps: Tensor, images: int) -> Tensor:
+        dtype = torch.promote_types(maps.dtype, torch.float32)
+        return maps.view(self.architecture.timesteps, images, *maps.shape[1:]).mean(0, dtype=dtype)
+
+    def _readout(self, maps: Tensor, images: int) -> Tensor:
         # A process whose shard is empty has N = 0, for which view() could not infer an axis.
-        features_TNC = self.stages(spikes).mean((2, 3)).unflatten(0, (timesteps, images.shape[0]))
+        features_TNC = maps.mean((2, 3)).view(self.architecture.timesteps, images, maps.shape[1])
         logits_TNK: Tensor = self.head(features_TNC)
         return logits_TNK
 

@@ -25,7 +25,7 @@ def first_value(architecture: Architecture, name: str, seed: int) -> Tensor:
 
     Convolutions: He, normal with variance 2 / (out * k * k). Norms: gamma 1, or theta in a spiking network (tdBN),
     beta 0. The linear layer, the biases of attention and ECA's kernels: uniform within 1 / sqrt(fan in), as torch
-    draws them. Raises :class:`KeyError` for a name that the architecture does not have.
+    draws them. Amplitudes of spikes: 1. Raises :class:`KeyError` for a name that the architecture does not have.
     """
     shapes = _shapes(architecture)
     shape = shapes[name]
@@ -35,6 +35,8 @@ def first_value(architecture: Architecture, name: str, seed: int) -> Tensor:
         return torch.tensor(0)
     if leaf in _CONSTANTS:
         return torch.full(shape, _CONSTANTS[leaf])
+    if part.startswith("amplitude"):
+        return torch.ones(shape)
     if "norm" in part:
         gamma = architecture.neuron.v_threshold if architecture.kind == "spiking" else 1.0
         return torch.full(shape, gamma if leaf == "weight" else 0.0)

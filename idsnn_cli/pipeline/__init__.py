@@ -1,5 +1,6 @@
 """The order of the steps, and what each reads and writes in a run directory."""
 
+from idsnn_cli.pipeline.exporting import export
 from idsnn_cli.pipeline.gathering import gather
 from idsnn_cli.pipeline.grid import Grid
 from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_of, write_document
@@ -21,6 +22,7 @@ __all__ = [
     "distill_step",
     "eval_step",
     "evaluate_networks",
+    "export",
     "gather",
     "init_step",
     "networks_of",

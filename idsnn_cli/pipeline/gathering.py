@@ -60,7 +60,7 @@ def _run(folder: Path, entry: dict[str, Any] | None) -> Run:
     recipe = load_recipe(folder / "resolved.yaml").recipe
     records = read_records(folder)
     settings = recipe.model_dump(mode="json")
-    taught = recipe.distill.alpha > 0
+    taught = recipe.distill.taught
     architectures = {role: _architecture(folder, role, recipe, records) for role in STEPS}
     trainings: dict[Role, Training] = {}
     for role, (step, _) in STEPS.items():

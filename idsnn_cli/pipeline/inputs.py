@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from idsnn_cli.architecture import Architecture, read_description
+from idsnn_cli.architecture import Architecture, read_description, stage_sizes
 from idsnn_cli.checkpoint import fetch, open_checkpoint
+from idsnn_cli.data import plan_data
 from idsnn_cli.data.normalise import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
 from idsnn_cli.families import Certainty, Reading
@@ -63,6 +64,29 @@ def check_classes(architecture: Architecture, session: Session, path: Source, *,
             "Use a teacher of the same classes. It can still be init.source, with distill.alpha=0."
             if teaches
             else "Measure it on images of its own classes.",
+        )
+
+
+def check_features(session: Session, student: Architecture, teacher: Architecture) -> None:
+    """Raise :class:`UsageError` where ``distill.features`` cannot compare the two networks' stages."""
+    features = session.recipe.distill.features
+    if features == "none":
+        return
+    if len(teacher.depths) != len(student.depths):
+        raise UsageError(
+            f"distill.features {features} compares stage by stage, but the teacher has {len(teacher.depths)} stages "
+            f"and the student {len(student.depths)}",
+            "Use a teacher with as many stages, or distill.features=none.",
+        )
+    planned = None if session.has_data else plan_data(session.recipe.data).image_size
+    height, width = planned or session.data.image_size
+    ours, theirs = (stage_sizes(each, height, width) for each in (student, teacher))
+    if ours != theirs:
+        sizes = [", ".join(f"{rows}x{columns}" for rows, columns in each) for each in (theirs, ours)]
+        raise UsageError(
+            f"distill.features {features} compares maps of equal size, but those behind the teacher's stages are "
+            f"{sizes[0]}, and the student's {sizes[1]}",
+            "Give the student the teacher's stem (student.stem, student.stem_padding), or use distill.features=none.",
         )
 
 

@@ -16,6 +16,7 @@ from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.foreign import foreign_sources, load_network, refuse_unread_keys, settle_all
 from idsnn_cli.pipeline.inputs import (
     check_classes,
+    check_features,
     destination,
     foreign_reading,
     read_start,
@@ -120,13 +121,15 @@ def _networks(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str
         else:
             require(checkpoint, "the teacher checkpoint", "Correct teacher.checkpoint.")
             found["teacher"] = _usable(session, checkpoint)
-    elif "distill" in steps and recipe.distill.alpha > 0:
+    elif "distill" in steps and recipe.distill.taught:
         path = given.get("teacher") or session.kept("teacher")
         fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
         require(path, "the teacher", fix)
         found["teacher"] = _usable(session, path)
     if student is not None:
         found["student"] = student
+    if student is not None and "distill" in steps and "teacher" in found and recipe.distill.taught:
+        check_features(session, student, found["teacher"])
     if steps == ["eval"]:
         alone = given.get("checkpoint")
         measured = networks_of(session, given.get("student")) if alone is None else {alone.name: alone}

@@ -19,6 +19,11 @@ FILE = "steps.json"
 Decision = Literal["fresh", "continue", "unchanged"]
 # Schedules whose value at a step does not depend on how many epochs there are in all.
 OPEN_ENDED = ("constant", "step")
+# Keys that the records of earlier versions do not have: at these defaults they are left out.
+LATER: dict[str, dict[str, Any]] = {
+    "student": {"amplitude": "one"},
+    "distill": {"tet_weight": 0.0, "tet_mean": 1.0, "features": "none", "feature_weight": 1.0},
+}
 
 
 @dataclass
@@ -57,6 +62,10 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
     if recipe.data.seed is None:
         # As in the records of versions without it.
         del plain["data"]["seed"]
+    for section, defaults in LATER.items():
+        for key, default in defaults.items():
+            if plain[section][key] == default:
+                del plain[section][key]
 
     def chosen(*names: str) -> dict[str, Any]:
         return {name: plain[name] for name in names} | {"seed": recipe.seed}
@@ -83,10 +92,10 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
         # What separates the baseline from the student: no teacher in its start, and perhaps none in its loss.
         sections |= {"student": plain["student"], "baseline": recipe.distill.baseline}
         if recipe.distill.baseline == "plain":
-            for key in ("alpha", "temperature"):
-                del plain["distill"][key]
+            for key in ("alpha", "temperature", "features", "feature_weight"):
+                plain["distill"].pop(key, None)
             return sections
-    return sections | foreign if recipe.distill.alpha > 0 else sections
+    return sections | foreign if recipe.distill.taught else sections
 
 
 def read_records(run_dir: Path) -> dict[str, Record]:

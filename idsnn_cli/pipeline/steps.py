@@ -12,7 +12,7 @@ from idsnn_cli.initializer import Plan
 from idsnn_cli.models import ResNet, build, load
 from idsnn_cli.pipeline.fitting import METRICS, STATE, Job, clear, measure, train
 from idsnn_cli.pipeline.foreign import load_network, settle_normalisation
-from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, ensure, read_start, require
+from idsnn_cli.pipeline.inputs import check_classes, check_features, destination, distinct, ensure, read_start, require
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, Step, StepResult, best_of
 from idsnn_cli.published import Source
@@ -75,24 +75,25 @@ def _alone(session: Session, model: ResNet) -> dict[str, Any]:
 def distill_step(
     session: Session, *, teacher: Path | None = None, student: Path | None = None, output: Path | None = None
 ) -> StepResult:
-    """Train the student from its first weights, against the teacher where alpha is above 0."""
+    """Train the student from its first weights, against the teacher where its loss reads one."""
     start = student or session.file("init")
     require(start, "the student's first weights", "Run `idsnn init` first, or name them with --student FILE.")
     target = destination(session, "distill", output)
-    alpha = session.recipe.distill.alpha
-    if teacher is not None and alpha == 0:
+    taught = session.recipe.distill.taught
+    if teacher is not None and not taught:
         session.events.say(f"{teacher} is not read: distill.alpha is 0")
-    return train(session, _student_job(session, "distill", start, teacher, alpha, target))
+    return train(session, _student_job(session, "distill", start, teacher, taught, target))
 
 
 def baseline_step(session: Session) -> StepResult:
     """Train the same student from random weights on the same batches, with or without the teacher."""
-    alpha = session.recipe.distill.alpha if session.recipe.distill.baseline == "distilled" else 0.0
-    return train(session, _student_job(session, "baseline", None, None, alpha, session.file("baseline")))
+    distill = session.recipe.distill
+    taught = distill.taught and distill.baseline == "distilled"
+    return train(session, _student_job(session, "baseline", None, None, taught, session.file("baseline")))
 
 
 def _student_job(
-    session: Session, step: Step, start: Path | None, teacher: Path | None, alpha: float, target: Path
+    session: Session, step: Step, start: Path | None, teacher: Path | None, taught: bool, target: Path
 ) -> Job:
     recipe = session.recipe
     architecture = recipe.student.architecture(session.data.num_classes)
@@ -104,7 +105,7 @@ def _student_job(
         inputs["start"] = file_sha256(start)
         plan, origin = read_start(start, architecture)
     guide = None
-    if alpha > 0:
+    if taught:
         guide = teacher or session.kept("teacher")
         fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
         require(guide, "the teacher", fix)
@@ -115,6 +116,7 @@ def _student_job(
         network = None if guide is None else load_network(guide, session, session.device)
         if network is not None and guide is not None:
             check_classes(network.architecture, session, guide)
+            check_features(session, architecture, network.architecture)
         if start is not None:
             return load(start), network
         model = build(architecture, derive_seed(recipe.seed, "init", "weights"))
@@ -126,11 +128,16 @@ def _student_job(
         provenance = {"start": origin, "inputs": {k: v for k, v in inputs.items() if k != "data"}}
         return described(session, kind, architecture, provenance, record, plan)
 
+    loss = recipe.distill
     objective = Objective(
-        label_smoothing=recipe.distill.label_smoothing,
-        every_step=recipe.distill.loss_on == "steps",
-        alpha=alpha,
-        temperature=recipe.distill.temperature,
+        label_smoothing=loss.label_smoothing,
+        every_step=loss.loss_on == "steps",
+        alpha=loss.alpha if taught else 0.0,
+        temperature=loss.temperature,
+        tet_weight=loss.tet_weight,
+        tet_mean=loss.tet_mean,
+        features=loss.features if taught else "none",
+        feature_weight=loss.feature_weight,
     )
     return Job(step, recipe.distill, make, objective, metadata, inputs, target, "distill", recipe.seed)
 

@@ -112,7 +112,10 @@ class Teacher(Training, Network):
 
 
 class Student(Network):
-    """The spiking network. Give the leak as ``decay`` or as ``tau`` (decay = exp(-1/tau)), not both."""
+    """The spiking network. Give the leak as ``decay`` or as ``tau`` (decay = exp(-1/tau)), not both.
+
+    ``amplitude`` channel lets each channel learn what its spikes count (Real Spike); ``idsnn export`` folds it.
+    """
 
     arch: str = "spiking-resnet18"
     stem_padding: Literal[1, 3] | None = None
@@ -125,6 +128,7 @@ class Student(Network):
     surrogate: Surrogate = "rectangle"
     surrogate_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     coding: Coding = "direct"
+    amplitude: Literal["one", "channel"] = "one"
 
     @field_validator("arch")
     @classmethod
@@ -137,6 +141,8 @@ class Student(Network):
             raise ValueError("decay and tau say the same thing (decay = exp(-1/tau)); give one of them")
         if self.block == "spiking" and self.join != "add":
             raise ValueError(f"join {self.join} is for block sew")
+        if self.block == "sew" and self.amplitude == "channel":
+            raise ValueError("amplitude channel is for block spiking: the sums of sew cannot be folded")
         if self.stem == "7x7" and self.stem_padding == 1:
             raise ValueError("a 7x7 stem pads by 3")
         return self
@@ -162,4 +168,5 @@ class Student(Network):
             spiking_block=self.block,
             join=self.join,
             coding=self.coding,
+            amplitude=self.amplitude,
         )

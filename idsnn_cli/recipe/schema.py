@@ -36,12 +36,36 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 class Distill(Training):
-    """The student's training and its loss: CE + alpha * temperature^2 * KL(teacher || student)."""
+    """The student's training and its loss.
+
+    L = (1 - tet_weight) * CE + tet_weight * MSE(logits, tet_mean) + alpha * temperature^2 * KL(teacher || student)
+    + feature_weight * features. ``features`` compares what stands behind each stage with the teacher's: ``mse`` behind
+    a 1x1 alignment (KDSNN), or ``attention`` (LaSNN).
+    """
 
     alpha: Rate = 0.3
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
     loss_on: Literal["mean", "steps"] = "mean"
+    tet_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    tet_mean: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    features: Literal["none", "mse", "attention"] = "none"
+    feature_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     baseline: Literal["none", "plain", "distilled"] = "none"
+
+    @model_validator(mode="after")
+    def _rivals(self) -> Self:
+        if self.tet_weight and self.loss_on == "mean":
+            raise ValueError("tet_weight weighs the losses of single steps; it is for loss_on steps, not mean")
+        if self.tet_mean != 1.0 and not self.tet_weight:
+            raise ValueError("tet_mean is for a tet_weight above 0")
+        if self.feature_weight != 1.0 and self.features == "none":
+            raise ValueError("feature_weight is for features mse or attention, not none")
+        return self
+
+    @property
+    def taught(self) -> bool:
+        """Whether the loss reads a teacher."""
+        return self.alpha > 0 or self.features != "none"
 
 
 class Eval(Section):
@@ -138,7 +162,7 @@ class Recipe(Section):
     def needs_teacher(self) -> bool:
         """False where neither the start nor the loss reads a teacher."""
         from_teacher = self.init.rule != "none" and self.init.source is None
-        return from_teacher or self.distill.alpha > 0
+        return from_teacher or self.distill.taught
 
     def portable(self) -> dict[str, Any]:
         """The resolved recipe as JSON-ready data without paths or machine settings, for a checkpoint."""

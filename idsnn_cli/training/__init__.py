@@ -11,8 +11,9 @@ from idsnn_cli.training.distributed import (
     world_size,
 )
 from idsnn_cli.training.events import BatchDone, Events
-from idsnn_cli.training.loop import Fit, fit, frozen
-from idsnn_cli.training.objective import Objective
+from idsnn_cli.training.loop import Fit, fit
+from idsnn_cli.training.modes import frozen
+from idsnn_cli.training.objective import Lesson, Objective
 from idsnn_cli.training.optimiser import learning_rate, make_optimiser
 from idsnn_cli.training.state import Progress, load_state, save_state
 
@@ -20,6 +21,7 @@ __all__ = [
     "BatchDone",
     "Events",
     "Fit",
+    "Lesson",
     "Objective",
     "Progress",
     "barrier",

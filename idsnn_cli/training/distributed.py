@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from idsnn_cli.errors import DeviceError
 
@@ -85,3 +88,12 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def no_buffer_broadcast() -> dict[str, Any]:
+    """The argument that keeps DistributedDataParallel from sending buffers: our BatchNorm keeps them equal by itself.
+
+    torch 2.15 renamed it and warns about the old name.
+    """
+    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    return {"forward_sync_buffers" if renamed else "broadcast_buffers": False}

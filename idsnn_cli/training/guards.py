@@ -17,14 +17,20 @@ def first_non_finite(model: nn.Module) -> str | None:
     """The first parameter, gradient or BatchNorm statistic of ``model`` that holds NaN or infinity, in words."""
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
-            return f"parameter {name}"
+            return f"parameter {_shown(name)}"
     for name, buffer in model.named_buffers():
+        name = _shown(name)
         if buffer.is_floating_point() and not torch.isfinite(buffer).all():
             return f"BatchNorm statistic {name}" if "running" in name else f"buffer {name}"
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-            return f"gradient of {name}"
+            return f"gradient of {_shown(name)}"
     return None
+
+
+def _shown(name: str) -> str:
+    """A tensor of the student's by its canonical name, one of its training's by its own."""
+    return name.removeprefix("model.")
 
 
 def check_model(model: nn.Module, where: str) -> None:

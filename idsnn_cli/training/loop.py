@@ -9,11 +9,10 @@ process.
 
 from __future__ import annotations
 
-import inspect
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,14 +24,16 @@ from torch.nn.parallel import DistributedDataParallel
 from idsnn_cli.data import Batch, TrainBatches, shard
 from idsnn_cli.errors import CheckpointError, InterruptedRun
 from idsnn_cli.evaluation import Evaluation
-from idsnn_cli.models import ResNet, per_step
+from idsnn_cli.models import ResNet
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.spiking import PoissonEncoder, seed_encoders
-from idsnn_cli.training.distributed import any_process, is_main, rank, world_size
+from idsnn_cli.training.distributed import any_process, is_main, no_buffer_broadcast, rank, world_size
 from idsnn_cli.training.events import BatchDone, Events
 from idsnn_cli.training.graph import CudaRecorder, StepGraph, graph_is_possible
 from idsnn_cli.training.guards import check_model, gradient_norm, non_finite_step
+from idsnn_cli.training.learner import Learner
+from idsnn_cli.training.modes import is_watched
 from idsnn_cli.training.objective import Objective
 from idsnn_cli.training.optimiser import learning_rate, load_optimiser, make_optimiser, optimiser_state, set_rate
 from idsnn_cli.training.signals import StopRequest, stop_on_signals
@@ -89,23 +90,24 @@ class _Trainer:
     def __init__(self, work: Fit) -> None:
         self.work = work
         self.model = work.model
+        self.learner = Learner(work.model, work.objective, derive_seed(work.seed, work.draws))
         # Dense NHWC maps measured faster on the CPU (1.2 to 2.8 times for the thin ResNets) and suit tensor cores.
-        self.model.to(work.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        self.learner.to(work.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         if work.objective.teacher is not None:
             work.objective.teacher.to(work.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
         # What was read may be of another: autocast starts from float32.
         dtype = torch.float64 if work.precision == "fp64" else torch.float32
-        self.model.to(dtype)
+        self.learner.to(dtype)
         if work.objective.teacher is not None:
             work.objective.teacher.to(dtype)
-        self.optimiser = make_optimiser(self.model, work.config)
+        self.optimiser = make_optimiser(self.learner, work.config)
         self.scaler = torch.amp.GradScaler(work.device.type, enabled=work.precision == "fp16")
         self.progress = Progress()
         if work.state_path.exists():
             self._load()
-        self.module: nn.Module = self.model
+        self.module: nn.Module = self.learner
         if world_size() > 1:
-            self.module = DistributedDataParallel(self.model, **no_buffer_broadcast())
+            self.module = DistributedDataParallel(self.learner, **no_buffer_broadcast())
         self.saved_at = time.monotonic()
         self.watch = Watch(work.device)
         self.watched = is_watched(work.device, work.precision)
@@ -131,6 +133,8 @@ class _Trainer:
         self.progress, parts = load_state(self.work.state_path)
         try:
             self.model.load_state_dict(parts["model"])
+            # States of versions without it have none.
+            self.learner.alignment.load_state_dict(parts.get("alignment", {}))
             load_optimiser(self.optimiser, parts["optimiser"])
             self.scaler.load_state_dict(parts["scaler"])
         except (KeyError, ValueError, RuntimeError) as error:
@@ -143,6 +147,7 @@ class _Trainer:
         if is_main():
             parts = {
                 "model": self.model.state_dict(),
+                "alignment": self.learner.alignment.state_dict(),
                 "optimiser": optimiser_state(self.optimiser),
                 "scaler": self.scaler.state_dict(),
             }
@@ -195,9 +200,9 @@ class _Trainer:
         """This process's share of the loss, with its gradients made, and its count of correct images."""
         work = self.work
         with self._autocast():
-            teacher_NK = work.objective.teach(images)
-            logits_TNK = per_step(self.module(images))
-            loss = work.objective(logits_TNK, labels, teacher_NK, self.global_size)
+            lesson = work.objective.teach(images)
+            logits_TNK, features = self.module(images, () if lesson is None else lesson.maps)
+            loss = work.objective(logits_TNK, labels, lesson, self.global_size, features)
         self.optimiser.zero_grad(set_to_none=True)
         # DistributedDataParallel averages gradients; shares of a global mean must be summed.
         self.scaler.scale(loss * world_size()).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -218,7 +223,7 @@ class _Trainer:
     def _watched_step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step without the host: it changes no weights if it, or one before it, is not finite."""
         loss, correct = self._backward(images, labels)
-        norm = gradient_norm(self.model)
+        norm = gradient_norm(self.learner)
         self.watch.judge(loss, norm)
         self._clip(norm)
         self.optimiser.step()
@@ -237,7 +242,7 @@ class _Trainer:
     def _read(self) -> None:
         figures = self.watch.read()
         if figures.first_bad is not None:
-            raise non_finite_step(self.model, figures.loss_was_finite, self._where(figures.first_bad))
+            raise non_finite_step(self.learner, figures.loss_was_finite, self._where(figures.first_bad))
         self.progress.loss_sum += figures.loss_sum
         self.progress.correct += figures.correct
 
@@ -255,19 +260,19 @@ class _Trainer:
         )
 
     def _guard(self, loss: Tensor, where: str) -> None:
-        norm = gradient_norm(self.model)
+        norm = gradient_norm(self.learner)
         loss_is_finite = bool(torch.isfinite(loss))
         if not loss_is_finite or not bool(torch.isfinite(norm)):
             # fp16's scaler skips a step whose gradients overflowed and halves its scale: that is no failure.
             if loss_is_finite and self.scaler.is_enabled() and self.scaler.get_scale() > 1:
                 return
-            raise non_finite_step(self.model, loss_is_finite, where)
+            raise non_finite_step(self.learner, loss_is_finite, where)
         self._clip(norm)
 
     def _clip(self, norm: Tensor) -> None:
         if self.work.config.clip_norm is not None:
             factor = (self.work.config.clip_norm / (norm + 1e-6)).clamp_(max=1.0)
-            torch._foreach_mul_([p.grad for p in self.model.parameters() if p.grad is not None], factor)
+            torch._foreach_mul_([p.grad for p in self.learner.parameters() if p.grad is not None], factor)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         dtype = AMP_DTYPES.get(self.work.precision)
@@ -278,11 +283,11 @@ class _Trainer:
         work, progress = self.work, self.progress
         look = world_size() == 1 or progress.batch % SIGNAL_INTERVAL == 0
         if look and any_process(bool(stop), work.device):
-            check_model(self.model, "before saving")
+            check_model(self.learner, "before saving")
             self.save()
             self._leave(stop)
         if time.monotonic() - self.saved_at >= 60 * work.save_every_minutes:
-            check_model(self.model, "before saving")
+            check_model(self.learner, "before saving")
             self.save()
 
     def _leave(self, stop: StopRequest) -> NoReturn:
@@ -296,7 +301,7 @@ class _Trainer:
     def close_epoch(self) -> None:
         work, progress = self.work, self.progress
         where, per_epoch = f"after epoch {progress.epoch + 1}", work.batches.steps_per_epoch
-        check_model(self.model, where)
+        check_model(self.learner, where)
         last = progress.epoch + 1 == work.config.epochs
         record: dict[str, Any] = {
             "epoch": progress.epoch + 1,
@@ -329,31 +334,3 @@ class _Trainer:
     def _publish(self) -> None:
         if is_main():
             self.work.on_epoch(self.progress.history)
-
-
-def no_buffer_broadcast() -> dict[str, Any]:
-    """The argument that keeps DistributedDataParallel from sending buffers: our BatchNorm keeps them equal by itself.
-
-    torch 2.15 renamed it and warns about the old name.
-    """
-    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-    return {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
-
-
-def is_watched(device: torch.device, precision: str) -> bool:
-    """Whether steps run without the host: on CUDA, but not in fp16, whose scaler is asked at each."""
-    return device.type == "cuda" and precision != "fp16"
-
-
-@contextmanager
-def frozen(model: ResNet) -> Iterator[ResNet]:
-    """The teacher while it teaches: evaluation mode, no gradients; as before afterwards."""
-    was_training = model.training
-    flags = [p.requires_grad for p in model.parameters()]
-    model.eval().requires_grad_(False)
-    try:
-        yield model
-    finally:
-        model.train(was_training)
-        for parameter, flag in zip(model.parameters(), flags, strict=True):
-            parameter.requires_grad_(flag)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from idsnn_cli.models import per_step
+from idsnn_cli.models import ResNet, per_step
+
+Features = Literal["none", "mse", "attention"]
+
+
+class Lesson(NamedTuple):
+    """What the teacher makes of a batch: its logits (N, K), and the maps behind its stages where they are asked for."""
+
+    logits_NK: Tensor
+    maps: tuple[Tensor, ...] = ()
 
 
 def cross_entropy(logits_TNK: Tensor, labels_N: Tensor, *, smoothing: float, every_step: bool) -> Tensor:
@@ -28,30 +38,60 @@ def distillation(logits_TNK: Tensor, teacher_NK: Tensor, *, temperature: float, 
     return F.kl_div(of_student, of_teacher, reduction="sum", log_target=True) * temperature**2 / student.shape[0]
 
 
+def regularisation(logits_TNK: Tensor, mean: float) -> Tensor:
+    """MSE(O(t), phi), the mean over classes and steps of the squared distance to ``mean``, summed over the batch."""
+    return (logits_TNK - mean).square().mean((0, 2)).sum()
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """L = CE + alpha * tau^2 * KL (eq. 8). Without a teacher it is the cross-entropy alone."""
+    """L = (1 - tet_weight) * CE + tet_weight * MSE + alpha * tau^2 * KL + feature_weight * features.
+
+    Without its options this is eq. 8, and without a teacher the cross-entropy alone. ``tet_weight`` and ``tet_mean``
+    are lambda and phi of temporal efficient training (Deng et al. 2022), whose cross-entropy is that of every step.
+    """
 
     label_smoothing: float = 0.0
     every_step: bool = False
     alpha: float = 0.0
     temperature: float = 4.0
     teacher: nn.Module | None = None
+    tet_weight: float = 0.0
+    tet_mean: float = 1.0
+    features: Features = "none"
+    feature_weight: float = 1.0
 
     @torch.no_grad()
-    def teach(self, images: Tensor) -> Tensor | None:
-        """The teacher's logits (N, K) for the same augmented images, without a graph."""
+    def teach(self, images: Tensor) -> Lesson | None:
+        """The teacher's lesson on the same augmented images: one forward pass, without a graph."""
         if self.teacher is None:
             return None
-        return per_step(self.teacher(images)).float().mean(0)
+        if self.features == "none":
+            return Lesson(per_step(self.teacher(images)).float().mean(0))
+        assert isinstance(self.teacher, ResNet)
+        logits, maps = self.teacher.with_features(images)
+        return Lesson(per_step(logits).float().mean(0), maps)
 
-    def __call__(self, logits_TNK: Tensor, labels_N: Tensor, teacher_NK: Tensor | None, global_size: int) -> Tensor:
-        """This process's share of the loss: the sum over its images divided by the global batch's size."""
-        wide = logits_TNK.float() if logits_TNK.dtype in (torch.bfloat16, torch.float16) else logits_TNK
-        loss = cross_entropy(wide, labels_N, smoothing=self.label_smoothing, every_step=self.every_step)
-        if teacher_NK is not None:
-            soft = distillation(
-                wide, teacher_NK.to(wide.dtype), temperature=self.temperature, every_step=self.every_step
-            )
+    def __call__(
+        self,
+        logits_TNK: Tensor,
+        labels_N: Tensor,
+        lesson: Lesson | None,
+        global_size: int,
+        features: Tensor | None = None,
+    ) -> Tensor:
+        """This process's share of the loss: the sum over its images divided by the global batch's size.
+
+        ``features`` is the feature term, summed over this process's images.
+        """
+        logits_TNK = logits_TNK.float() if logits_TNK.dtype in (torch.bfloat16, torch.float16) else logits_TNK
+        loss = cross_entropy(logits_TNK, labels_N, smoothing=self.label_smoothing, every_step=self.every_step)
+        if self.tet_weight:
+            loss = (1 - self.tet_weight) * loss + self.tet_weight * regularisation(logits_TNK, self.tet_mean)
+        if lesson is not None and self.alpha:
+            teacher_NK = lesson.logits_NK.to(logits_TNK.dtype)
+            soft = distillation(logits_TNK, teacher_NK, temperature=self.temperature, every_step=self.every_step)
             loss = loss + self.alpha * soft
+        if features is not None:
+            loss = loss + self.feature_weight * features
         return loss / global_size

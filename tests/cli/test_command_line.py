@@ -14,7 +14,7 @@ from idsnn_cli.cli.main import app
 from idsnn_cli.version import __version__
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["run", "teacher", "init", "distill", "eval", "inspect", "recipes", "doctor"]
+COMMANDS = ["run", "teacher", "init", "distill", "eval", "export", "inspect", "recipes", "doctor"]
 WITH_RECIPE = ["run", "teacher", "init", "distill", "eval"]
 Capture = pytest.CaptureFixture[str]
 

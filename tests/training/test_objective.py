@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from idsnn_cli.training import Objective
+from idsnn_cli.training import Lesson, Objective
 
 Array = NDArray[np.float64]
 
@@ -66,7 +66,7 @@ def test_loss_is_the_formula(
     student, teacher = rng.normal(size=(steps, images, classes)) * 3, rng.normal(size=(images, classes)) * 3
     labels = rng.integers(0, classes, images).tolist()
     objective = Objective(smoothing, every_step, alpha, temperature)
-    guide = torch.tensor(teacher) if taught else None
+    guide = Lesson(torch.tensor(teacher)) if taught else None
     loss = objective(torch.tensor(student), torch.tensor(labels), guide, images)
     assert float(loss) == pytest.approx(expected(student, labels, teacher if taught else None, objective), rel=1e-9)
 
@@ -77,9 +77,9 @@ def test_shares_of_a_batch_add_up_to_the_whole() -> None:
     teacher = torch.randn(7, 5, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 5, (7,), generator=generator)
     objective = Objective(alpha=0.3, every_step=True)
-    whole = objective(logits, labels, teacher, 7)
+    whole = objective(logits, labels, Lesson(teacher), 7)
     parts = [(0, 3), (3, 7), (7, 7)]
-    shares = [objective(logits[:, a:b], labels[a:b], teacher[a:b], 7) for a, b in parts]
+    shares = [objective(logits[:, a:b], labels[a:b], Lesson(teacher[a:b]), 7) for a, b in parts]
     assert float(sum(shares)) == pytest.approx(float(whole), rel=1e-12)
     assert float(shares[2]) == 0
 
@@ -93,6 +93,6 @@ def test_a_spiking_teacher_teaches_its_time_mean_without_a_graph() -> None:
     images = torch.rand(2, 3, 1, 1, requires_grad=True)
     taught = Objective(alpha=1.0, teacher=Double()).teach(images)
     assert taught is not None
-    assert not taught.requires_grad
-    torch.testing.assert_close(taught, 2 * images.detach().flatten(1))
+    assert not taught.logits_NK.requires_grad
+    torch.testing.assert_close(taught.logits_NK, 2 * images.detach().flatten(1))
     assert Objective().teach(images) is None
