@@ -87,6 +87,7 @@ def _pattern(line: str) -> re.Pattern[str]:
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Callable[[Path], None]:
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)  # the pages show what a CPU prints
     monkeypatch.chdir(tmp_path)
     return lambda page: Reader(capsys, page).follow()
 
