@@ -13,7 +13,6 @@ from idsnn_cli.cli.options import (
     Device,
     DryRun,
     Json,
-    Output,
     Quiet,
     RunDir,
     Scheme,
@@ -68,6 +67,7 @@ Report = Annotated[
     Path | None,
     typer.Option("--report", help="Write a Markdown page with plots into this folder.", metavar="DIR"),
 ]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON document here.", metavar="FILE")]
 
 
 def evaluate(
