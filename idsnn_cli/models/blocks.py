@@ -26,8 +26,16 @@ class Pointwise(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        rows, columns = self.stride
-        return F.conv2d(input[:, :, ::rows, ::columns], self.weight, groups=self.groups)
+        rows, _ = self.stride
+        return F.conv2d(every_pixel(input, rows), self.weight, groups=self.groups)
+
+
+def every_pixel(x: Tensor, stride: int) -> Tensor:
+    """Every ``stride``-th row and column of maps (N, C, H, W), from the first.
+
+    A mean over windows of one pixel, for its gradient keeps NHWC order where that of a slice is NCHW and then copied.
+    """
+    return F.avg_pool2d(x, 1, stride) if stride > 1 else x
 
 
 def convolution(plan: Convolution) -> nn.Conv2d:
@@ -74,7 +82,7 @@ class PadShortcut(nn.Module):
         self.after = extra_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+        return F.pad(every_pixel(x, self.stride), (0, 0, 0, 0, self.before, self.after))
 
 
 def shortcut(architecture: Architecture, stage: int, block: int) -> nn.Module:
