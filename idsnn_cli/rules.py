@@ -108,12 +108,12 @@ class Rules:
 
     @property
     def looks_at_source(self) -> bool:
-        """Whether the source has to run on images before a plan can be made."""
+        """Whether the source may have to run on images before a plan can be made; ``merge`` only where it narrows."""
         return self.blocks == "greedy" or self.channels == "merge" or self.rescale == "threshold"
 
     @property
     def looks_at_activations(self) -> bool:
-        """Whether a network has to run on images, the source before a plan is made or what is made of it."""
+        """Whether a network may have to run on images, the source before a plan is made or what is made of it."""
         return self.looks_at_source or self.converts_by_images
 
     def to_dict(self) -> dict[str, Any]:

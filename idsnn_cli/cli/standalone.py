@@ -103,7 +103,7 @@ def mapping_session(
         num_classes_given=classes,
         data_given=any(word.startswith("data.dataset=") for word in overrides),
     )
-    _refuse_missing(recipe, data_given=session.data_given)
+    _refuse_missing(recipe, network, recipe.student.architecture(classes), data_given=session.data_given)
     return session
 
 
@@ -124,22 +124,29 @@ def overrides_with(words: list[str] | None, option: str) -> list[str]:
     return overrides
 
 
-def _refuse_missing(recipe: Any, *, data_given: bool) -> None:
-    """Raise :class:`UsageError` for a start that needs no source, or images that are not named."""
+def _refuse_missing(recipe: Any, network: Any, student: Any, *, data_given: bool) -> None:
+    """Raise :class:`UsageError` for a start that needs no source, or images that are not named.
+
+    ``network`` is the source, ``student`` the description of what is made of it.
+    """
+    from idsnn_cli.initializer import merges
+
     init = recipe.init
     if init.rule == "none":
         raise UsageError("init.rule none needs no source", "Leave the rule out, or give loop or best.")
+    if data_given:
+        return
     rules = init.rules()
     needs = {
         "re-estimating BatchNorm (reestimate)": init.reestimate > 0,
         "blocks: greedy": rules.blocks == "greedy",
-        "channels: merge": rules.channels == "merge",
+        "channels: merge": merges(rules, network.architecture, student, network.names),
         "rescale: threshold": rules.rescale == "threshold",
         f"convert: {rules.convert}": rules.converts_by_images,
         "calibrating biases (calibrate)": init.calibrate > 0,
     }
     wanted = [words for words, needed in needs.items() if needed]
-    if wanted and not data_given:
+    if wanted:
         raise UsageError(
             f"training images are needed by {' and '.join(wanted)}",
             "Give data.dataset=NAME (and data.path or data.root), or choose other rules.",

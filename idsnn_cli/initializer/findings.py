@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -13,28 +13,14 @@ from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.blocks import choose_blocks
 from idsnn_cli.initializer.converting import activation_spaces, require_convertible
 from idsnn_cli.initializer.correlations import correlations
+from idsnn_cli.initializer.facts import Findings
 from idsnn_cli.initializer.greedy import Say, greedy_blocks
 from idsnn_cli.initializer.importance import channel_scores
+from idsnn_cli.initializer.planning import merges
 from idsnn_cli.initializer.spaces import channel_spaces
 from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import Network, ResNet
 from idsnn_cli.rules import BlockLists, Rules
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """Facts by the source's channel spaces (:mod:`idsnn_cli.initializer.spaces`); what no rule asks for is left out.
-
-    ``blocks``: the blocks that the rule ``greedy`` keeps, by stage. ``scores``: how much each channel counts, for
-    ``importance``. ``correlations``: (C, C) of the channels' activations, for ``merge``. ``thresholds``: lambda of each
-    space, for ``threshold``. ``learnt``: lambda of each space of a QCFS source, for ``convert``.
-    """
-
-    blocks: BlockLists | None = None
-    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    correlations: Mapping[str, Tensor] = field(default_factory=dict)
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    learnt: Mapping[str, float] = field(default_factory=dict)
 
 
 def find(
@@ -49,8 +35,9 @@ def find(
     """What ``rules`` need to know of ``source`` to make ``target`` of it, and nothing else.
 
     ``running`` gives the source as a network that runs, and is called once at most, for the rules ``greedy``, ``merge``
-    and ``threshold``; ``batches`` are images (N, C, H, W) in 0 to 1 and labels (N,) on that network's device, labels
-    being those of the source's classes. Activations are those of the whole source, also where blocks are left out.
+    (where the target has fewer channels) and ``threshold``; ``batches`` are images (N, C, H, W) in 0 to 1 and labels
+    (N,) on that network's device, labels being those of the source's classes. Activations are those of the whole
+    source, also where blocks are left out.
     ``say`` is given lines of progress. Raises :class:`UsageError`, naming the rule, where images, a head or a fitting
     source are missing.
     """
@@ -59,27 +46,40 @@ def find(
     if rules.channels == "importance":
         scores = channel_scores(source.architecture, source.names, source.read)
     learnt = {} if rules.convert == "none" else _learnt(source)
-    if not rules.looks_at_source:
+    merging = merges(rules, source.architecture, target, source.names)
+    if not merging and rules.blocks != "greedy" and rules.rescale != "threshold":
         return Findings(scores=scores, learnt=learnt)
     if running is None or not batches:
-        raise UsageError(f"{_looking(rules)} has to run the source on images", "Give the data set, or another rule.")
+        raise UsageError(
+            f"{_looking(rules, merging)} has to run the source on images", "Give the data set, or another rule."
+        )
     model, images = running(), [each for each, _ in batches]
     blocks = None
     if rules.blocks == "greedy":
         blocks = greedy_blocks(model, target.depths, batches, say)
     alike: Mapping[str, Tensor] = {}
-    if rules.channels == "merge":
+    if merging:
         lists = choose_blocks(source.architecture, target, rules, blocks)
         alike = correlations(model, images, _used(source.architecture, lists))
     limits = thresholds(model, images, rules.percentile) if rules.rescale == "threshold" else {}
     return Findings(blocks, scores, alike, limits, learnt)
 
 
-def _looking(rules: Rules) -> str:
+def looks_at_images(rules: Rules, source: Network, target: Architecture) -> bool:
+    """Whether ``rules`` have to run a network on images to make ``target`` of ``source``.
+
+    Raises :class:`MappingError` as :func:`make_plan` does, where ``merge`` is what decides it.
+    """
+    if replace(rules, channels="loop").looks_at_activations:
+        return True
+    return merges(rules, source.architecture, target, source.names)
+
+
+def _looking(rules: Rules, merging: bool) -> str:
     """The first rule that looks at activations, as a recipe writes it."""
     if rules.blocks == "greedy":
         return "blocks: greedy"
-    return "channels: merge" if rules.channels == "merge" else "rescale: threshold"
+    return "channels: merge" if merging else "rescale: threshold"
 
 
 def _check(rules: Rules, source: Network, target: Architecture) -> None:

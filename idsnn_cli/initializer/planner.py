@@ -10,7 +10,7 @@ from idsnn_cli.architecture import Architecture, Convolution
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.blocks import choose_blocks
 from idsnn_cli.initializer.clusters import cluster
-from idsnn_cli.initializer.findings import Findings
+from idsnn_cli.initializer.facts import Findings
 from idsnn_cli.initializer.kernels import Folded, Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, Action, Entry
 from idsnn_cli.initializer.selections import Selection, Selector

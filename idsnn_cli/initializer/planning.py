@@ -10,7 +10,7 @@ from idsnn_cli.architecture import Architecture, Convolution
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.balancing import balance
 from idsnn_cli.initializer.converting import learnt_lambdas, require_convertible, scaled_plan
-from idsnn_cli.initializer.findings import Findings
+from idsnn_cli.initializer.facts import Findings
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan, constant_reason
 from idsnn_cli.initializer.planner import Planner
@@ -223,7 +223,17 @@ def make_plan(
     :class:`MappingError`, naming both tensors, where a target tensor cannot be made by the rules, and
     :class:`UsageError` where a rule's facts are not in ``found``.
     """
-    planner = _Network(source, target, names, rules, found or Findings(), seed)
+    planner, pairs = _planned(source, target, names, rules, found or Findings(), seed)
+    lambdas = learnt_lambdas(planner.made_of, planner.ours, planner.found.learnt) if planner.found.learnt else {}
+    entries = tuple(planner.entries[name] for name in planner.target_shapes)
+    return Plan(source, target, rules, pairs, entries, tuple(planner.selections), lambdas)
+
+
+def _planned(
+    source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules, found: Findings, seed: int
+) -> tuple[_Network, tuple[BlockPair, ...]]:
+    """A planner that has planned every part, and whose blocks take which."""
+    planner = _Network(source, target, names, rules, found, seed)
     planner.input()
     planner.amplitudes()
     planner.order()
@@ -238,9 +248,7 @@ def make_plan(
             planner.keep(name, "constant", reason)
     if rules.rescale == "threshold":
         balance(planner)
-    lambdas = learnt_lambdas(planner.made_of, planner.ours, planner.found.learnt) if planner.found.learnt else {}
-    entries = tuple(planner.entries[name] for name in planner.target_shapes)
-    return Plan(source, target, rules, pairs, entries, tuple(planner.selections), lambdas)
+    return planner, pairs
 
 
 def count_values(source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> dict[str, int]:
@@ -248,13 +256,31 @@ def count_values(source: Architecture, target: Architecture, names: Mapping[str,
 
     Raises :class:`MappingError` as :func:`make_plan` does, and :class:`UsageError` for a target that a rule refuses.
     """
-    # Other blocks or channels, and any lambda, are as many values.
-    blocks = "proportional" if rules.blocks == "greedy" else rules.blocks
-    channels = "uniform" if rules.channels == "merge" else rules.channels
+    # Any lambda makes as many values.
     same = dict.fromkeys(channel_spaces(source).sizes, math.e)
     found = Findings(thresholds=same, learnt=same if source.activation == "qcfs" else {})
-    plan = make_plan(source, target, names, replace(rules, blocks=blocks, channels=channels), found)
+    plan = make_plan(source, target, names, _without_images(rules), found)
     if rules.convert != "none":
         require_convertible(target)
         plan = scaled_plan(plan, dict.fromkeys(channel_spaces(target).sizes.keys() - {"input"}, math.e))
     return plan.counts()
+
+
+def merges(rules: Rules, source: Architecture, target: Architecture, names: Mapping[str, str]) -> bool:
+    """Whether ``channels: merge`` is asked for and any channels are merged: the target has fewer somewhere.
+
+    Raises :class:`MappingError` as :func:`make_plan` does.
+    """
+    if rules.channels != "merge":
+        return False
+    default = Rules()
+    unscaled = replace(rules, rescale=default.rescale, convert=default.convert, percentile=default.percentile)
+    planner, _ = _planned(source, target, names, _without_images(unscaled), Findings(), 0)
+    return bool(planner.selector.narrowed)
+
+
+def _without_images(rules: Rules) -> Rules:
+    """``rules`` with blocks and channels that need no images; they are others, but as many values of each kind."""
+    blocks = "proportional" if rules.blocks == "greedy" else rules.blocks
+    channels = "uniform" if rules.channels == "merge" else rules.channels
+    return replace(rules, blocks=blocks, channels=channels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -69,7 +69,8 @@ class Selector:
     """Chooses channels by one rule, for every pair of spaces that a plan asks for.
 
     ``scores`` (for ``importance``) and ``correlations`` (for ``merge``, (C, C), clustered by ``cluster``) are by source
-    space; ``random`` draws from ``seed``.
+    space; ``random`` draws from ``seed``. ``narrowed`` collects the source spaces of which a target space kept fewer
+    channels than there are to choose from.
     """
 
     rule: ChannelRule
@@ -79,6 +80,7 @@ class Selector:
     correlations: Mapping[str, Tensor]
     cluster: Cluster | None
     seed: int
+    narrowed: set[str] = field(default_factory=set)
 
     def select(self, target: str, source: str) -> Selection:
         """The channels of one target space, made of one source space. Raises :class:`UsageError` without its facts."""
@@ -104,6 +106,8 @@ class Selector:
             return ((),) * count
         if len(among) == count:
             return tuple((channel,) for channel in among)
+        if len(among) > count:
+            self.narrowed.add(source)
         if self.rule == "merge" and len(among) > count:
             if source not in self.correlations or self.cluster is None:
                 raise UsageError("channels: merge needs images", "Give the data set, or another rule.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,17 @@ import torch
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint, write_json
 from idsnn_cli.data import calibration_batches, labelled_calibration_batches
-from idsnn_cli.initializer import Conversion, Initialization, Plan, calibrate, initialize, random_plan, reestimate
+from idsnn_cli.initializer import (
+    Conversion,
+    Initialization,
+    Plan,
+    calibrate,
+    initialize,
+    looks_at_images,
+    open_source,
+    random_plan,
+    reestimate,
+)
 from idsnn_cli.models import ResNet, build
 from idsnn_cli.pipeline.foreign import Settled, settle_normalisation
 from idsnn_cli.pipeline.inputs import certainty_words, destination, distinct, ensure, reading_of, require
@@ -67,7 +78,8 @@ def plan_start(session: Session, source: Source) -> tuple[dict[str, torch.Tensor
 
 def _write_start(session: Session, origin: Source | None, target: Path, mapping: Path | None) -> dict[str, Any]:
     state, plan, provenance = _first_weights(session, origin)
-    metadata = described(session, "init", plan.target, provenance, {}, plan, of_data=_needs_data(session.recipe))
+    of_data = _looked_at_data(session.recipe, plan)
+    metadata = described(session, "init", plan.target, provenance, {}, plan, of_data=of_data)
     write_checkpoint(target, state, metadata)
     if mapping is not None:
         write_json(mapping, plan.to_dict() | {"provenance": provenance})
@@ -75,7 +87,16 @@ def _write_start(session: Session, origin: Source | None, target: Path, mapping:
 
 
 def _needs_data(recipe: Recipe) -> bool:
+    """Whether the data may have a part in the first weights, as far as the recipe alone tells."""
     return recipe.init.rule == "none" or recipe.init.looks_at_images
+
+
+def _looked_at_data(recipe: Recipe, plan: Plan) -> bool:
+    """Whether the data has had a part: rule ``merge`` looks at images only where the plan merges channels."""
+    if recipe.init.channels != "merge" or any(chosen.merges for chosen in plan.selections):
+        return _needs_data(recipe)
+    init = recipe.init
+    return init.reestimate > 0 or init.calibrate > 0 or replace(init.rules(), channels="loop").looks_at_activations
 
 
 def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, torch.Tensor], Plan, dict[str, Any]]:
@@ -120,17 +141,19 @@ def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, t
 def _from_source(
     session: Session, origin: Source, architecture: Architecture, seed: int, settled: Settled
 ) -> Initialization:
-    init, reading = session.recipe.init, reading_of(origin, session.recipe)
+    rules, reading = session.recipe.init.rules(), reading_of(origin, session.recipe)
+    with ExitStack() as stack:
+        looks = rules.looks_at_activations and looks_at_images(rules, open_source(origin, stack, reading), architecture)
     return initialize(
         origin,
         architecture,
-        rules=init.rules(),
+        rules=rules,
         normalise=settled.values,
         weights=reading.weights,
         allow_unused=reading.allow_unused,
         scheme=reading.scheme,
         bottleneck_stride=session.recipe.teacher.bottleneck_stride,
-        images=_images(session) if init.rules().looks_at_activations else None,
+        images=_images(session) if looks else None,
         seed=seed,
         device=session.device,
         say=session.events.say,

@@ -76,7 +76,7 @@ class Init(Section):
 
     @property
     def looks_at_images(self) -> bool:
-        """Whether training images have a part in the first weights, beside those of ``rule`` none."""
+        """Whether training images may have a part in the first weights, beside those of ``rule`` none."""
         return self.reestimate > 0 or self.calibrate > 0 or self.rules().looks_at_activations
 
     def rules(self) -> Rules:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Architecture, BottleneckStride, Neuron
 from idsnn_cli.errors import MappingError, UsageError
-from idsnn_cli.initializer import Findings, Plan, Rules, apply, find, initialize, make_plan
+from idsnn_cli.initializer import Findings, Plan, Rules, apply, find, initialize, looks_at_images, make_plan
 from idsnn_cli.initializer.importance import channel_scores
 from idsnn_cli.models import ResNet, build
 
@@ -116,6 +116,39 @@ def test_only_what_the_rules_ask_for_is_found(rules: dict[str, Any], calls: int,
         assert asked <= set(found.correlations)
         taken = {f"stages.{p.stage}.{p.source_block}.inner0" for p in plan.blocks}
         assert set(found.correlations) == taken | {f"stages.{s}" for s in range(3)}
+
+
+@pytest.mark.parametrize("widths", [OPTION_A.widths, tuple(3 * width // 2 for width in OPTION_A.widths)])
+def test_merging_looks_at_nothing_where_no_channels_are_merged(widths: tuple[int, ...]) -> None:
+    runner, target = Runner(OPTION_A), replace(TARGET, widths=widths)
+    source, states = network(runner.model), []
+    for channels in ("merge", "uniform"):
+        rules = Rules(channels=channels)
+        assert not looks_at_images(rules, source, target)
+        found = find(rules, source, target, running=runner, batches=None)
+        plan = make_plan(source.architecture, target, source.names, rules, found)
+        states.append(apply(plan, source.read, build(target, 0).state_dict(), torch.device("cpu")))
+    assert runner.called == 0
+    for name, value in states[0].items():
+        assert value.equal(states[1][name]), name
+
+
+@pytest.mark.parametrize(
+    ("rules", "target", "looks"),
+    [
+        ({"channels": "merge"}, TARGET, True),
+        ({"channels": "merge", "blocks": ((1,), (0,), (0,))}, TARGET, True),
+        # One stage alone is narrower.
+        ({"channels": "merge"}, replace(TARGET, widths=(*OPTION_A.widths[:2], OPTION_A.widths[2] - 1)), True),
+        ({"channels": "merge", "rescale": "threshold", "percentile": 95.0}, as_spiking(OPTION_A), True),
+        ({"channels": "merge", "convert": "weight-normalisation"}, as_spiking(OPTION_A), True),
+        ({"channels": "importance"}, TARGET, False),
+    ],
+)
+def test_whether_images_are_needed_is_known_from_the_shapes(
+    rules: dict[str, Any], target: Architecture, looks: bool
+) -> None:
+    assert looks_at_images(Rules(**rules), network(running(OPTION_A)), target) is looks
 
 
 @pytest.mark.parametrize("lacking", ["batches", "network"])

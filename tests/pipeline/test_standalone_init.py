@@ -133,6 +133,21 @@ def test_batchnorm_may_be_re_estimated_on_named_data(capsys: Capture) -> None:
     assert metadata_of(OUT)["recipe"]["data"]["dataset"] == "digits"
 
 
+def test_merging_needs_images_only_where_it_narrows(capsys: Capture, teacher: Path) -> None:
+    words = ["--rule", "best", "--reestimate", "0"]
+    for width in (4, 6):
+        assert init(capsys, teacher, f"student.width={width}", *words, "--force").code == 0
+        described = metadata_of(OUT)
+        assert described["mapping"]["rules"]["channels"] == "merge"
+        assert "data" not in described
+        assert "data" not in described["recipe"]
+    refused = init(capsys, teacher, "student.width=3", *words, "--force")
+    assert refused.code == 2
+    assert "training images are needed by channels: merge" in refused.err
+    also = init(capsys, teacher, "student.width=4", "--rule", "best", "--force")
+    assert "needed by re-estimating BatchNorm (reestimate)\n" in also.err
+
+
 def test_what_it_writes_starts_a_distillation(capsys: Capture, teacher: Path) -> None:
     init(capsys, teacher, "student.width=4", "student.timesteps=2", arch="spiking-resnet8")
     session = open_run(write_recipe(Path()), Path("run"))
