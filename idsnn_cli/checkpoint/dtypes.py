@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
+from idsnn_cli.checkpoint.sniffing import excerpt
 from idsnn_cli.errors import CheckpointError
 
 # From the narrowest to the widest, in the order of the safetensors package.
@@ -32,6 +36,17 @@ DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 def is_plain(tensor: Tensor) -> bool:
     """True for a dense tensor with bytes: not sparse, quantized, nested or on the meta device."""
     return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested and not tensor.is_meta
+
+
+def refuse_odd(path: Path, others: Mapping[str, object]) -> None:
+    """Raise :class:`CheckpointError` where tensors that are not plain stand among ``others``, the unread leaves."""
+    odd = [name for name, value in others.items() if isinstance(value, Tensor)]
+    if odd:
+        more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+        raise CheckpointError(
+            f"{path}: '{excerpt(odd[0])}'{more} cannot be read: quantised, sparse, or saved without values.",
+            "Save them as plain tensors: tensor.dequantize(), tensor.to_dense().",
+        )
 
 
 def dtype_name(name: str, tensor: Tensor) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from idsnn_cli.checkpoint.dtypes import is_plain
+from idsnn_cli.checkpoint.dtypes import is_plain, refuse_odd
 from idsnn_cli.checkpoint.numpy_records import STAND_INS, ArrayRecord
 from idsnn_cli.checkpoint.sniffing import Format, excerpt
 from idsnn_cli.errors import CheckpointError
@@ -44,6 +44,7 @@ def read_pickle(path: Path, kind: Format) -> tuple[dict[str, Tensor], dict[str, 
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
         raise _explain(path, kind, error) from error
     if not tensors:
+        refuse_odd(path, others)
         raise CheckpointError(f"{path}: there are no named tensors in it.", "Give a file that holds a state dict.")
     return tensors, others
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from idsnn_cli.data.normalise import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, DataError, UsageError
-from idsnn_cli.models import Network
+from idsnn_cli.models import Network, floating
 
 # Clear is a nearest of at most MOST with the next CLEAR_RATIO times further. On 512 images of CIFAR-10 public ResNets
 # (ImageNet's values) gave 0.0001 to 0.001 with ratios of 12 to 29; stems re-estimated with each candidate, plain or
@@ -159,7 +159,8 @@ def _read_stem(network: Network, where: object) -> _FirstNorm:
     norm = conv.norm or "stages.0.0.norm0"
 
     def read(name: str) -> Tensor:
-        return network.read(network.names[name]).detach().to("cpu", torch.float64)
+        key = network.names[name]
+        return floating(f"{where}: {key}", network.read(key)).detach().to("cpu", torch.float64)
 
     fix = "Name its normalisation: teacher.normalise=imagenet (--normalise imagenet) or another."
     if conv.in_channels != 3:

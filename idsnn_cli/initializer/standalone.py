@@ -19,7 +19,7 @@ from idsnn_cli.initializer.converting import Conversion, convert
 from idsnn_cli.initializer.findings import find
 from idsnn_cli.initializer.plan import Plan
 from idsnn_cli.initializer.planning import make_plan
-from idsnn_cli.models import Network, ResNet, assemble, build, first_value, identify, identify_tensors
+from idsnn_cli.models import Network, ResNet, assemble, build, first_value, floating, identify, identify_tensors
 from idsnn_cli.published import Published, as_source
 from idsnn_cli.rules import Rules
 
@@ -67,6 +67,11 @@ def open_source(source: Source, stack: ExitStack, reading: Reading | None = None
 
     Without ``download``, published weights that are not on this machine can be looked at but not read.
     """
+    network = _open(source, stack, reading, download)
+    return replace(network, read=lambda key: floating(key, network.read(key)))
+
+
+def _open(source: Source, stack: ExitStack, reading: Reading | None, download: bool) -> Network:
     if isinstance(source, str | Path | Published):
         return identify(stack.enter_context(open_checkpoint(as_source(source), download=download)), reading)
     described = source.architecture if isinstance(source, ResNet) else None

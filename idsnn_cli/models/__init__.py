@@ -1,7 +1,7 @@
 """The networks."""
 
 from idsnn_cli.models.amplitudes import fold_amplitudes, require_amplitudes
-from idsnn_cli.models.identify import Network, described_in, identify, identify_tensors
+from idsnn_cli.models.identify import Network, described_in, floating, identify, identify_tensors
 from idsnn_cli.models.loading import assemble, load
 from idsnn_cli.models.qcfs import QCFS
 from idsnn_cli.models.resnet import ResNet, SpikingResNet, build, per_step, prolonged, require_beyond
@@ -17,6 +17,7 @@ __all__ = [
     "described_in",
     "first_state",
     "first_value",
+    "floating",
     "fold_amplitudes",
     "identify",
     "identify_tensors",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import CheckpointFile
+from idsnn_cli.checkpoint.dtypes import refuse_odd
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
 from idsnn_cli.families import Certainty, Copy, Reading, recognise
 
@@ -56,6 +57,16 @@ class Network:
         return "it holds raw and averaged (EMA) weights; the raw ones are taken (--weights ema for the others)"
 
 
+def floating(key: str, value: Tensor) -> Tensor:
+    """``value``, the tensor of ``key``. Raises :class:`CheckpointError` where it cannot be a weight or a statistic."""
+    if not value.is_floating_point():
+        raise CheckpointError(
+            f"{key} holds {str(value.dtype).removeprefix('torch.')} values, which are no weights to compute with",
+            "Give the network in floating point; one that was quantised has to be dequantised first.",
+        )
+    return value
+
+
 def identify(file: CheckpointFile, reading: Reading | None = None) -> Network:
     """The network in ``file``, by the description that our own checkpoints carry or else by names and shapes.
 
@@ -64,7 +75,11 @@ def identify(file: CheckpointFile, reading: Reading | None = None) -> Network:
     ``reading`` asks for a choice that one of ours does not leave.
     """
     described, where = described_in(file.metadata), str(file.path)
-    found = identify_tensors(file.shapes(), file.get, described=described, where=where, reading=reading)
+    try:
+        found = identify_tensors(file.shapes(), file.get, described=described, where=where, reading=reading)
+    except FamilyError:
+        refuse_odd(file.path, file.others)  # what is missing may stand in a form that is not read
+        raise
     return replace(found, normalisation=file.normalisation)
 
 

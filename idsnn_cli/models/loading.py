@@ -12,7 +12,7 @@ from idsnn_cli.architecture import BottleneckStride, validate
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.families import Reading, Scheme, Weights
-from idsnn_cli.models.identify import MeanStd, Network, identify
+from idsnn_cli.models.identify import MeanStd, Network, floating, identify
 from idsnn_cli.models.resnet import ResNet, build
 from idsnn_cli.published import Source, as_source
 
@@ -102,6 +102,8 @@ def _fill(model: ResNet, network: Network, path: Path) -> None:
             # Older files have no batch counter, foreign ones no input normalisation; recognise() saw to the rest.
             continue
         stored: Tensor = network.read(key)
+        if own.is_floating_point():
+            stored = floating(f"{path}: {key}", stored)
         if stored.is_floating_point() and not torch.isfinite(stored).all():
             raise CheckpointError(f"{path}: {key} holds NaN or infinite values", "Use another checkpoint.")
         own.copy_(stored.reshape(own.shape))  # some libraries write further axes of one

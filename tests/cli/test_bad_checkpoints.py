@@ -66,6 +66,10 @@ def other_width() -> State:
     return state() | {key: value for key, value in wider.items() if key.startswith("stages.1.1.")}
 
 
+def kernels(change: Callable[[Tensor], Tensor]) -> State:
+    return {key: change(value) if value.dim() == 4 else value for key, value in state().items()}
+
+
 BAD: dict[str, Callable[[], State]] = {
     "no resnet": no_resnet,
     "first stage missing": lambda: without_stage(0),
@@ -76,10 +80,14 @@ BAD: dict[str, Callable[[], State]] = {
     "width within a stage": other_width,
     "nan": lambda: not_finite(torch.nan),
     "infinity": lambda: not_finite(-torch.inf),
+    "complex": lambda: kernels(lambda kernel: kernel.to(torch.complex64)),
+    "whole numbers": lambda: kernels(lambda kernel: (100 * kernel).to(torch.int8)),
+    "sparse": lambda: kernels(Tensor.to_sparse),
+    "without values": lambda: {key: value.to("meta") for key, value in state().items()},
 }
 
 
-VALUES = ("nan", "infinity")
+VALUES = ("nan", "infinity", "complex", "whole numbers")
 
 
 def refused(capsys: Capture, *words: str) -> Outcome:
@@ -102,6 +110,21 @@ CASES = [(name, word) for name in BAD for word in COMMANDS if not (name in VALUE
 def test_a_bad_checkpoint_is_refused(capsys: Capture, name: str, command: str) -> None:
     torch.save(BAD[name](), "bad.pth")
     refused(capsys, *COMMANDS[command], "bad.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("complex", "complex64 values"),
+        ("whole numbers", "int8 values"),
+        ("sparse", "'stem.conv.weight' and 14 more cannot be read: quantised, sparse, or saved without values"),
+        ("without values", "cannot be read: quantised, sparse, or saved without values"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_named(capsys: Capture, name: str, words: str) -> None:
+    torch.save(BAD[name](), "bad.pth")
+    for command in ("init", "eval"):
+        assert words in refused(capsys, *COMMANDS[command], "bad.pth").err
 
 
 def test_the_good_ones_are_not(capsys: Capture) -> None:
