@@ -43,7 +43,8 @@ def infer(
     """
     depths = _depths(shapes, naming)
     _check_kernels(shapes, naming)
-    block: Block = "bottleneck" if any(re.search(r"\.conv2\.weight$", name) for name in shapes) else "basic"
+    _check_norms(shapes, naming)
+    block = _block_kind(shapes, depths, naming)
     last_norm = any(name.startswith("final_norm.") for name in shapes)
     preactivation = _preactivation(shapes, last_norm, naming)
     firsts = [f"stages.{stage}.0" for stage in range(len(depths))]
@@ -144,6 +145,24 @@ def _check_kernels(shapes: Mapping[str, Shape], naming: Naming) -> None:
         )
 
 
+def _check_norms(shapes: Mapping[str, Shape], naming: Naming) -> None:
+    """Raise :class:`FamilyError` where there are norms, and none that keeps statistics."""
+    norms = [name for name in shapes if re.search(r"norm\d*\.weight$", name)]
+    if norms and not any(name.endswith((".running_mean", ".running_var")) for name in shapes):
+        trait = "norms without running statistics (GroupNorm, as BiT has)"
+        raise _unsupported(trait, norms[-1], shapes, naming)
+
+
+def _block_kind(shapes: Mapping[str, Shape], depths: tuple[int, ...], naming: Naming) -> Block:
+    """What all blocks are; where some have a third convolution and norm and others neither, they are of both kinds."""
+    blocks = [f"stages.{stage}.{block}" for stage, depth in enumerate(depths) for block in range(depth)]
+    thirds = [f"{at}.conv2.weight" for at in blocks if f"{at}.conv2.weight" in shapes]
+    plain = [at for at in blocks if not any(name.startswith((f"{at}.conv2.", f"{at}.norm2.")) for name in shapes)]
+    if thirds and plain:
+        raise _unsupported("basic and bottleneck blocks in one network", thirds[0], shapes, naming)
+    return "bottleneck" if thirds else "basic"
+
+
 def _preactivation(shapes: Mapping[str, Shape], found: bool, naming: Naming) -> bool:
     """Whether norms stand before the convolutions: there is a last norm, or none behind the stem and theirs fit so."""
     if not found and not any(re.match(r"stem\.(\d+\.)?norm\.", name) for name in shapes):
@@ -151,10 +170,6 @@ def _preactivation(shapes: Mapping[str, Shape], found: bool, naming: Naming) -> 
         kernels = {at: shapes.get(f"{at}.conv0.weight", ())[:2] for at in firsts}
         unequal = [at for at, kernel in kernels.items() if len(set(kernel)) == 2]
         return bool(unequal) and all(shapes[f"{at}.norm0.weight"] == kernels[at][1:] for at in unequal)
-    if found and not any(name.endswith(".running_mean") for name in shapes):
-        name = "final_norm.weight"
-        _get(shapes, name, naming)
-        raise _unsupported("norms without running statistics (GroupNorm, as BiT has)", name, shapes, naming)
     return found
 
 

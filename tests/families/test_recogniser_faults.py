@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 import pytest
@@ -167,6 +168,16 @@ def bit(shapes: Shapes) -> Shapes:
     return found
 
 
+def group_norm(shapes: Shapes) -> Shapes:
+    return {key: shape for key, shape in shapes.items() if not re.search("running|tracked", key)}
+
+
+def mixed(shapes: Shapes) -> Shapes:
+    """A last stage of bottlenecks behind stages of basic blocks."""
+    deep = {key: shape for key, shape in shapes_of(DEEP).items() if key.startswith("layer4.")}
+    return without(shapes, "layer4.") | deep | {"fc.weight": (7, 4 * 32)}
+
+
 TRAITS: list[tuple[str, Callable[[Shapes], Shapes], str]] = [
     ("gates apart", lambda s: {**s, "layer1.0.attention.gate": (4, 4)}, "squeeze-and-excitation"),
     ("eca", lambda _: {**answer(EhanW(FULL))[0], "stage_1.0.se.conv.weight": (1, 1, 3)}, "efficient channel attention"),
@@ -175,6 +186,8 @@ TRAITS: list[tuple[str, Callable[[Shapes], Shapes], str]] = [
     ("deep stem", deep_stem, "a deep stem"),
     ("average pool", averaged, "average-pooled shortcuts"),
     ("bit", bit, "GroupNorm"),
+    ("group norm", group_norm, "GroupNorm"),
+    ("mixed blocks", mixed, "basic and bottleneck blocks in one network"),
     ("attention pool", lambda s: {**s, "attnpool.c_proj.weight": (4, 4)}, "attention pooling"),
     ("bias", lambda s: {**s, "layer1.0.conv1.bias": (4,)}, "convolutions with a bias"),
     ("weight norm", lambda s: {**s, "conv1.weight_g": (4, 1, 1, 1)}, "weight normalisation"),
