@@ -256,8 +256,8 @@ def count_values(source: Architecture, target: Architecture, names: Mapping[str,
 
     Raises :class:`MappingError` as :func:`make_plan` does, and :class:`UsageError` for a target that a rule refuses.
     """
-    # Any lambda makes as many values.
-    same = dict.fromkeys(channel_spaces(source).sizes, math.e)
+    # Any lambda makes as many values; nothing scales what comes in.
+    same = dict.fromkeys(channel_spaces(source).sizes.keys() - {"input"}, math.e)
     found = Findings(thresholds=same, learnt=same if source.activation == "qcfs" else {})
     plan = make_plan(source, target, names, _without_images(rules), found)
     if rules.convert != "none":

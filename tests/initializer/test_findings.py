@@ -14,7 +14,17 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Architecture, BottleneckStride, Neuron
 from idsnn_cli.errors import MappingError, UsageError
-from idsnn_cli.initializer import Findings, Plan, Rules, apply, find, initialize, looks_at_images, make_plan
+from idsnn_cli.initializer import (
+    Findings,
+    Plan,
+    Rules,
+    apply,
+    count_values,
+    find,
+    initialize,
+    looks_at_images,
+    make_plan,
+)
 from idsnn_cli.initializer.importance import channel_scores
 from idsnn_cli.models import ResNet, build
 
@@ -149,6 +159,14 @@ def test_whether_images_are_needed_is_known_from_the_shapes(
     rules: dict[str, Any], target: Architecture, looks: bool
 ) -> None:
     assert looks_at_images(Rules(**rules), network(running(OPTION_A)), target) is looks
+
+
+def test_values_are_counted_before_anything_runs_as_they_become() -> None:
+    runner, target, rules = Runner(OPTION_A), as_spiking(OPTION_A), Rules(rescale="threshold", head="copy")
+    source = network(runner.model)
+    found = find(rules, source, target, running=runner, batches=BATCHES)
+    plan = make_plan(source.architecture, target, source.names, rules, found)
+    assert count_values(source.architecture, target, source.names, rules) == plan.counts()
 
 
 @pytest.mark.parametrize("lacking", ["batches", "network"])
