@@ -65,10 +65,17 @@ class Initialization:
 def open_source(source: Source, stack: ExitStack, reading: Reading | None = None, *, download: bool = True) -> Network:
     """Recognise ``source`` without reading its tensors. Files stay open until ``stack`` closes.
 
-    Without ``download``, published weights that are not on this machine can be looked at but not read.
+    Reading a tensor that is no floating-point one, or a counter, raises :class:`CheckpointError`. Without ``download``,
+    published weights that are not on this machine can be looked at but not read.
     """
     network = _open(source, stack, reading, download)
-    return replace(network, read=lambda key: floating(key, network.read(key)))
+    counters = {key for name, key in network.names.items() if name.endswith("num_batches_tracked")}
+
+    def read(key: str) -> Tensor:
+        value = network.read(key)
+        return value if key in counters else floating(key, value)
+
+    return replace(network, read=read)
 
 
 def _open(source: Source, stack: ExitStack, reading: Reading | None, download: bool) -> Network:
