@@ -54,7 +54,7 @@ def find(
     ``say`` is given lines of progress. Raises :class:`UsageError`, naming the rule, where images, a head or a fitting
     source are missing.
     """
-    _check(rules, source, target)
+    check_rules(rules, source.architecture, target, has_head=source.has_head)
     scores: Mapping[str, Sequence[float]] = {}
     if rules.channels == "importance":
         scores = channel_scores(source.architecture, source.names, source.read)
@@ -82,19 +82,22 @@ def _looking(rules: Rules) -> str:
     return "channels: merge" if rules.channels == "merge" else "rescale: threshold"
 
 
-def _check(rules: Rules, source: Network, target: Architecture) -> None:
-    """What can be said before the source runs."""
+def check_rules(rules: Rules, source: Architecture, target: Architecture, *, has_head: bool) -> None:
+    """Raise :class:`UsageError` where ``rules`` do not fit ``source``: what can be said before it is trained, or runs.
+
+    ``has_head`` says whether the source has its linear layer.
+    """
     if rules.blocks == "greedy":
-        if not source.has_head:
+        if not has_head:
             raise UsageError("blocks: greedy needs the source's linear layer, which it lacks", "Use another rule.")
-        classes = (source.architecture.num_classes, target.num_classes)
+        classes = (source.num_classes, target.num_classes)
         if classes[0] != classes[1]:
             raise UsageError(
                 f"blocks: greedy scores the source on the target's labels, but it has {classes[0]} classes, "
                 f"the target {classes[1]}",
                 "Use another rule, or a source that was trained on the target's data.",
             )
-    if source.architecture.kind == "spiking":
+    if source.kind == "spiking":
         for rule, asked in (
             ("blocks: greedy", rules.blocks == "greedy"),
             ("rescale: threshold", rules.rescale == "threshold"),
@@ -106,7 +109,7 @@ def _check(rules: Rules, source: Network, target: Architecture) -> None:
         raise UsageError("rescale: threshold is for a spiking target", "Use rescale: none.")
     if rules.convert != "none":
         require_convertible(target)
-    if rules.convert == "learnt-thresholds" and source.architecture.activation != "qcfs":
+    if rules.convert == "learnt-thresholds" and source.activation != "qcfs":
         raise UsageError(
             "convert: learnt-thresholds needs a source with QCFS activations, which this one does not have",
             "Train one with teacher.activation=qcfs, or use convert: weight-normalisation.",

@@ -9,8 +9,8 @@ from dataclasses import replace
 from idsnn_cli.architecture import Architecture, Convolution
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.balancing import balance
-from idsnn_cli.initializer.converting import learnt_lambdas, require_convertible, scaled_plan
-from idsnn_cli.initializer.findings import Findings
+from idsnn_cli.initializer.converting import learnt_lambdas, scaled_plan
+from idsnn_cli.initializer.findings import Findings, check_rules
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan, constant_reason
 from idsnn_cli.initializer.planner import Planner
@@ -246,15 +246,20 @@ def make_plan(
 def count_values(source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> dict[str, int]:
     """How many of the target's values would end as each action, found without running the source.
 
-    Raises :class:`MappingError` as :func:`make_plan` does, and :class:`UsageError` for a target that a rule refuses.
+    Raises :class:`MappingError` as :func:`make_plan` does, and :class:`UsageError` for a source or a target that a rule
+    refuses.
     """
-    # Other blocks or channels, and any lambda, are as many values.
+    check_rules(rules, source, target, has_head="head.weight" in names)
+    # Other blocks or channels, and any lambda, are as many values. What is learnt apart will differ.
     blocks = "proportional" if rules.blocks == "greedy" else rules.blocks
     channels = "uniform" if rules.channels == "merge" else rules.channels
-    same = dict.fromkeys(channel_spaces(source).sizes, math.e)
-    found = Findings(thresholds=same, learnt=same if source.activation == "qcfs" else {})
+    spaces = channel_spaces(source)
+    same = dict.fromkeys(spaces.sizes, math.e)
+    apart = {space: math.e + place for place, space in enumerate(spaces.sizes)}
+    learnt = {space: apart[spaces.linked(space)] for space in spaces.sizes}
+    quantised = rules.convert != "none" and source.activation == "qcfs"
+    found = Findings(thresholds=same, learnt=learnt if quantised else {})
     plan = make_plan(source, target, names, replace(rules, blocks=blocks, channels=channels), found)
     if rules.convert != "none":
-        require_convertible(target)
         plan = scaled_plan(plan, dict.fromkeys(channel_spaces(target).sizes.keys() - {"input"}, math.e))
     return plan.counts()
