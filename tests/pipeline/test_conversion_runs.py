@@ -122,10 +122,14 @@ def test_a_run_of_no_epochs(recipe: Path, tmp_path: Path, words: tuple[str, ...]
     assert rows["student"]["train_seconds"] == 0
     assert metadata_of(tmp_path / "student.safetensors")["kind"] == "student"
     assert {result.status for result in run_all(open_run(recipe, tmp_path, *words))} == {"unchanged"}
-    found = describe_runs(gather([tmp_path]))
+    found = describe_runs(gather([tmp_path]), 0.0)
     (arm,) = found["arms"]
-    assert (arm["complete"], arm["last"], arm["planned"]) == (1, None, 0)
-    assert arm["measured"]["mean"] == rows["student"]["top1"]
+    assert (arm["complete"], arm["planned"]) == (1, 0)
+    assert arm["last"]["mean"] == arm["best"]["mean"] == arm["measured"]["mean"] == rows["student"]["top1"]
+    # It is there after no epoch, and costs what its teacher did.
+    reach = arm["reach"]
+    assert (reach["reached"], reach["epoch"], reach["macs"], reach["seconds"]) == (1, 0, 0, 0)
+    assert reach["macs_with_teacher"] == arm["teacher"]["macs"] > 0
     assert not any("no finished epoch" in note for note in found["notes"])
 
 
