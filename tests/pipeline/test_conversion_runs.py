@@ -172,6 +172,18 @@ def test_a_converted_student_can_be_trained_further(recipe: Path, teachers: dict
     assert not (tmp_path / "student.best.safetensors").exists()
 
 
+@pytest.mark.parametrize("alpha", [0, 0.5])
+def test_epochs_may_grow_from_0_where_the_schedule_allows(
+    recipe: Path, teachers: dict[str, Path], tmp_path: Path, alpha: float
+) -> None:
+    words = [f"init.source={teachers['relu']}", "distill.schedule=constant", f"distill.alpha={alpha}"]
+    session = converted(recipe, teachers, tmp_path, *words)
+    distill_step(session)
+    longer = open_run(recipe, tmp_path, *words, "distill.epochs=1")
+    assert distill_step(longer, teacher=teachers["relu"]).figures["epochs"] == 1
+    assert weights_of(longer.file("distill")) != start(longer)
+
+
 @pytest.mark.parametrize("words", [["distill.baseline=plain"], ["distill.baseline=distilled"]], ids=str)
 def test_a_baseline_without_training_is_refused(recipe: Path, tmp_path: Path, words: list[str]) -> None:
     with pytest.raises(RecipeError, match="use baseline none"):
