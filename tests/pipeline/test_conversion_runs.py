@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invoking import invoke
 from tiny_runs import Heard, metadata_of, open_run, weights_of
 
 from idsnn_cli.errors import IdsnnError, RecipeError, RunConflictError
@@ -107,6 +108,18 @@ def test_the_plan_says_every_scale_and_what_was_calibrated(
     assert by_name["stem.norm.bias"]["reason"] == "calibrated on 2 training batches"
     assert "reason" not in by_name["stem.norm.weight"]
     assert mapping["provenance"]["calibrated_batches"] == 2
+
+
+@pytest.mark.parametrize("rule", ["learnt-thresholds", "weight-normalisation"])
+def test_a_conversion_knows_the_file_that_it_was_made_from(
+    capsys: pytest.CaptureFixture[str], recipe: Path, teachers: dict[str, Path], tmp_path: Path, rule: str
+) -> None:
+    """The learnt lambdas are part of the source, and what they scale has not moved."""
+    session = converted(recipe, teachers, tmp_path, f"init.convert={rule}", of="qcfs")
+    found = invoke(capsys, "inspect", str(session.file("init")), "--source", str(teachers["qcfs"]), "--json")
+    assert found.code == 0, found.err
+    changes = [layer["change"] for layer in found.document["mapping"]["layers"]]
+    assert 0 <= max(change for change in changes if change is not None) < 1e-6
 
 
 @pytest.mark.parametrize("words", [(), ("teacher.activation=qcfs", "init.convert=learnt-thresholds")], ids=str)
