@@ -20,6 +20,12 @@ RECIPE_KEYS = {
     "init": ("rule", "blocks", "shortcut", "head", "reestimate"),
     "distill": ("alpha", "temperature", "epochs", "batch_size", "optimizer", "lr", "schedule"),
 }
+# What is named where it is not as in most recipes, given here.
+UNUSUAL: dict[str, dict[str, Any]] = {
+    "teacher": {"activation": "relu", "levels": None},
+    "init": {"channels": "loop", "rescale": "none", "convert": "none", "calibrate": 0},
+    "distill": {"loss_on": "mean", "tet_weight": 0.0, "tet_mean": 1.0, "features": "none", "feature_weight": 1.0},
+}
 
 
 def show_contents(console: Console, document: Mapping[str, Any]) -> None:
@@ -71,7 +77,8 @@ def _show_origin(console: Console, document: Mapping[str, Any]) -> None:
     recipe = document["recipe"] or {}
     name = "recipe"
     for section, keys in RECIPE_KEYS.items():
-        given = recipe.get(section, {})
+        given, usual = recipe.get(section, {}), UNUSUAL.get(section, {})
+        keys = (*keys, *(key for key, value in usual.items() if given.get(key, value) != value))
         words = [f"{key} {_value(given[key])}" for key in keys if given.get(key) is not None]
         if words:
             field(console, name, f"{section}: {', '.join(words)}")

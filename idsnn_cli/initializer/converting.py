@@ -149,7 +149,8 @@ def _convolution(act: str) -> str:
 def learnt_lambdas(made_of: Mapping[str, set[str]], ours: Spaces, learnt: Mapping[str, float]) -> dict[str, float]:
     """lambda of each target space of those that a QCFS source learnt, by the source's spaces.
 
-    Raises :class:`MappingError` where a target's identities join what has several lambdas in the source.
+    Raises :class:`MappingError` where a target's identities join what has several lambdas in the source, whatever rule
+    converts it: the ANN that the student stands for could not have them either.
     """
     found: dict[str, dict[str, float]] = {}
     for space, sources in made_of.items():
@@ -157,11 +158,10 @@ def learnt_lambdas(made_of: Mapping[str, set[str]], ours: Spaces, learnt: Mappin
         root |= {source: learnt[source] for source in sources if source in learnt}
     for stream, values in found.items():
         if len(set(values.values())) > 1:
-            each = ", ".join(f"{source} {value:.4g}" for source, value in values.items())
             raise MappingError(
-                f"identity shortcuts make one stream of the target's {stream}, but the source learnt several lambdas "
-                f"there: {each}",
-                "Use the source's kind of shortcut (student.shortcut), or convert: weight-normalisation.",
+                f"identity shortcuts make one stream of the target's {stream}, but the source learns a lambda for each "
+                f"of {', '.join(values)}",
+                "Use the source's kind of shortcut (student.shortcut), or a ReLU source with another rule of convert.",
             )
     # Also of what is made of nothing, where an identity carries what has a lambda into it.
     joined = {root: next(iter(values.values())) for root, values in found.items() if values}

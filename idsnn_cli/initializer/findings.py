@@ -11,7 +11,8 @@ from torch import Tensor
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.blocks import choose_blocks
-from idsnn_cli.initializer.converting import activation_spaces, require_convertible
+from idsnn_cli.initializer.checks import check_rules
+from idsnn_cli.initializer.converting import activation_spaces
 from idsnn_cli.initializer.correlations import correlations
 from idsnn_cli.initializer.facts import Findings
 from idsnn_cli.initializer.greedy import Say, greedy_blocks
@@ -41,7 +42,7 @@ def find(
     ``say`` is given lines of progress. Raises :class:`UsageError`, naming the rule, where images, a head or a fitting
     source are missing.
     """
-    _check(rules, source, target)
+    check_rules(rules, source.architecture, target, has_head=source.has_head)
     scores: Mapping[str, Sequence[float]] = {}
     if rules.channels == "importance":
         scores = channel_scores(source.architecture, source.names, source.read)
@@ -80,37 +81,6 @@ def _looking(rules: Rules, merging: bool) -> str:
     if rules.blocks == "greedy":
         return "blocks: greedy"
     return "channels: merge" if merging else "rescale: threshold"
-
-
-def _check(rules: Rules, source: Network, target: Architecture) -> None:
-    """What can be said before the source runs."""
-    if rules.blocks == "greedy":
-        if not source.has_head:
-            raise UsageError("blocks: greedy needs the source's linear layer, which it lacks", "Use another rule.")
-        classes = (source.architecture.num_classes, target.num_classes)
-        if classes[0] != classes[1]:
-            raise UsageError(
-                f"blocks: greedy scores the source on the target's labels, but it has {classes[0]} classes, "
-                f"the target {classes[1]}",
-                "Use another rule, or a source that was trained on the target's data.",
-            )
-    if source.architecture.kind == "spiking":
-        for rule, asked in (
-            ("blocks: greedy", rules.blocks == "greedy"),
-            ("rescale: threshold", rules.rescale == "threshold"),
-            (f"convert: {rules.convert}", rules.convert != "none"),
-        ):
-            if asked:
-                raise UsageError(f"{rule} is for an ANN source, but this one is spiking", "Use another rule.")
-    if rules.rescale == "threshold" and target.kind != "spiking":
-        raise UsageError("rescale: threshold is for a spiking target", "Use rescale: none.")
-    if rules.convert != "none":
-        require_convertible(target)
-    if rules.convert == "learnt-thresholds" and source.architecture.activation != "qcfs":
-        raise UsageError(
-            "convert: learnt-thresholds needs a source with QCFS activations, which this one does not have",
-            "Train one with teacher.activation=qcfs, or use convert: weight-normalisation.",
-        )
 
 
 def _learnt(source: Network) -> dict[str, float]:

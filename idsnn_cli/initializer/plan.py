@@ -88,8 +88,12 @@ class Plan:
     lambdas: Mapping[str, float] = field(default_factory=dict)
 
     def reads(self) -> list[str]:
-        """The source keys that applying the plan reads, each once, sorted."""
-        return sorted({key for entry in self.entries for key in entry.source_keys()})
+        """The source keys that applying the plan reads, and converting what it makes, each once, sorted."""
+        keys = {key for entry in self.entries for key in entry.source_keys()}
+        if self.source is not None and self.source.activation == "qcfs" and self.rules.convert != "none":
+            # Such a source is always ours, in canonical names.
+            keys |= {f"{owner}.limit" for _, owner in self.source.activations()}
+        return sorted(keys)
 
     def counts(self) -> dict[str, int]:
         """How many target values end as each action."""

@@ -9,7 +9,8 @@ from dataclasses import replace
 from idsnn_cli.architecture import Architecture, Convolution
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.balancing import balance
-from idsnn_cli.initializer.converting import learnt_lambdas, require_convertible, scaled_plan
+from idsnn_cli.initializer.checks import check_rules
+from idsnn_cli.initializer.converting import learnt_lambdas, scaled_plan
 from idsnn_cli.initializer.facts import Findings
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan, constant_reason
@@ -254,14 +255,19 @@ def _planned(
 def count_values(source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> dict[str, int]:
     """How many of the target's values would end as each action, found without running the source.
 
-    Raises :class:`MappingError` as :func:`make_plan` does, and :class:`UsageError` for a target that a rule refuses.
+    Raises :class:`MappingError` as :func:`make_plan` does, and :class:`UsageError` for a source or a target that a rule
+    refuses.
     """
-    # Any lambda makes as many values; nothing scales what comes in.
-    same = dict.fromkeys(channel_spaces(source).sizes.keys() - {"input"}, math.e)
-    found = Findings(thresholds=same, learnt=same if source.activation == "qcfs" else {})
+    check_rules(rules, source, target, has_head="head.weight" in names)
+    # Any lambda makes as many values; nothing scales what comes in. What is learnt apart will differ.
+    spaces = channel_spaces(source)
+    scaled = spaces.sizes.keys() - {"input"}
+    apart = {space: math.e + place for place, space in enumerate(spaces.sizes)}
+    learnt = {space: apart[spaces.linked(space)] for space in scaled}
+    quantised = rules.convert != "none" and source.activation == "qcfs"
+    found = Findings(thresholds=dict.fromkeys(scaled, math.e), learnt=learnt if quantised else {})
     plan = make_plan(source, target, names, _without_images(rules), found)
     if rules.convert != "none":
-        require_convertible(target)
         plan = scaled_plan(plan, dict.fromkeys(channel_spaces(target).sizes.keys() - {"input"}, math.e))
     return plan.counts()
 

@@ -156,8 +156,7 @@ def initialize(
         if rules.convert != "none":
             shown = [] if images is None else [batch.to(where) for batch, _ in images]
             plan, state, conversion = convert(plan, state, shown, say)
-        learnt = [key for name, key in network.names.items() if name.endswith(".limit") and conversion is not None]
-        for key in [*plan.reads(), *learnt]:
+        for key in plan.reads():
             if key not in digest:
                 read(key)
         sha256 = digest.hexdigest()

@@ -68,6 +68,8 @@ def _run(folder: Path, entry: dict[str, Any] | None) -> Run:
         if step not in records or (role == "baseline" and recipe.distill.baseline == "none"):
             continue
         history = _history(folder / step / METRICS)
+        if role == "student" and recipe.distill.epochs == 0 and records[step].status == "done":
+            history = (_before_training(records[step].figures),)
         images, size = _images(recipe, records[step].figures)
         section = recipe.teacher if role == "teacher" else recipe.distill
         teaches = taught and (role == "student" or (role == "baseline" and recipe.distill.baseline == "distilled"))
@@ -144,6 +146,11 @@ def _history(path: Path) -> tuple[dict[str, Any], ...]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", "Leave this run out, or run it again.") from None
     return tuple(records)
+
+
+def _before_training(figures: dict[str, Any]) -> dict[str, Any]:
+    """A student of 0 epochs as the record of an epoch that cost nothing."""
+    return {"epoch": 0, f"{figures['split']}_top1": figures["top1"], "seconds": 0.0}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

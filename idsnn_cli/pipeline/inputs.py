@@ -102,11 +102,16 @@ def destination(session: Session, step: Step, output: Path | None) -> Path:
     """
     if output is None:
         return session.file(step)
+    check_place(output)
+    return output
+
+
+def check_place(output: Path) -> None:
+    """Raise :class:`WriteError` where ``output`` can be no file: in no folder, or one itself."""
     if not output.parent.is_dir():
         raise WriteError(f"{output} cannot be written: its folder does not exist", "Create the folder first.")
     if output.is_dir():
         raise WriteError(f"{output} cannot be written: it is a folder", "Name a file inside it.")
-    return output
 
 
 def distinct(target: Path, source: Source) -> None:

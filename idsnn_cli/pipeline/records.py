@@ -160,6 +160,9 @@ def refuse_other_settings(session: Session, step: Step, record: Record, sections
     # Through JSON once, as the stored one went: tuples and numbers compare alike.
     different = changes(record.sections, json.loads(json.dumps(sections)))
     growing = [change for change in different if _may_grow(change, session.recipe, step)]
+    if any(change.old == 0 for change in growing):
+        # A student of 0 epochs had no loss, so that the teacher that its loss reads now is no other setting.
+        different = [change for change in different if change in growing or change.old is not ABSENT]
     if len(growing) < len(different):
         # A section that only one side depends on says less than the key that made it so.
         changed = [change for change in different if ABSENT not in (change.old, change.new)]

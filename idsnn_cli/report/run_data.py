@@ -16,8 +16,9 @@ class Training:
     """The training of one network.
 
     ``history`` has a record for each finished epoch (``epoch``, ``seconds``, and ``{split}_top1`` where it was
-    measured); ``planned`` counts the epochs that are asked for. ``architecture``, the ``images`` of an epoch and their
-    ``image_size`` in pixels are None where they are not known. ``taught`` says whether a teacher sees every image.
+    measured); ``planned`` counts the epochs that are asked for, and of 0 there is one record, of epoch 0.
+    ``architecture``, the ``images`` of an epoch and their ``image_size`` in pixels are None where they are not known.
+    ``taught`` says whether a teacher sees every image.
     """
 
     history: tuple[Mapping[str, Any], ...]

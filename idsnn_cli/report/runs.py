@@ -23,7 +23,7 @@ def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, A
 
     ``targets``, for each ``dataset`` and ``split``: the ``top1`` to reach and what it is ``of``, given or baseline: the
     mean, over the baselines of that data, of each one's best epoch (None where there is none). Baselines are the
-    networks trained beside a student, and students that started at random without a teacher.
+    networks trained beside a student, and students that were trained from a random start without a teacher.
 
     ``networks``, the student and the baseline of each run: ``run`` (its folder), ``arm``, ``role``, ``seed``,
     ``dataset``, ``split``, ``timesteps``, ``planned`` epochs, ``curve`` (:func:`curve`), ``teacher``
@@ -113,7 +113,10 @@ def energy_of(row: Mapping[str, Any]) -> float | None:
 
 
 def _is_baseline(run: Run, role: str) -> bool:
-    return role == "baseline" or (run.settings["init"]["rule"] == "none" and run.settings["distill"]["alpha"] == 0)
+    if role == "baseline":
+        return True
+    training = run.trainings["student"]
+    return run.settings["init"]["rule"] == "none" and not training.taught and training.planned > 0
 
 
 def _targets(runs: Sequence[Run], networks: Sequence[dict[str, Any]], top1: float | None) -> list[dict[str, Any]]:

@@ -40,6 +40,16 @@ def test_a_teacher_shows_what_it_is(capsys: Capture) -> None:
     assert "Where its first weights came from" not in flat
 
 
+def test_a_recipe_shows_what_is_unusual_in_it(capsys: Capture) -> None:
+    unusual = {"alpha": 0, "features": "attention", "feature_weight": 2.0, "tet_weight": 0.0, "loss_on": "mean"}
+    save_network(
+        Path("lasnn.safetensors"), "student", STUDENT, recipe={"distill": unusual, "init": {"convert": "none"}}
+    )
+    flat = " ".join(invoke(capsys, "inspect", "lasnn.safetensors").out.split())
+    assert "distill: alpha 0, features attention, feature_weight 2" in flat
+    assert not any(words in flat for words in ("tet_weight", "loss_on", "convert"))
+
+
 def test_a_student_shows_its_mapping_block_by_block(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     lines = [" ".join(line.split()) for line in invoke(capsys, "inspect", "init.safetensors").out.splitlines()]

@@ -189,7 +189,7 @@ def test_a_spiking_source_and_rules_without_images() -> None:
 
 def test_learnt_lambdas_that_an_identity_cannot_join() -> None:
     source = ann(activation="qcfs", levels=4)
-    with pytest.raises(MappingError, match=r"several lambdas there: stages\.0"):
+    with pytest.raises(MappingError, match=r"a lambda for each of stages\.0, stages\.1"):
         converted(source, spiking(source, 2, shortcut="pad"), images(), convert="learnt-thresholds")
     with torch.no_grad():
         source.get_submodule("stages.1.0.act0").limit.fill_(-0.5)  # type: ignore[operator]  # a parameter

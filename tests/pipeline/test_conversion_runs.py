@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invoking import invoke
 from tiny_runs import Heard, metadata_of, open_run, weights_of
 
 from idsnn_cli.errors import IdsnnError, RecipeError, RunConflictError
@@ -109,6 +110,18 @@ def test_the_plan_says_every_scale_and_what_was_calibrated(
     assert mapping["provenance"]["calibrated_batches"] == 2
 
 
+@pytest.mark.parametrize("rule", ["learnt-thresholds", "weight-normalisation"])
+def test_a_conversion_knows_the_file_that_it_was_made_from(
+    capsys: pytest.CaptureFixture[str], recipe: Path, teachers: dict[str, Path], tmp_path: Path, rule: str
+) -> None:
+    """The learnt lambdas are part of the source, and what they scale has not moved."""
+    session = converted(recipe, teachers, tmp_path, f"init.convert={rule}", of="qcfs")
+    found = invoke(capsys, "inspect", str(session.file("init")), "--source", str(teachers["qcfs"]), "--json")
+    assert found.code == 0, found.err
+    changes = [layer["change"] for layer in found.document["mapping"]["layers"]]
+    assert 0 <= max(change for change in changes if change is not None) < 1e-6
+
+
 @pytest.mark.parametrize("words", [(), ("teacher.activation=qcfs", "init.convert=learnt-thresholds")], ids=str)
 def test_a_run_of_no_epochs(recipe: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
     session, heard = open_run(recipe, tmp_path, *words), Heard()
@@ -122,10 +135,14 @@ def test_a_run_of_no_epochs(recipe: Path, tmp_path: Path, words: tuple[str, ...]
     assert rows["student"]["train_seconds"] == 0
     assert metadata_of(tmp_path / "student.safetensors")["kind"] == "student"
     assert {result.status for result in run_all(open_run(recipe, tmp_path, *words))} == {"unchanged"}
-    found = describe_runs(gather([tmp_path]))
+    found = describe_runs(gather([tmp_path]), 0.0)
     (arm,) = found["arms"]
-    assert (arm["complete"], arm["last"], arm["planned"]) == (1, None, 0)
-    assert arm["measured"]["mean"] == rows["student"]["top1"]
+    assert (arm["complete"], arm["planned"]) == (1, 0)
+    assert arm["last"]["mean"] == arm["best"]["mean"] == arm["measured"]["mean"] == rows["student"]["top1"]
+    # It is there after no epoch, and costs what its teacher did.
+    reach = arm["reach"]
+    assert (reach["reached"], reach["epoch"], reach["macs"], reach["seconds"]) == (1, 0, 0, 0)
+    assert reach["macs_with_teacher"] == arm["teacher"]["macs"] > 0
     assert not any("no finished epoch" in note for note in found["notes"])
 
 
@@ -166,6 +183,18 @@ def test_a_converted_student_can_be_trained_further(recipe: Path, teachers: dict
     distill_step(again)
     assert weights_of(again.file("distill")) == start(again)
     assert not (tmp_path / "student.best.safetensors").exists()
+
+
+@pytest.mark.parametrize("alpha", [0, 0.5])
+def test_epochs_may_grow_from_0_where_the_schedule_allows(
+    recipe: Path, teachers: dict[str, Path], tmp_path: Path, alpha: float
+) -> None:
+    words = [f"init.source={teachers['relu']}", "distill.schedule=constant", f"distill.alpha={alpha}"]
+    session = converted(recipe, teachers, tmp_path, *words)
+    distill_step(session)
+    longer = open_run(recipe, tmp_path, *words, "distill.epochs=1")
+    assert distill_step(longer, teacher=teachers["relu"]).figures["epochs"] == 1
+    assert weights_of(longer.file("distill")) != start(longer)
 
 
 @pytest.mark.parametrize("words", [["distill.baseline=plain"], ["distill.baseline=distilled"]], ids=str)

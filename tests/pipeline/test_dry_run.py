@@ -14,6 +14,8 @@ from idsnn_cli.pipeline import run_all
 
 Capture = pytest.CaptureFixture[str]
 
+QCFS = ("teacher.activation=qcfs", "student.v_threshold=1")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -102,7 +104,11 @@ def test_what_is_missing_is_found(capsys: Capture, words: list[str], said: str, 
         (["run", "data.subset=5000"], 1, "data.subset"),
         (["run", "data.dataset=cifar100", "data.root=nowhere"], 1, "data.download=true"),
         (["run", "runtime.precision=bf16"], 2, "runtime.precision"),
+        (["run", "init.convert=learnt-thresholds", "student.v_threshold=1"], 2, "QCFS activations"),
+        (["run", *QCFS, "init.convert=learnt-thresholds", "student.shortcut=pad"], 1, "a lambda for each of stages.0"),
+        (["run", *QCFS, "init.convert=weight-normalisation", "student.shortcut=pad"], 1, "a ReLU source"),
         (["init", "init.source=seven.pth", "init.head=copy"], 1, "7 classes"),
+        (["init", "init.source=seven.pth", "init.blocks=greedy"], 2, "7 classes"),
         (["init", "init.source=tiny.yaml"], 1, "tiny.yaml"),
         (["distill", "--teacher", "ten.pth", "--student", "ten.pth", "teacher.normalise=none"], 1, "ten.pth"),
     ],

@@ -38,7 +38,7 @@ def made_run(
     plain = {key: {**kinds.get(key, {}), **sections.get(key, {})} for key in {*kinds, *sections}}
     recipe = recipe_from_mapping(plain | {"seed": seed}, origin="a test")
     settings = recipe.model_dump(mode="json")
-    trainings: dict[Role, Training] = {"student": training(student, "student", taught=recipe.distill.alpha > 0)}
+    trainings: dict[Role, Training] = {"student": training(student, "student", taught=recipe.distill.taught)}
     if teacher == "trained":
         trainings["teacher"] = training([50.0, 60.0, 70.0], "teacher", seconds=5.0)
     if baseline is not None:

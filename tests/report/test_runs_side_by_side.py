@@ -83,6 +83,12 @@ def test_a_random_student_without_a_teacher_is_a_baseline() -> None:
     assert found["arms"][1]["reach"]["epoch"] == 2
 
 
+def test_a_random_student_with_a_teachers_features_is_no_baseline() -> None:
+    features = {"alpha": 0, "features": "attention"}
+    found = describe_runs([made_run("features", [30.0, 44.0], init={"rule": "none"}, distill=features)])
+    assert found["targets"][0]["top1"] is None
+
+
 def test_the_cost_of_a_given_teacher_is_unknown_and_said_so() -> None:
     found = describe_runs([made_run("given", [30.0, 60.0], teacher="given")], 50)
     (given,) = found["arms"]
