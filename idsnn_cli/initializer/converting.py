@@ -81,6 +81,8 @@ def convert(
             f"convert: with decay {neuron.decay:g} and a {neuron.reset} reset rates stay below the activations that "
             "they stand for; student.decay=1 and student.reset=soft keep them"
         )
+    if say is not None and any(entry.target == "head.weight" and entry.action == "random" for entry in plan.entries):
+        say("convert: the linear layer is random, so the network guesses until it is trained; init.head=copy takes it")
     if rules.convert != "learnt-thresholds" and not batches:
         raise UsageError(f"convert: {rules.convert} needs images", "Give the data set, or another rule.")
     reference = ann_twin(plan, state)

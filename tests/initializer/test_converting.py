@@ -14,6 +14,7 @@ from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer import Plan, Rules, apply, initialize
 from idsnn_cli.models import build
+from idsnn_cli.rules import HeadRule
 
 SHORTCUTS = ["projection", "pad"]
 
@@ -215,10 +216,15 @@ def test_a_stage_without_a_counterpart_has_the_lambda_that_its_shortcut_carries(
     assert torch.allclose(ours(x)[0], wanted(x), rtol=1e-4, atol=1e-5)
 
 
-def test_a_leak_is_told_of() -> None:
-    source, said = ann(), list[str]()
-    for neuron in (FIRE, Neuron(1.0, 0.5)):
-        rules = Rules(convert="weight-normalisation")
+def test_a_leak_and_a_random_head_are_told_of() -> None:
+    source = ann()
+    cases: list[tuple[Neuron, HeadRule, list[str]]] = [
+        (FIRE, "copy", []),
+        (Neuron(1.0, 0.5), "copy", ["decay 0.5 and a hard reset"]),
+        (FIRE, "random", ["the linear layer is random"]),
+    ]
+    for neuron, head, wanted in cases:
+        said: list[str] = []
+        rules = Rules(convert="weight-normalisation", head=head)
         initialize(source, spiking(source, 2, neuron=neuron), rules=rules, images=shown(images()), say=said.append)
-    assert len(said) == 1
-    assert "decay 0.5 and a hard reset" in said[0]
+        assert [words in line for words, line in zip(wanted, said, strict=True)] == [True] * len(wanted)
