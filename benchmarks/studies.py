@@ -117,12 +117,15 @@ def train(options: argparse.Namespace, place: Place) -> None:
 
 
 def runs_of(options: argparse.Namespace, study: str) -> list[Run]:
-    """The finished runs of a study, of any seed, each called by its arm."""
+    """The finished runs of a study, of any seed, each called by its arm, in folders as seen from that of all runs."""
     found = []
     for arm in STUDIES[study]:
         folders = sorted(folder_of(options, (study, arm, 0)).parent.glob("seed=*"))
         finished = [folder for folder in folders if (folder / "eval.json").exists()]
-        found += [replace(run, label=arm) for run in gather(finished)]
+        found += [
+            replace(run, label=arm, folder=Path(run.folder).relative_to(options.work).as_posix())
+            for run in gather(finished)
+        ]
     return found
 
 
