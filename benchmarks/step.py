@@ -118,7 +118,7 @@ def network(variant: str, architecture: Architecture, peer: Callable[..., nn.Mod
         for module in ours.modules():
             if isinstance(module, LIF):
                 module.__class__ = LoopedLIF
-    ours.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    ours.to(place.device).to(memory_format=torch.channels_last)
     return ours
 
 
@@ -136,7 +136,7 @@ def training_step(
     if "teacher" in entry_of(case):
         teacher = build(build_description(entry_of(case)["teacher"], 10, width=4 if tiny else None), seed=1)
         teacher.eval().requires_grad_(False)
-        teacher.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
+        teacher.to(place.device).to(memory_format=torch.channels_last)
     objective = Objective(alpha=0.3, teacher=teacher)
 
     def step(images: Tensor, labels: Tensor) -> None:

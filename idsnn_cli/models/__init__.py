@@ -3,6 +3,7 @@
 from idsnn_cli.models.amplitudes import fold_amplitudes, require_amplitudes
 from idsnn_cli.models.identify import Network, described_in, floating, identify, identify_tensors
 from idsnn_cli.models.loading import assemble, load
+from idsnn_cli.models.placing import place
 from idsnn_cli.models.qcfs import QCFS
 from idsnn_cli.models.resnet import ResNet, SpikingResNet, build, per_step, prolonged, require_beyond
 from idsnn_cli.models.weights import first_state, first_value
@@ -23,6 +24,7 @@ __all__ = [
     "identify_tensors",
     "load",
     "per_step",
+    "place",
     "prolonged",
     "require_amplitudes",
     "require_beyond",

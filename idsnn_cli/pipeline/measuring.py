@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from idsnn_cli.checkpoint import file_sha256, open_checkpoint, write_json
 from idsnn_cli.data import eval_batches
 from idsnn_cli.evaluation import measure_fully
+from idsnn_cli.models import place
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.foreign import load_network, settle_normalisation
 from idsnn_cli.pipeline.inputs import check_classes, ensure, require
@@ -54,7 +53,7 @@ def _measured(session: Session, name: str, path: Source, split: str) -> dict[str
     ensure(session, path)
     model = load_network(path, session)
     check_classes(model.architecture, session, path, teaches=False)
-    model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    place(model, session.device)
     session.events.say(f"measuring {name}: {path}")
     wanted, images = session.recipe.eval, session.split(split)
     figures, more = measure_fully(

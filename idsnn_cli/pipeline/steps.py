@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from idsnn_cli.checkpoint import checkpoint_sha256, file_sha256, write_checkpoint
 from idsnn_cli.initializer import Plan
-from idsnn_cli.models import ResNet, build, load
+from idsnn_cli.models import ResNet, build, load, place
 from idsnn_cli.pipeline.fitting import METRICS, STATE, Job, clear, train
 from idsnn_cli.pipeline.foreign import load_network, settle_normalisation
 from idsnn_cli.pipeline.inputs import check_classes, check_features, destination, distinct, ensure, read_start, require
@@ -53,7 +51,7 @@ def _converted_teacher(session: Session, source: Source, target: Path) -> StepRe
     def work() -> dict[str, Any]:
         model = load_network(source, session)
         check_classes(model.architecture, session, source)
-        model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        place(model, session.device)
         figures = measured_alone(session, model)
         provenance = {"trained": False, "checkpoint_sha256": inputs["checkpoint"]}
         provenance |= settle_normalisation(session, source).provenance()

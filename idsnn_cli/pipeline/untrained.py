@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from idsnn_cli.checkpoint import file_sha256, write_checkpoint
-from idsnn_cli.models import ResNet, load
+from idsnn_cli.models import ResNet, load, place
 from idsnn_cli.pipeline.fitting import METRICS, STATE, clear, data_facts, measure
 from idsnn_cli.pipeline.inputs import distinct, read_start
 from idsnn_cli.pipeline.making import described, main_step
@@ -26,8 +26,8 @@ def untrained_student(session: Session, start: Path, target: Path) -> StepResult
     inputs = {"data": session.data.fingerprint, "start": file_sha256(start)}
 
     def work() -> dict[str, Any]:
-        model = load(start).to(torch.float64 if session.precision == "fp64" else torch.float32)
-        model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        model = load(start)
+        place(model, session.device, torch.float64 if session.precision == "fp64" else torch.float32)
         found = measured_alone(session, model)
         split, top1, loss = found["split"], found["top1"], found["loss"]
         provenance = {"start": origin, "inputs": {"start": inputs["start"]}}
