@@ -12,13 +12,12 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.blocks import choose_blocks
 from idsnn_cli.initializer.checks import check_rules
-from idsnn_cli.initializer.converting import activation_spaces
 from idsnn_cli.initializer.correlations import correlations
 from idsnn_cli.initializer.facts import Findings
 from idsnn_cli.initializer.greedy import Say, greedy_blocks
 from idsnn_cli.initializer.importance import channel_scores
 from idsnn_cli.initializer.planning import merges
-from idsnn_cli.initializer.spaces import channel_spaces
+from idsnn_cli.initializer.spaces import activation_spaces, channel_spaces
 from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import Network, ResNet
 from idsnn_cli.rules import BlockLists, Rules
