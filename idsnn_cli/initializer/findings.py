@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from torch import Tensor
 
@@ -70,9 +69,7 @@ def looks_at_images(rules: Rules, source: Network, target: Architecture) -> bool
 
     Raises :class:`MappingError` as :func:`make_plan` does, where ``merge`` is what decides it.
     """
-    if replace(rules, channels="loop").looks_at_activations:
-        return True
-    return merges(rules, source.architecture, target, source.names)
+    return rules.always_looks or merges(rules, source.architecture, target, source.names)
 
 
 def _looking(rules: Rules, merging: bool) -> str:
