@@ -91,9 +91,10 @@ class Rules:
             raise UsageError(
                 f"convert {self.convert} and rescale {self.rescale} would both scale the weights", "Give one of them."
             )
-        if (self.head == "map") is not bool(self.class_map):
+        mapped = len(self.class_map)
+        if (self.head == "map") is not (mapped > 0):
             raise UsageError(
-                f"head map and class_map go together, but head is {self.head} and class_map of {len(self.class_map)}",
+                f"head map and class_map go together, but head is {self.head} and {mapped} classes are mapped",
                 "Give head: map together with class_map, one source class (or null) for each target class.",
             )
 
