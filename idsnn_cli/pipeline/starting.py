@@ -93,10 +93,9 @@ def _needs_data(recipe: Recipe) -> bool:
 
 def _looked_at_data(recipe: Recipe, plan: Plan) -> bool:
     """Whether the data has had a part: rule ``merge`` looks at images only where the plan merges channels."""
-    if recipe.init.channels != "merge" or any(chosen.merges for chosen in plan.selections):
-        return _needs_data(recipe)
     init = recipe.init
-    return init.reestimate > 0 or init.calibrate > 0 or replace(init.rules(), channels="loop").looks_at_activations
+    merged = any(chosen.merges for chosen in plan.selections)
+    return init.rule == "none" or init.reestimate > 0 or init.calibrate > 0 or init.rules().always_looks or merged
 
 
 def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, torch.Tensor], Plan, dict[str, Any]]:
