@@ -12,7 +12,7 @@ import torch
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint, write_json
-from idsnn_cli.data import calibration_batches, labelled_calibration_batches
+from idsnn_cli.data import calibration_batches, drawn_batches
 from idsnn_cli.initializer import (
     Conversion,
     Initialization,
@@ -161,10 +161,9 @@ def _from_source(
 
 def _images(session: Session) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The training images that a rule shows to the source, in batches, without augmentation."""
-    recipe = session.recipe
-    seed, size = derive_seed(recipe.seed, "init", "images"), min(recipe.distill.batch_size, recipe.init.images)
-    count = -(-recipe.init.images // size)
-    return list(labelled_calibration_batches(session.data.train, size, count, seed, session.device))
+    recipe, seed = session.recipe, derive_seed(session.recipe.seed, "init", "images")
+    count, size = recipe.init.images, recipe.distill.batch_size
+    return list(drawn_batches(session.data.train, count, size, seed, session.device))
 
 
 def _reestimated(
