@@ -64,6 +64,8 @@ STUDIES: dict[str, dict[str, Words]] = {
         "both, a sixth": SIXTH,
     },
     "source": {"both, same-size source": ("init.source={same_size}",)},
+    # As many operations as ten spiking epochs: an epoch of the ANN takes 0.4 of theirs.
+    "pretrained": {"both, five epochs as an ANN, then eight": ("pretrain.epochs=5", "distill.epochs=8")},
     "choices": CHOICES,
 }
 BASELINE = ("arms", "baseline")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from idsnn_cli.architecture import Architecture
 
-Role = Literal["teacher", "student", "baseline"]
+Role = Literal["teacher", "pretrain", "student", "baseline"]
 
 
 @dataclass(frozen=True, slots=True)

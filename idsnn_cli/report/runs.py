@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from idsnn_cli.report.costs import curve, reach, teacher_cost
+from idsnn_cli.report.costs import curve, pretraining_cost, reach, teacher_cost
 from idsnn_cli.report.paper import reported
 from idsnn_cli.report.run_data import Role, Run
 
@@ -26,7 +26,8 @@ def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, A
     networks trained beside a student, and students that were trained from a random start without a teacher.
 
     ``networks``, the student and the baseline of each run: ``run`` (its folder), ``arm``, ``role``, ``seed``,
-    ``dataset``, ``split``, ``timesteps``, ``planned`` epochs, ``curve`` (:func:`curve`), ``teacher``
+    ``dataset``, ``split``, ``timesteps``, ``planned`` epochs, ``pretraining``
+    (:func:`pretraining_cost`, which the costs of its curve include), ``curve`` (:func:`curve`), ``teacher``
     (:func:`teacher_cost`), ``last`` and ``best`` top-1 on ``split`` with ``best_epoch``, ``measured`` (eval.json's
     ``split`` and ``top1``, and the ``keep`` that chose its epoch; None without one), ``energy_uj``, microjoules of an
     image (None where it was not measured) and ``reach`` (:func:`reach`).
@@ -73,7 +74,8 @@ def _names(runs: Sequence[Run]) -> dict[str, str]:
 
 def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
     training = run.trainings[role]
-    points = curve(training, run.teacher_architecture)
+    before = pretraining_cost(run) if role == "student" else None
+    points = curve(training, run.teacher_architecture, before)
     seen = [point for point in points if point["top1"] is not None]
     best = max(seen, key=lambda point: (point["top1"], -point["epoch"]), default=None)
     row = _row(run, role)
@@ -89,6 +91,7 @@ def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
         "split": training.split,
         "timesteps": run.settings["student"]["timesteps"],
         "planned": training.planned,
+        "pretraining": before,
         "curve": points,
         "teacher": teacher_cost(run, role),
         "last": seen[-1]["top1"] if seen else None,
@@ -218,6 +221,13 @@ def _notes(
         notes.append("There is no baseline among the runs, so no accuracy to reach: name one with --reach.")
     if any(network["teacher"]["source"] == "given" for network in networks):
         notes.append("A teacher was given as a file: what its training took is not known, and not included.")
+    pretrained = {network["arm"]: network["pretraining"]["epochs"] for network in networks if network["pretraining"]}
+    if pretrained:
+        epochs = ", ".join(f"{arm}: {count}" for arm, count in pretrained.items())
+        notes.append(
+            f"Operations, images and seconds include training the student's shape as an ANN first; its epochs are not "
+            f"counted among the student's ({epochs})."
+        )
     if any(network["curve"] and network["curve"][-1]["macs"] is None for network in networks):
         notes.append("Operations are not known of runs of an earlier version whose data is not here any more.")
     if len({network["timesteps"] for network in networks}) > 1:
