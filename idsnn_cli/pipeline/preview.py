@@ -22,6 +22,7 @@ from idsnn_cli.pipeline.inputs import (
     read_start,
     reading_of,
     require,
+    require_teacher,
 )
 from idsnn_cli.pipeline.measuring import networks_of
 from idsnn_cli.pipeline.records import own_sections, protect, read_records, refuse_other_settings
@@ -123,8 +124,7 @@ def _networks(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str
             found["teacher"] = _usable(session, checkpoint)
     elif "distill" in steps and recipe.distill.taught:
         path = given.get("teacher") or session.kept("teacher")
-        fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
-        require(path, "the teacher", fix)
+        require_teacher(session, path)
         found["teacher"] = _usable(session, path)
     if student is not None:
         found["student"] = student
