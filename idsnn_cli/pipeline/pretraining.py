@@ -15,13 +15,11 @@ from idsnn_cli.initializer import Initialization
 from idsnn_cli.models import ResNet, build
 from idsnn_cli.pipeline.fitting import Job, train
 from idsnn_cli.pipeline.foreign import load_network
-from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, ensure, require
+from idsnn_cli.pipeline.inputs import check_classes, destination, distinct, ensure, require, require_teacher
 from idsnn_cli.pipeline.making import described
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.pipeline.starting import mapped, source_of, where_from
 from idsnn_cli.training import Objective
-
-NO_TEACHER = "Run `idsnn teacher` first, name one with --teacher FILE, or set pretrain.alpha=0."
 
 
 def pretrain_step(session: Session, *, teacher: Path | None = None, output: Path | None = None) -> StepResult:
@@ -37,9 +35,11 @@ def pretrain_step(session: Session, *, teacher: Path | None = None, output: Path
     origin = recipe.init.source or teacher or source_of(session)
     guide = (teacher or session.kept("teacher")) if recipe.pretrain.taught else None
     inputs = {"data": session.data.fingerprint}
-    for name, path, what in (("source", origin, "the network to start from"), ("teacher", guide, "the teacher")):
+    require(origin, "the network to start from", where_from(session, origin))
+    if guide is not None:
+        require_teacher(session, guide)
+    for name, path in {"source": origin, "teacher": guide}.items():
         if path is not None:
-            require(path, what, where_from(session, path) if name == "source" else NO_TEACHER)
             distinct(target, path)
             ensure(session, path)
             inputs[name] = checkpoint_sha256(path)

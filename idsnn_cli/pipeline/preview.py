@@ -22,9 +22,9 @@ from idsnn_cli.pipeline.inputs import (
     read_start,
     reading_of,
     require,
+    require_teacher,
 )
 from idsnn_cli.pipeline.measuring import networks_of
-from idsnn_cli.pipeline.pretraining import NO_TEACHER
 from idsnn_cli.pipeline.records import own_sections, protect, read_records, refuse_other_settings
 from idsnn_cli.pipeline.reporting import check_report
 from idsnn_cli.pipeline.session import Session, Step, best_of
@@ -127,9 +127,7 @@ def _networks(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str
             found["teacher"] = _usable(session, checkpoint)
     elif ("distill" in steps and recipe.distill.taught) or ("pretrain" in steps and recipe.pretrain.taught):
         path = given.get("teacher") or session.kept("teacher")
-        fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
-        fix = fix if "distill" in steps else NO_TEACHER
-        require(path, "the teacher", fix)
+        require_teacher(session, path)
         found["teacher"] = _usable(session, path)
     if "pretrain" in steps:
         found["pretrain"] = recipe.student.ann(session.num_classes)
