@@ -16,7 +16,7 @@ from idsnn_cli.evaluation.watching import Watcher
 ACCUMULATE_PJ, MULTIPLY_ACCUMULATE_PJ = 0.9, 4.6
 CAVEATS = (
     "An estimate by convention (45 nm, 32-bit: 0.9 pJ an accumulate, 4.6 pJ a multiply-accumulate), not a measurement.",
-    "Memory traffic is left out, and neurons, pooling and additions of shortcuts cost nothing here.",
+    "Memory traffic is left out; neurons, pooling, and what shortcuts without weights add and scale cost nothing here.",
     "BatchNorm is taken as folded into the convolutions.",
     "SynOps = firing rate of the layer's input x T x its MACs; borders and strides are not looked at pixel by pixel.",
     "The first layer counts MACs, once, where the image is repeated; the linear layer reads rates and counts MACs.",

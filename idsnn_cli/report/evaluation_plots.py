@@ -90,6 +90,8 @@ def _early_exit(rows: Rows) -> Figure:
                     continue  # its words would cover the last ones
                 named = at[0]
                 axes.annotate(f"{each['threshold']:g}", at, xytext=(3, -10), textcoords="offset points", fontsize=7)
+            # Room for the words below the lowest point.
+            axes.margins(y=0.1)
     axes.set(xlabel="mean time steps", ylabel="top-1 %")
     axes.legend()
     return figure
@@ -119,6 +121,10 @@ def _robustness(rows: Rows) -> Figure:
         strengths = [f"{point['strength']:g}" for point in first[kind]]
         each.set(xlabel=kind, ylabel="top-1 %")
         each.set_xticks(range(len(strengths) + 1), ["none", *strengths])
+    # One scale, so that what hurts little looks so.
+    low, high = (choose(each.get_ylim()[side] for each in axes) for side, choose in ((0, min), (1, max)))
+    for each in axes:
+        each.set_ylim(low, high)
     axes[0].legend()
     return figure
 

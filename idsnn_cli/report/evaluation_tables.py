@@ -29,7 +29,15 @@ def networks_table(document: Mapping[str, Any]) -> ResultTable:
         f"{document['dataset']}, {document['images']:,} {document['split']} images, {document['device']}",
         ("network", "top-1 %", "top-5 %", "loss", "parameters", "T", "images/s"),
         tuple((*(row[key] for key in keys), round(row["images_per_second"])) for row in document["results"]),
+        tuple(note for row in document["results"] for note in _missing(row)),
     )
+
+
+def _missing(row: Row) -> Iterator[str]:
+    """What was asked of an ANN that needs time steps: it is null in the JSON and has no table."""
+    names = [key.replace("_", "-") for key in _TABLES if key in row and row[key] is None]
+    if names:
+        yield f"{row['name']} is an ANN: without time steps there is no {', no '.join(names)}"
 
 
 def measure_tables(row: Row, classes: Sequence[str]) -> Iterator[ResultTable]:

@@ -18,7 +18,7 @@ from idsnn_cli.recipe.schema import MEASURES
 from idsnn_cli.report.drawing import require_matplotlib
 from idsnn_cli.report.evaluation_markdown import render_markdown
 from idsnn_cli.report.evaluation_plots import draw_evaluation
-from idsnn_cli.report.evaluation_tables import caveats, measure_tables
+from idsnn_cli.report.evaluation_tables import caveats, measure_tables, networks_table
 
 CLASSES = ["cat|dog", "a*b_c", "<b>$x$</b>", "line\nbreak"]
 
@@ -57,6 +57,10 @@ def test_every_measure_has_a_table_and_its_numbers(document: dict[str, Any]) -> 
     assert [line[0] for line in tables["robustness"].rows] == ["blur", "contrast", "noise"]
     ann = {table.measure for table in measure_tables(document["results"][0], CLASSES)}
     assert tables.keys() - ann == {"activity", "early_exit", "beyond"}
+    (note,) = networks_table(document).notes
+    assert note == "teacher is an ANN: without time steps there is no beyond, no early-exit, no activity"
+    assert note in render_markdown(document)
+    assert networks_table({**document, "results": [row]}).notes == ()
     assert len(caveats(document)) == len(set(caveats(document))) > 3
     plain = {**document, "results": [{k: v for k, v in row.items() if k != "energy"}]}
     assert caveats(plain) == []
