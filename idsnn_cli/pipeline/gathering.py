@@ -92,6 +92,7 @@ def _run(folder: Path, entry: dict[str, Any] | None) -> Run:
         teacher_architecture=architectures["teacher"],
         trainings=trainings,
         evaluation=_read(folder / "eval.json") if measured else None,
+        baseline_arm=_arm(_read_by_baseline(settings)),
     )
 
 
@@ -99,6 +100,16 @@ def _label(folder: Path, entry: dict[str, Any] | None) -> str:
     if entry is None:
         return folder.resolve().name
     return ",".join(f"{key}={text}" for key, text in entry["settings"].items()) or str(entry["recipe"])
+
+
+def _read_by_baseline(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings but for those that sets only students apart: their start, and of a plain baseline its teacher."""
+    kept = {section: values for section, values in settings.items() if section != "init"}
+    if settings["distill"]["baseline"] != "distilled":
+        del kept["teacher"]
+        unread = ("alpha", "temperature", "features", "feature_weight")
+        kept["distill"] = {key: value for key, value in settings["distill"].items() if key not in unread}
+    return kept
 
 
 def _arm(settings: dict[str, Any]) -> str:
