@@ -128,7 +128,7 @@ def _energy(row: Row, classes: Sequence[str]) -> ResultTable:
         title,
         ("layer", "MACs/1000", "input %", "SynOps/1000", "nJ", "ANN nJ"),
         (*layers, (*total, *energies)),
-        (said,),
+        (said, "input %: spikes for each value that the layer reads, at each step"),
     )
 
 
