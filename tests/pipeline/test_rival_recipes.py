@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import history, metadata_of, open_run, weights_of
 
-from idsnn_cli.errors import IdsnnError, RecipeError, UsageError
+from idsnn_cli.errors import MissingInputError, RecipeError, UsageError
 from idsnn_cli.models import load
 from idsnn_cli.pipeline import Session, baseline_step, distill_step, init_step, preview, teacher_step
 from idsnn_cli.pipeline.records import own_sections
@@ -174,11 +174,19 @@ def test_stages_that_cannot_be_compared_are_told_before_any_work(
 
 
 def test_features_alone_need_a_teacher(tmp_path: Path) -> None:
-    session = tiny("lasnn", tmp_path / "run", "init.rule=none", "init.rescale=none", "init.head=random")
-    assert session.recipe.needs_teacher
-    init_step(session)
-    with pytest.raises(IdsnnError, match="the teacher"):
-        distill_step(session)
+    """And what is missing is told with what would do without it."""
+    bare = ("init.rule=none", "init.rescale=none", "init.head=random")
+    fixes = {"distill.alpha=0": "set distill.features=none.", "distill.alpha=1": "distill.alpha=0 and distill.feat"}
+    for number, (alpha, fix) in enumerate(fixes.items()):
+        session = tiny("lasnn", tmp_path / f"run{number}", *bare, alpha)
+        assert session.recipe.needs_teacher
+        init_step(session)
+        with pytest.raises(MissingInputError, match="the teacher") as caught:
+            distill_step(session)
+        assert fix in str(caught.value.fix)
+        with pytest.raises(MissingInputError, match="the teacher") as caught:
+            preview(session, ["distill"], {})
+        assert fix in str(caught.value.fix)
 
 
 def test_records_of_earlier_versions_still_fit() -> None:
