@@ -107,6 +107,21 @@ def test_plots_are_pictures_of_what_was_measured(document: dict[str, Any]) -> No
     assert draw_evaluation({**document, "results": plain[:1]}) == {}
 
 
+def test_a_spiking_network_of_one_step_is_no_level_line(document: dict[str, Any]) -> None:
+    """Trained with T = 1 and measured beyond it, it has a curve of its own."""
+    student = document["results"][1]
+    short = {**student, "timesteps": 1, "top1_by_step": student["top1_by_step"][:1]}
+    short["calibration"] = {**student["calibration"], "ece_by_step": student["calibration"]["ece_by_step"][:1]}
+    farther = {**student["beyond"], "top1_by_step": [0.0, 100.0, 0.0, 100.0]}
+    drawn = [
+        draw_evaluation({**document, "results": [{**short, "beyond": each}]}) for each in (short["beyond"], farther)
+    ]
+    assert drawn[0]["steps.png"] != drawn[1]["steps.png"]
+    assert "steps.png" not in draw_evaluation({**document, "results": [{**short, "beyond": None}]})
+    tables = {table.measure: table.notes for table in measure_tables(short, CLASSES)}
+    assert tables["early_exit"][0].startswith("without it: 1 step, ")
+
+
 def test_a_missing_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingPackageError, match="matplotlib") as caught:
