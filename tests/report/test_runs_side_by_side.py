@@ -13,11 +13,11 @@ from made_runs import IMAGES, STUDENT, TEACHER, made_run
 from page_reading import Page, contrast
 
 from idsnn_cli.architecture import forward_macs
-from idsnn_cli.report.chart import short_number, ticks
+from idsnn_cli.report.chart import draw, short_number, ticks
 from idsnn_cli.report.run_data import Run
 from idsnn_cli.report.run_tables import run_tables
 from idsnn_cli.report.runs import describe_runs
-from idsnn_cli.report.runs_page import render_markdown, render_runs
+from idsnn_cli.report.runs_page import charts_of, render_markdown, render_runs
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&|`"
 OWN, TEACHING = forward_macs(STUDENT, 8, 8), forward_macs(TEACHER, 8, 8)
@@ -197,6 +197,21 @@ def test_ticks_hold_the_range_in_round_steps(low: float, high: float) -> None:
     steps = [after - before for before, after in itertools.pairwise(found)]
     assert max(steps) == pytest.approx(min(steps))
     assert f"{steps[0]:e}"[0] in "125"
+    whole = ticks(low, high, whole=True)
+    assert all(number == int(number) for number in whole)
+    assert len(whole) <= len(found) or steps[0] >= 1
+
+
+def test_a_dot_has_its_name_beside_it_and_no_name_stands_on_another() -> None:
+    """Colours alone do not tell them apart on every screen and for every eye."""
+    runs = [made_run(f"run {number}", [30.0 + number / 100], energy=2.0) for number in range(4)]
+    runs.append(made_run("x" * 90, [50.0], energy=9.0))
+    (chart,) = [each for each in charts_of(describe_runs(runs)) if each.dots]
+    words = re.findall(r'<text class="over" x="([^"]*)" y="([^"]*)" text-anchor="(\w+)">([^<]*)</text>', draw(chart))
+    assert sorted(name for *_, name in words) == [*(f"run {number}" for number in range(4)), "x" * 39 + "…"]
+    heights = sorted(float(y) for _, y, *_ in words)
+    assert min(after - before for before, after in itertools.pairwise(heights)) >= 14.9
+    assert {name[0]: anchor for _, _, anchor, name in words} == {"r": "start", "x": "end"}
 
 
 def with_baselines(runs: list[Run], *arms: str) -> list[Run]:
