@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli.report.costs import curve, reach, teacher_cost
-from idsnn_cli.report.paper import reported
+from idsnn_cli.report.paper import epochs_of, reported, row_of
 from idsnn_cli.report.run_data import Role, Run
 from idsnn_cli.report.shared_baselines import baseline_names, counted_once, sharing_notes
 
@@ -206,6 +206,8 @@ def _paper(run: Run, role: str, ours: dict[str, Any] | None) -> dict[str, Any] |
     if claims["table"] is None or not (whole and same_network and same_row):
         return None
     table, row = claims["table"], claims["row"]
+    if role == "student" and row != row_of(settings):
+        return None
     if role == "baseline":
         if distill["baseline"] != "plain":
             return None
@@ -215,6 +217,16 @@ def _paper(run: Run, role: str, ours: dict[str, Any] | None) -> dict[str, Any] |
         return None
     mean = None if ours is None else ours["mean"]
     return found.to_dict() | {"ours": mean, "difference": None if mean is None else mean - found.top1}
+
+
+def _shorter(run: Run) -> list[str]:
+    """That a claimed row was trained for another number of epochs, if it was."""
+    claims, distill = run.settings["claims"], run.settings["distill"]
+    theirs = epochs_of(claims["table"], claims["step"] or distill["step_every"])
+    if distill["epochs"] == theirs:
+        return []
+    count = distill["epochs"]
+    return [f"{run.folder} trains for {count} epoch{'' if count == 1 else 's'}, and the paper's row for {theirs}."]
 
 
 def _notes(
@@ -244,8 +256,11 @@ def _notes(
             notes.append(f"{run.folder} has no finished epoch of a student yet.")
         elif run.settings["claims"]["table"] is not None and _paper(run, "student", None) is None:
             notes.append(
-                f"{run.folder} claims a row of the paper, but its data, network or time steps are not that row's."
+                f"{run.folder} claims a row of the paper, but its start, loss, data, network or time steps are not that "
+                "row's."
             )
+        elif run.settings["claims"]["table"] is not None:
+            notes += _shorter(run)
     unfinished = [each for each in arms if each["complete"] < each["runs"]]
     notes += sharing_notes(networks, arm_name)
     notes += [f"{arm['name']}: {arm['complete']} of {arm['runs']} trainings are finished." for arm in unfinished]

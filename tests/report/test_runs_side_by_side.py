@@ -123,6 +123,35 @@ def test_the_papers_value_stands_beside_a_run_that_claims_its_row() -> None:
     assert sum("claims a row" in note for note in found["notes"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("row", "settings"),
+    [
+        ("both", {}),
+        ("init", {"distill": {"alpha": 0}}),
+        ("kd", {"init": {"rule": "none"}}),
+        ("baseline", {"init": {"rule": "none"}, "distill": {"alpha": 0}}),
+    ],
+)
+def test_a_claim_that_an_override_broke_is_no_claim(row: str, settings: dict[str, Any]) -> None:
+    for claimed in ("both", "init", "kd", "baseline"):
+        found = describe_runs([made_run("run", [70.0], claims={"table": 3, "row": claimed}, **settings)])
+        assert (found["arms"][0]["paper"] is not None) is (claimed == row)
+        assert any("claims a row" in note for note in found["notes"]) is (claimed != row)
+
+
+def test_a_shorter_training_than_the_papers_is_said() -> None:
+    def notes(**given: Any) -> list[str]:
+        distill = {"schedule": "step", "step_every": 10} | given
+        claims = {"table": 4 if distill["step_every"] != 60 else 3, "row": "both"}
+        found = describe_runs([made_run("run", [70.0], claims=claims, distill=distill)])
+        assert found["arms"][0]["paper"] is not None
+        return [note for note in found["notes"] if "the paper's row for" in note]
+
+    assert notes(epochs=40) == notes(epochs=200, step_every=60) == []
+    assert notes(epochs=200) == ["runs/run-0 trains for 200 epochs, and the paper's row for 40."]
+    assert notes(epochs=30, step_every=60) == ["runs/run-0 trains for 30 epochs, and the paper's row for 200."]
+
+
 def test_two_arms_of_one_name_get_longer_ones() -> None:
     first, second = made_run("same", [1.0]), made_run("same", [2.0], distill={"alpha": 0.5}, seed=1)
     object.__setattr__(second, "arm", "another")
