@@ -256,8 +256,8 @@ def _notes(
             notes.append(f"{run.folder} has no finished epoch of a student yet.")
         elif run.settings["claims"]["table"] is not None and _paper(run, "student", None) is None:
             notes.append(
-                f"{run.folder} claims a row of the paper, but its start, loss, data, network or time steps are not that "
-                "row's."
+                f"{run.folder} claims a row of the paper, but its start, loss, data, network or time steps are not "
+                "that row's."
             )
         elif run.settings["claims"]["table"] is not None:
             notes += _shorter(run)
