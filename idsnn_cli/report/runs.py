@@ -93,7 +93,7 @@ def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
         "arm": arm,
         "role": role,
         "seed": run.seed,
-        "dataset": run.settings["data"]["dataset"],
+        "dataset": _dataset(run.settings["data"]),
         "split": training.split,
         "timesteps": run.settings["student"]["timesteps"],
         "planned": training.planned,
@@ -105,6 +105,11 @@ def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
         "measured": measured,
         "energy_uj": None if row is None else energy_of(row),
     }
+
+
+def _dataset(data: Mapping[str, Any]) -> str:
+    """``cifar10``, and with its path what everybody's own goes by: ``folder photos``."""
+    return str(data["dataset"]) if data["path"] is None else f"{data['dataset']} {data['path']}"
 
 
 def _row(run: Run, role: Role) -> Mapping[str, Any] | None:
@@ -219,6 +224,12 @@ def _paper(run: Run, role: str, ours: dict[str, Any] | None) -> dict[str, Any] |
     return found.to_dict() | {"ours": mean, "difference": None if mean is None else mean - found.top1}
 
 
+def _may_know(run: Run) -> bool:
+    """Whether a figure is of images on which a teacher from elsewhere may have been trained."""
+    shown = {run.settings["data"]["select"], "test" if run.evaluation is None else run.evaluation["split"]}
+    return run.teacher == "given" and run.settings["data"]["validation"] is not None and "validation" in shown
+
+
 def _shorter(run: Run) -> list[str]:
     """That a claimed row was trained for another number of epochs, if it was."""
     claims, distill = run.settings["claims"], run.settings["distill"]
@@ -245,6 +256,11 @@ def _notes(
         notes.append("There is no baseline among the runs, so no accuracy to reach: name one with --reach.")
     if any(network["teacher"]["source"] == "given" for network in networks):
         notes.append("A teacher was given as a file: what its training took is not known, and not included.")
+    if any(_may_know(run) for run in runs):
+        notes.append(
+            "Validation images were drawn from the training images (data.validation). A teacher given as a file may "
+            "have been trained on them, and then its students look better than they are."
+        )
     if any(network["curve"] and network["curve"][-1]["macs"] is None for network in networks):
         notes.append("Operations are not known of runs of an earlier version whose data is not here any more.")
     if len({network["timesteps"] for network in networks}) > 1:

@@ -100,6 +100,32 @@ def test_the_cost_of_a_given_teacher_is_unknown_and_said_so() -> None:
     assert any("not known, and not included" in note for note in found["notes"])
 
 
+def test_a_given_teacher_may_know_the_validation_images() -> None:
+    def said(**given: Any) -> bool:
+        data = {"dataset": "cifar100", "validation": 0.1, "select": "validation"} | given.pop("data", {})
+        found = describe_runs([made_run("run", [None, None], data=data, **given)])
+        return any("look better than they are" in note for note in found["notes"])
+
+    assert said(teacher="given")
+    assert not said(teacher="trained")
+    assert not said(teacher="given", data={"select": "test"})
+    # A folder's own validation images were kept aside by its owner.
+    assert not said(teacher="given", data={"dataset": "folder", "path": "photos", "validation": None})
+
+
+def test_two_folders_of_images_are_two_data_sets() -> None:
+    runs = [
+        made_run(path, [50.0], baseline=[top1], data={"dataset": "folder", "path": path})
+        for path, top1 in (("cats", 10.0), ("dogs", 40.0))
+    ]
+    found = describe_runs(runs)
+    assert [(each["dataset"], each["top1"]) for each in found["targets"]] == [
+        ("folder cats", 10.0),
+        ("folder dogs", 40.0),
+    ]
+    assert any("different data sets" in note for note in found["notes"])
+
+
 def test_without_a_baseline_there_is_nothing_to_reach() -> None:
     found = describe_runs([made_run("both", [43.0, 46.0])])
     assert found["targets"][0]["top1"] is None
