@@ -230,6 +230,7 @@ FROM: dict[str, Any] = {
         "timesteps",
     ),
     "no such folder": (["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", "no/x"], 1, "folder"),
+    "a folder": (["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", ".", "--force"], 1, "it is a folder"),
     "no source needed": (
         ["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", OUT, "init.rule=none"],
         2,
