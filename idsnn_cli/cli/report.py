@@ -63,13 +63,12 @@ def report(
 
 
 def _show(console: Console, document: dict[str, Any]) -> None:
-    from idsnn_cli.report.run_tables import energy_words, run_tables
+    from idsnn_cli.report.run_tables import remarks, run_tables
 
     for table in run_tables(document):
         console.table(table.head, table.rows, title=table.caption)
         console.line()
-    words = energy_words(document)
-    for note in [*document["notes"], *([words] if words else [])]:
+    for note in remarks(document):
         console.line(note)
 
 

@@ -55,6 +55,11 @@ def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, A
     return {"targets": targets, "networks": networks, "arms": arms, "notes": _notes(runs, networks, arms, targets)}
 
 
+def network_name(network: Mapping[str, Any]) -> str:
+    """The name of the arm that a network of ``networks`` is one of."""
+    return str(network["arm"]) + ("" if network["role"] == "student" else " (baseline)")
+
+
 def _trained(run: Run, role: Role) -> bool:
     """Whether there is something to show: a finished epoch, or a student that is not to be trained and was made."""
     training = run.trainings.get(role)
@@ -154,7 +159,7 @@ def _arm(members: Sequence[tuple[Run, dict[str, Any]]]) -> dict[str, Any]:
         kept = next(network["measured"] for network in networks if network["measured"])
         measured |= {"split": kept["split"], "keep": kept["keep"]}
     arm = {key: first[key] for key in ("role", "dataset", "split", "timesteps", "planned")} | {
-        "name": first["arm"] if first["role"] == "student" else f"{first['arm']} (baseline)",
+        "name": network_name(first),
         "runs": len(networks),
         "seeds": [network["seed"] for network in networks],
         "complete": sum(len(network["curve"]) >= network["planned"] for network in networks),

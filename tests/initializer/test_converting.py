@@ -96,9 +96,9 @@ def test_balancing_takes_the_largest_current_of_the_spiking_network() -> None:
     source, x = ann(), images(4)
     found, _ = converted(source, spiking(source, 3), x, convert="threshold-balancing")
     with torch.no_grad():
-        current = source.stem.norm(source.stem.conv(source.input(x)))  # type: ignore[operator]
+        stem, block = source.get_submodule("stem"), source.get_submodule("stages.0.0")
+        current = stem.get_submodule("norm")(stem.get_submodule("conv")(source.get_submodule("input")(x)))
         lambdas = found.plan.lambdas
-        block = source.stages[0][0]  # type: ignore[index]
         membrane, largest = torch.full_like(current, 0.5), 0.0
         # The stem is the stream's first place, so what was known of it when the inner layer was looked at.
         first = float(current.max())
@@ -106,7 +106,7 @@ def test_balancing_takes_the_largest_current_of_the_spiking_network() -> None:
             membrane += current / first
             spikes = (membrane > 1).double()
             membrane -= spikes
-            inner = block.norm0(block.conv0(spikes * first))
+            inner = block.get_submodule("norm0")(block.get_submodule("conv0")(spikes * first))
             largest = max(largest, float(inner.max()))
     assert lambdas["stages.0.0.inner0"] == pytest.approx(largest, rel=1e-4)
     assert lambdas["stages.0"] >= first * (1 - 1e-5)
