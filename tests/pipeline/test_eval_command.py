@@ -243,7 +243,7 @@ def test_a_student_trained_in_half_precision_is_measured_on_a_cpu(capsys: Captur
     described = metadata_of(path)
     described["recipe"]["runtime"]["precision"] = "bf16"
     with open_checkpoint(path) as file:
-        write_checkpoint(Path("half.safetensors"), {key: file.get(key) for key in file.keys()}, described)  # noqa: SIM118
+        write_checkpoint(Path("half.safetensors"), {key: file.get(key) for key in file.keys()}, described)  # noqa: SIM118  # no mapping
     found = evaluate(capsys, "--checkpoint", "half.safetensors", "--device", "cpu")["results"][0]
     assert found["top1"] == history(folder / "run", "distill")[-1]["test_top1"]
 
