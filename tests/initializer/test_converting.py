@@ -112,6 +112,19 @@ def test_balancing_takes_the_largest_current_of_the_spiking_network() -> None:
     assert lambdas["stages.0"] >= first * (1 - 1e-5)
 
 
+@pytest.mark.parametrize(("added", "raised"), [(-0.5, 1.0), (1.0, 2.0)])
+def test_a_streams_lambda_is_the_largest_current_that_it_meets(added: float, raised: float) -> None:
+    """The first block adds a constant, in units of the stem's largest current, to the spikes that each stand for it."""
+    source, x = ann(), images(4)
+    with torch.no_grad():
+        stem, last = source.get_submodule("stem"), source.get_submodule("stages.0.0.norm1")
+        current = stem.get_submodule("norm")(stem.get_submodule("conv")(source.get_submodule("input")(x)))
+        last.get_parameter("weight").zero_()
+        last.get_parameter("bias").fill_(added * float(current.max()))
+    found, _ = converted(source, spiking(source, 3), x, convert="threshold-balancing")
+    assert found.plan.lambdas["stages.0"] == pytest.approx(raised * float(current.max()), rel=1e-4)
+
+
 def test_balancing_gives_other_weights_than_normalisation() -> None:
     source, x = ann(), images(4)
     states = [
@@ -179,6 +192,8 @@ def test_targets_that_cannot_stand_for_an_ann(target: dict[str, Any], words: str
 
 def test_a_spiking_source_and_rules_without_images() -> None:
     source = ann()
+    with pytest.raises(UsageError, match="convert is for a spiking target"):
+        converted(source, source.architecture, images())
     found, model = converted(source, spiking(source, 2), images())
     with pytest.raises(UsageError, match="this one is spiking"):
         converted(model, found.architecture, images())
