@@ -208,9 +208,22 @@ def test_learnt_lambdas_that_an_identity_cannot_join() -> None:
     with pytest.raises(MappingError, match=r"a lambda for each of stages\.0, stages\.1"):
         converted(source, spiking(source, 2, shortcut="pad"), images(), convert="learnt-thresholds")
     with torch.no_grad():
-        source.get_submodule("stages.1.0.act0").limit.fill_(-0.5)  # type: ignore[operator]  # a parameter
+        source.get_parameter("stages.1.0.act0.limit").fill_(-0.5)
     with pytest.raises(MappingError, match=r"stages.1.0.act0.limit of the source is -0.5"):
         converted(source, spiking(source, 2), images(), convert="learnt-thresholds")
+
+
+def test_what_a_conversion_was_made_of_has_its_lambdas_in() -> None:
+    """Two sources that differ in a learnt lambda alone are two sources to it, and one to a start that reads none."""
+    source = ann(activation="qcfs", levels=4)
+    hashes: dict[str, set[str]] = {"learnt-thresholds": set(), "none": set()}
+    for limit in (1.0, 2.0):
+        with torch.no_grad():
+            source.get_parameter("stages.1.0.act0.limit").fill_(limit)
+        for convert, found in hashes.items():
+            chosen = {"convert": convert} if convert != "none" else {"convert": convert, "percentile": 99.9}
+            found.add(converted(source, spiking(source, 2), images(), **chosen)[0].source_sha256)
+    assert {convert: len(found) for convert, found in hashes.items()} == {"learnt-thresholds": 2, "none": 1}
 
 
 def test_a_stage_without_a_counterpart_has_the_lambda_that_its_shortcut_carries() -> None:
