@@ -63,5 +63,5 @@ def _show_plan(console: Console, folder: Path, plans: list[dict[str, Any]]) -> N
     console.line(f"run {plans[0]['recipe']}: {len(plans)} runs in {folder}")
     for plan in plans:
         steps = ", ".join(f"{step['step']} ({step['recorded']})" for step in plan["steps"])
-        taught = f"; teacher from {plan['teacher']}" if plan["teacher"] else ""
-        console.line(f"{plan['run']}: {steps}{taught}")
+        shared = "".join(f"; {step} from {plan[step]}" for step in ("teacher", "baseline") if plan[step])
+        console.line(f"{plan['run']}: {steps}{shared}")

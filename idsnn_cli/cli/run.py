@@ -24,7 +24,7 @@ Vary = Annotated[
     typer.Option(
         "--vary",
         help="A run for each value, each with every seed and every value of another --vary; runs whose settings do not "
-        "touch the teacher share it.",
+        "touch the teacher or the baseline share it.",
         metavar="section.key=value,value",
     ),
 ]

@@ -1,4 +1,4 @@
-"""A grid of runs of one recipe: each in a folder of its own, teachers shared, an index beside them."""
+"""A grid of runs of one recipe: each in a folder of its own, teachers and baselines shared, an index beside them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from idsnn_cli.errors import CheckpointError
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.preview import check, preview, steps_of_run
 from idsnn_cli.pipeline.run import run_all
-from idsnn_cli.pipeline.session import Session, StepResult
-from idsnn_cli.pipeline.steps import teacher_step
+from idsnn_cli.pipeline.session import Session, Step, StepResult
+from idsnn_cli.pipeline.sharing import adopt
+from idsnn_cli.pipeline.steps import baseline_step, teacher_step
 from idsnn_cli.recipe import Cell, LoadedRecipe
 
-INDEX, TEACHERS = "grid.json", "teachers"
+INDEX, TEACHERS, BASELINES = "grid.json", "teachers", "baselines"
 
 
 @dataclass
 class Grid:
-    """``cells`` in the order in which they run, in FOLDER/<name of the cell>; their teachers in FOLDER/teachers/<name>.
+    """``cells`` in the order in which they run, in FOLDER/<name of the cell>; their teachers in FOLDER/teachers/<name>,
+    and their baselines in FOLDER/baselines/<name>.
 
     A cell's folder is that of the run which its settings make alone, so every command works on it. ``open_session``
     makes the session of a recipe in a folder.
@@ -40,47 +42,71 @@ class Grid:
 
     def shared(self, cell: Cell) -> Session | None:
         """The run that holds the teacher of ``cell``; None where it needs none."""
-        if not cell.loaded.recipe.needs_teacher:
-            return None
-        return self.open_session(cell.loaded, self.folder / TEACHERS / cell.teacher)
+        return self._holder(cell, self._teacher_of(cell))
+
+    def shared_baseline(self, cell: Cell) -> Session | None:
+        """The run that holds the baseline of ``cell``; None where it has none."""
+        return self._holder(cell, self._baseline_of(cell))
+
+    def _holder(self, cell: Cell, place: str | None) -> Session | None:
+        return None if place is None else self.open_session(cell.loaded, self.folder / place)
 
     def preview(self) -> list[dict[str, Any]]:
-        """What each cell would do, and its ``teacher``: see :func:`preview`."""
+        """What each cell would do, and where its ``teacher`` and ``baseline`` are trained: see :func:`preview`."""
         plans = []
         for cell in self.cells:
             session = self.session(cell)
             plan = preview(session, steps_of_run(session), {})
-            plans.append(plan | {"run": cell.name, "settings": dict(cell.settings), "teacher": self._teacher_of(cell)})
+            shares = {"teacher": self._teacher_of(cell), "baseline": self._baseline_of(cell)}
+            plans.append(plan | {"run": cell.name, "settings": dict(cell.settings)} | shares)
         return plans
 
     def check(self) -> None:
         """Let what would stop any cell stop the grid before it starts."""
-        seen: set[str] = set()
+        seen: set[Path] = set()
         for cell in self.cells:
-            session, shared = self.session(cell), self.shared(cell)
+            session = self.session(cell)
             with self._data(session):
                 check(session, steps_of_run(session), {})
-            if shared is not None and cell.teacher not in seen:
-                seen.add(cell.teacher)
-                with self._data(shared):
-                    check(shared, ["teacher"], {})
+            holders: dict[Step, Session | None] = {
+                "teacher": self.shared(cell),
+                "baseline": self.shared_baseline(cell),
+            }
+            for step, shared in holders.items():
+                if shared is not None and shared.run_dir not in seen:
+                    seen.add(shared.run_dir)
+                    with self._data(shared):
+                        check(shared, [step], {})
 
     def run(self) -> Iterator[tuple[Cell, Session, list[StepResult]]]:
-        """Do, continue or leave each cell, its teacher before the first that needs it; the index is written first."""
+        """Do, continue or leave each cell, its teacher and its baseline before the first that needs them; the index is
+        written first.
+        """
         first = self.open_session(self.cells[0].loaded, self.folder)
-        taught: set[str] = set()
+        made: set[Path] = set()
         with first.locked():
             decided_by_main(self._write_index)
             for cell in self.cells:
-                shared = self.shared(cell)
-                if shared is not None and cell.teacher not in taught:
-                    taught.add(cell.teacher)
+                shared, baseline = self.shared(cell), self.shared_baseline(cell)
+                if shared is not None and shared.run_dir not in made:
+                    made.add(shared.run_dir)
                     with shared.locked(), self._data(shared):
                         teacher_step(shared)
+                if baseline is not None and baseline.run_dir not in made:
+                    made.add(baseline.run_dir)
+                    with baseline.locked(), self._data(baseline):
+                        self._train_baseline(baseline, shared)
                 session = self.session(cell)
                 with session.locked(), self._data(session):
-                    results = run_all(session, shared)
+                    results = run_all(session, shared, baseline)
                 yield cell, session, results
+
+    @staticmethod
+    def _train_baseline(session: Session, teacher: Session | None) -> None:
+        distill = session.recipe.distill
+        if teacher is not None and distill.taught and distill.baseline == "distilled":
+            adopt(session, teacher, "teacher")
+        baseline_step(session)
 
     @contextmanager
     def _data(self, session: Session) -> Iterator[None]:
@@ -97,6 +123,9 @@ class Grid:
     def _teacher_of(self, cell: Cell) -> str | None:
         return f"{TEACHERS}/{cell.teacher}" if cell.loaded.recipe.needs_teacher else None
 
+    def _baseline_of(self, cell: Cell) -> str | None:
+        return None if cell.loaded.recipe.distill.baseline == "none" else f"{BASELINES}/{cell.baseline}"
+
     def _write_index(self) -> None:
         """FOLDER/grid.json: every run that this folder ever held as a part of a grid, in the order of their coming."""
         old = read_index(self.folder)
@@ -110,13 +139,15 @@ class Grid:
                 "settings": settings,
                 "seed": seed,
                 "teacher": self._teacher_of(cell),
+                "baseline": self._baseline_of(cell),
             }
         if list(runs.values()) != old:
             write_json(self.folder / INDEX, {"runs": list(runs.values())})
 
 
 def read_index(folder: Path) -> list[dict[str, Any]]:
-    """The runs of a grid's folder: ``folder`` (a name in it), ``recipe``, ``settings``, ``seed``, ``teacher``.
+    """The runs of a grid's folder: ``folder`` (a name in it), ``recipe``, ``settings``, ``seed``, ``teacher``,
+    ``baseline`` (absent in the index of an earlier version).
 
     Empty where there is no index. Raises :class:`CheckpointError` where it cannot be read.
     """

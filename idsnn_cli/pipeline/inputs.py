@@ -69,15 +69,18 @@ def check_classes(architecture: Architecture, session: Session, path: Source, *,
 
 
 def require_teacher(session: Session, path: Path) -> None:
-    """Raise :class:`MissingInputError` where the teacher that the student's loss reads is not there."""
+    """Raise :class:`MissingInputError` where the teacher that a loss reads is not there."""
     words = f"Run `idsnn teacher` first, name one with --teacher FILE, or set {untaught(session.recipe)}."
     require(path, "the teacher", words)
 
 
 def untaught(recipe: Recipe) -> str:
-    """The overrides with which the student's loss reads no teacher."""
-    distill = recipe.distill
-    words = {"distill.alpha=0": distill.alpha > 0, "distill.features=none": distill.features != "none"}
+    """The overrides with which no loss reads a teacher."""
+    words = {
+        "pretrain.alpha=0": recipe.pretrain.taught,
+        "distill.alpha=0": recipe.distill.alpha > 0,
+        "distill.features=none": recipe.distill.features != "none",
+    }
     return " and ".join(word for word, needed in words.items() if needed) or "distill.alpha=0"
 
 

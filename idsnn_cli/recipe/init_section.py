@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -77,6 +77,11 @@ class Init(Section):
     def looks_at_images(self) -> bool:
         """Whether training images may have a part in the first weights, beside those of ``rule`` none."""
         return self.reestimate > 0 or self.calibrate > 0 or self.rules().looks_at_activations
+
+    def shaping(self) -> Rules:
+        """The rules by which an ANN of the student's shape is made: all but what fits weights to spikes."""
+        rules = self.rules()
+        return replace(rules.unscaled(), rescale="variance" if rules.rescale == "variance" else "none")
 
     def rules(self) -> Rules:
         return Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)})

@@ -98,6 +98,23 @@ class Training(Section):
         return self
 
 
+class Pretrain(Training):
+    """The student's training as an ANN of its own shape, from the source's mapped weights, before it is made spiking.
+
+    L = CE + alpha * temperature^2 * KL(teacher || student). With 0 ``epochs``, the default, there is none, and the
+    other keys mean nothing.
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    alpha: Rate = 0.3
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
+
+    @property
+    def taught(self) -> bool:
+        """Whether the loss reads a teacher."""
+        return self.epochs > 0 and self.alpha > 0
+
+
 class Teacher(Training, Network):
     """The larger ANN, trained here or read from ``checkpoint``.
 
@@ -177,6 +194,17 @@ class Student(Network):
         if self.stem == "7x7" and self.stem_padding == 1:
             raise ValueError("a 7x7 stem pads by 3")
         return self
+
+    def ann(self, num_classes: int) -> Architecture:
+        """The ANN of the student's shape, whose weights are the student's by name and shape."""
+        return build_description(
+            self.arch.removeprefix("spiking-"),
+            num_classes,
+            width=self.width,
+            stem=self.stem,
+            stem_padding=self.stem_padding,
+            shortcut=self.shortcut,
+        )
 
     def neuron(self) -> Neuron:
         """The neuron's constants; the leak is 0.25 where neither ``decay`` nor ``tau`` is given."""

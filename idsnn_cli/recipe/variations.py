@@ -16,6 +16,9 @@ from idsnn_cli.recipe.overrides import parse_override
 _FORM = "Give --vary section.key=value,value, such as --vary distill.alpha=0,0.3,0.5."
 # Keys of ``teacher`` that say which of its files is read, not what is in them.
 _NOT_THE_TEACHERS = ("teacher.keep",)
+# Keys of ``distill`` that no baseline reads, and those that one without a teacher does not read either.
+_NOT_THE_BASELINES = ("distill.keep",)
+_NOT_A_PLAIN_ONES = ("distill.alpha", "distill.temperature", "distill.features", "distill.feature_weight")
 _LONGEST_NAME = 120
 
 Settings = tuple[tuple[str, str], ...]
@@ -26,13 +29,14 @@ class Cell:
     """One run of a grid.
 
     ``name`` is its folder's, ``settings`` what sets it apart as (key, value as text), the seed last; ``teacher`` is
-    equal for the cells that share a teacher: the name of its folder. ``overrides`` are all that make ``loaded`` of the
-    recipe, in order.
+    equal for the cells that share a teacher: the name of its folder. ``baseline`` is that of a shared baseline.
+    ``overrides`` are all that make ``loaded`` of the recipe, in order.
     """
 
     name: str
     settings: Settings
     teacher: str
+    baseline: str
     overrides: tuple[str, ...]
     loaded: LoadedRecipe
 
@@ -66,7 +70,9 @@ def make_cells(word: str, overrides: Sequence[str], seeds: str | None, vary: Seq
     for draw, chosen in itertools.product(drawn, itertools.product(*varied)):
         settings = (*chosen, *draw)
         words = (*overrides, *pinned, *(f"{key}={text}" for key, text in settings))
-        cells.append(Cell(_name(settings), settings, _teacher(chosen), words, load_recipe(word, words)))
+        loaded = load_recipe(word, words)
+        baseline = _baseline(settings, distilled=loaded.recipe.distill.baseline == "distilled")
+        cells.append(Cell(_name(settings), settings, _teacher(chosen), baseline, words, loaded))
     _distinct(cells)
     return cells
 
@@ -125,6 +131,19 @@ def _teacher(chosen: Settings) -> str:
         (key, text)
         for key, text in chosen
         if (key == "seed" or key.startswith(("teacher.", "data.", "runtime."))) and key not in _NOT_THE_TEACHERS
+    )
+    return _name(own) or "shared"
+
+
+def _baseline(settings: Settings, *, distilled: bool) -> str:
+    """The name of the baseline of a cell: of those settings that its training reads; ``distilled`` reads a teacher."""
+    unread = _NOT_THE_BASELINES if distilled else (*_NOT_THE_BASELINES, *_NOT_A_PLAIN_ONES)
+    sections = ("data.", "student.", "distill.", "runtime.", *(("teacher.",) if distilled else ()))
+    own = tuple(
+        # It is measured in batches of eval.batch_size.
+        (key, text)
+        for key, text in settings
+        if key in ("seed", "eval.batch_size") or (key.startswith(sections) and key not in unread)
     )
     return _name(own) or "shared"
 

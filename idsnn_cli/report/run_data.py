@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from idsnn_cli.architecture import Architecture
 
-Role = Literal["teacher", "student", "baseline"]
+Role = Literal["teacher", "pretrain", "student", "baseline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Run:
     ``teacher`` is ``none`` where the student needs none, ``trained`` where the run (or its grid) trained it, and
     ``given`` where it came as a file whose training is not known; ``teacher_architecture`` is what it is, if it is
     known. ``evaluation`` is eval.json. ``settings`` are the resolved recipe's values.
+    ``baseline_arm`` is equal for runs whose baselines differ in their seeds alone, None where it is as ``arm``.
     """
 
     folder: str
@@ -48,3 +49,7 @@ class Run:
     teacher_architecture: Architecture | None
     trainings: Mapping[Role, Training]
     evaluation: Mapping[str, Any] | None
+    baseline_arm: str | None = None
+
+    def arm_of(self, role: Role) -> str:
+        return self.baseline_arm if role == "baseline" and self.baseline_arm is not None else self.arm

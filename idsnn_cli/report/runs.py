@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from idsnn_cli.report.costs import curve, reach, teacher_cost
+from idsnn_cli.report.costs import curve, pretraining_cost, reach, teacher_cost
 from idsnn_cli.report.paper import reported
 from idsnn_cli.report.run_data import Role, Run
+from idsnn_cli.report.shared_baselines import baseline_names, counted_once, sharing_notes
 
 ROLES: tuple[Role, ...] = ("student", "baseline")
 COSTS = ("epoch", "images", "macs", "seconds", "macs_with_teacher", "seconds_with_teacher")
@@ -25,11 +26,13 @@ def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, A
     mean, over the baselines of that data, of each one's best epoch (None where there is none). Baselines are the
     networks trained beside a student, and students that were trained from a random start without a teacher.
 
-    ``networks``, the student and the baseline of each run: ``run`` (its folder), ``arm``, ``role``, ``seed``,
-    ``dataset``, ``split``, ``timesteps``, ``planned`` epochs, ``curve`` (:func:`curve`), ``teacher``
-    (:func:`teacher_cost`), ``last`` and ``best`` top-1 on ``split`` with ``best_epoch``, ``measured`` (eval.json's
-    ``split`` and ``top1``, and the ``keep`` that chose its epoch; None without one), ``energy_uj``, microjoules of an
-    image (None where it was not measured) and ``reach`` (:func:`reach`).
+    ``networks``, the student and the baseline of each run, a baseline of several runs once: ``run`` (its folder),
+    ``shared_with`` (the other runs' folders), ``arm`` (of a baseline that of its runs, or the settings that they have
+    in common), ``role``, ``seed``, ``dataset``, ``split``, ``timesteps``, ``planned`` epochs,
+    ``pretraining`` (:func:`pretraining_cost`, which the costs of its curve include), ``curve`` (:func:`curve`),
+    ``teacher`` (:func:`teacher_cost`), ``last`` and ``best`` top-1 on ``split`` with ``best_epoch``,
+    ``measured`` (eval.json's ``split`` and ``top1``, and the ``keep`` that chose its epoch; None without one),
+    ``energy_uj``, microjoules of an image (None where it was not measured) and ``reach`` (:func:`reach`).
 
     ``arms``, the networks that differ in their seeds alone: ``name``, ``role``, ``runs``, ``seeds``, ``complete``
     (those that finished); ``last``, ``best``, ``measured`` (with its ``split`` and ``keep``) and ``energy_uj``, each
@@ -40,24 +43,24 @@ def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, A
     ``notes``, what a reader must know.
     """
     names = _names(runs)
-    networks = [_network(run, role, names[run.arm]) for run in runs for role in ROLES if _trained(run, role)]
+    by_folder = {run.folder: run for run in runs}
+    bases = baseline_names([run for run in runs if _trained(run, "baseline")], names)
+    named = {"student": names, "baseline": bases}
+    networks = counted_once(
+        [_network(run, role, named[role][run.arm_of(role)]) for run in runs for role in ROLES if _trained(run, role)],
+        by_folder,
+    )
     targets = _targets(runs, networks, top1)
     wanted = {(each["dataset"], each["split"]): each["top1"] for each in targets}
     for network in networks:
         target = wanted[network["dataset"], network["split"]]
         network["reach"] = None if target is None else reach(network["curve"], target, network["teacher"])
     groups: dict[tuple[str, str], list[tuple[Run, dict[str, Any]]]] = {}
-    by_folder = {run.folder: run for run in runs}
     for network in networks:
         run = by_folder[network["run"]]
-        groups.setdefault((run.arm, network["role"]), []).append((run, network))
+        groups.setdefault((run.arm_of(network["role"]), network["role"]), []).append((run, network))
     arms = [_arm(members) for members in groups.values()]
     return {"targets": targets, "networks": networks, "arms": arms, "notes": _notes(runs, networks, arms, targets)}
-
-
-def network_name(network: Mapping[str, Any]) -> str:
-    """The name of the arm that a network of ``networks`` is one of."""
-    return str(network["arm"]) + ("" if network["role"] == "student" else " (baseline)")
 
 
 def _trained(run: Run, role: Role) -> bool:
@@ -78,7 +81,8 @@ def _names(runs: Sequence[Run]) -> dict[str, str]:
 
 def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
     training = run.trainings[role]
-    points = curve(training, run.teacher_architecture)
+    before = pretraining_cost(run) if role == "student" else None
+    points = curve(training, run.teacher_architecture, before)
     seen = [point for point in points if point["top1"] is not None]
     best = max(seen, key=lambda point: (point["top1"], -point["epoch"]), default=None)
     row = _row(run, role)
@@ -87,6 +91,7 @@ def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
         measured = {"split": run.evaluation["split"], "keep": run.settings["distill"]["keep"], "top1": row["top1"]}
     return {
         "run": run.folder,
+        "shared_with": [],
         "arm": arm,
         "role": role,
         "seed": run.seed,
@@ -94,6 +99,7 @@ def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
         "split": training.split,
         "timesteps": run.settings["student"]["timesteps"],
         "planned": training.planned,
+        "pretraining": before,
         "curve": points,
         "teacher": teacher_cost(run, role),
         "last": seen[-1]["top1"] if seen else None,
@@ -159,7 +165,7 @@ def _arm(members: Sequence[tuple[Run, dict[str, Any]]]) -> dict[str, Any]:
         kept = next(network["measured"] for network in networks if network["measured"])
         measured |= {"split": kept["split"], "keep": kept["keep"]}
     arm = {key: first[key] for key in ("role", "dataset", "split", "timesteps", "planned")} | {
-        "name": network_name(first),
+        "name": arm_name(first),
         "runs": len(networks),
         "seeds": [network["seed"] for network in networks],
         "complete": sum(len(network["curve"]) >= network["planned"] for network in networks),
@@ -176,6 +182,13 @@ def _arm(members: Sequence[tuple[Run, dict[str, Any]]]) -> dict[str, Any]:
     # The paper reports its best test epoch.
     ours = best if first["split"] == "test" else measured
     return arm | {"paper": _paper(run, first["role"], ours)}
+
+
+def arm_name(network: Mapping[str, Any]) -> str:
+    """The name of the arm of one of ``networks``."""
+    if network["role"] == "student":
+        return str(network["arm"])
+    return f"{network['arm']} (baseline)" if network["arm"] else "baseline"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -223,6 +236,13 @@ def _notes(
         notes.append("There is no baseline among the runs, so no accuracy to reach: name one with --reach.")
     if any(network["teacher"]["source"] == "given" for network in networks):
         notes.append("A teacher was given as a file: what its training took is not known, and not included.")
+    pretrained = {network["arm"]: network["pretraining"]["epochs"] for network in networks if network["pretraining"]}
+    if pretrained:
+        epochs = ", ".join(f"{arm}: {count}" for arm, count in pretrained.items())
+        notes.append(
+            f"Operations, images and seconds include training the student's shape as an ANN first; its epochs are not "
+            f"counted among the student's ({epochs})."
+        )
     if any(network["curve"] and network["curve"][-1]["macs"] is None for network in networks):
         notes.append("Operations are not known of runs of an earlier version whose data is not here any more.")
     if len({network["timesteps"] for network in networks}) > 1:
@@ -237,5 +257,6 @@ def _notes(
                 f"{run.folder} claims a row of the paper, but its data, network or time steps are not that row's."
             )
     unfinished = [each for each in arms if each["complete"] < each["runs"]]
+    notes += sharing_notes(networks, arm_name)
     notes += [f"{arm['name']}: {arm['complete']} of {arm['runs']} trainings are finished." for arm in unfinished]
     return notes

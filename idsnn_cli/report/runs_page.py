@@ -6,7 +6,7 @@ from idsnn_cli.report.chart import Chart, Series, draw, legend
 from idsnn_cli.report.markup import escaped, make_page, table_of
 from idsnn_cli.report.page_view import Table
 from idsnn_cli.report.run_tables import Document, remarks, run_tables
-from idsnn_cli.report.runs import network_name
+from idsnn_cli.report.runs import arm_name
 
 
 def render_runs(document: Document) -> str:
@@ -38,7 +38,7 @@ def charts_of(document: Document) -> list[Chart]:
     marked = None if level is None else (level, f"{level:.2f} %")
     by_epoch, by_macs = [], []
     for network in document["networks"]:
-        name = network_name(network)
+        name = arm_name(network)
         words, style = f"{name}, seed {network['seed']}", styles[name]
         seen = [point for point in network["curve"] if point["top1"] is not None]
         by_epoch.append(Series(words, style, tuple((point["epoch"], point["top1"]) for point in seen)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from page_reading import Page, contrast
 
 from idsnn_cli.architecture import forward_macs
 from idsnn_cli.report.chart import short_number, ticks
+from idsnn_cli.report.run_data import Run
 from idsnn_cli.report.run_tables import run_tables
 from idsnn_cli.report.runs import describe_runs
 from idsnn_cli.report.runs_page import render_markdown, render_runs
@@ -195,3 +197,50 @@ def test_ticks_hold_the_range_in_round_steps(low: float, high: float) -> None:
     steps = [after - before for before, after in itertools.pairwise(found)]
     assert max(steps) == pytest.approx(min(steps))
     assert f"{steps[0]:e}"[0] in "125"
+
+
+def with_baselines(runs: list[Run], *arms: str) -> list[Run]:
+    return [replace(run, baseline_arm=arm) for run, arm in zip(runs, arms, strict=True)]
+
+
+def test_one_baseline_of_several_runs_is_one_row() -> None:
+    half = {"alpha": 0.5}
+    runs = with_baselines(
+        [
+            made_run("T=4,alpha=0", [40.0], baseline=[30.0]),
+            made_run("T=4,alpha=0", [41.0], seed=1, baseline=[34.0]),
+            made_run("T=4,alpha=0.5", [42.0], baseline=[30.0], distill=half),
+            made_run("T=6,alpha=0", [43.0], baseline=[35.0]),
+        ],
+        *("four", "four", "four", "six"),
+    )
+    found = describe_runs(runs)
+    assert [each["name"] for each in found["arms"]] == [
+        *("T=4,alpha=0", "T=4 (baseline)", "T=4,alpha=0.5", "T=6,alpha=0", "T=6,alpha=0 (baseline)"),
+    ]
+    four = arm(found, "T=4 (baseline)")
+    assert (four["runs"], four["last"]["values"]) == (2, [30.0, 34.0])
+    assert four["last"]["spread"] == pytest.approx(statistics.stdev([30.0, 34.0]))
+    assert found["targets"][0]["top1"] == (30.0 + 34.0 + 35.0) / 3
+    assert [each["shared_with"] for each in found["networks"] if each["role"] == "baseline"] == [
+        *(["runs/T=4,alpha=0.5-0"], [], []),
+    ]
+    assert Page(render_runs({"command": "report", **found})).faults == []
+
+
+def test_baselines_of_nothing_in_common_keep_apart() -> None:
+    runs = [made_run("one", [40.0], baseline=[30.0]), made_run("two", [42.0], baseline=[30.0], seed=1)]
+    assert [each["name"] for each in describe_runs(with_baselines(runs, "a", "b"))["arms"]] == [
+        *("one", "one (baseline)", "two", "two (baseline)"),
+    ]
+    merged = describe_runs(with_baselines(runs, "a", "a"))["arms"]
+    assert [(each["name"], each["runs"]) for each in merged] == [("one", 1), ("baseline", 2), ("two", 1)]
+
+
+def test_what_one_run_measured_stands_for_the_baseline_of_both() -> None:
+    runs = with_baselines([made_run(name, [40.0], baseline=[30.0]) for name in ("one", "two")], "a", "a")
+    row = {"name": "baseline", "top1": 31.0, "energy": {"energy_uj": 7.0}}
+    runs[1] = replace(runs[1], arm="other", evaluation={"split": "test", "results": [row]})
+    baseline = arm(describe_runs(runs), "baseline")
+    assert baseline["energy_uj"]["values"] == [7.0]
+    assert baseline["measured"]["values"] == [31.0]

@@ -1,0 +1,352 @@
+"""The baseline of a grid: trained once where cells differ in nothing that it reads, and once more where they do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoking import invoke
+from pydantic import BaseModel
+from test_killed_runs import run_dying
+from tiny_runs import Heard, contents, history, lasting, open_run, weights_of, write_recipe
+
+from idsnn_cli.errors import RunConflictError
+from idsnn_cli.pipeline import Grid, Session, gather, run_all
+from idsnn_cli.pipeline.records import own_sections, read_records
+from idsnn_cli.recipe import LoadedRecipe, Recipe, make_cells
+from idsnn_cli.report.runs import describe_runs
+
+ALPHA = "distill.alpha=0,0.5"
+PLAIN = "distill.baseline=plain"
+
+
+def open_grid(
+    recipe: Path, folder: Path, heard: Heard, *words: str, vary: str = ALPHA, seeds: str = "0,1", force: bool = False
+) -> Grid:
+    def session(loaded: LoadedRecipe, where: Path) -> Session:
+        return Session(loaded.recipe, loaded.name, where, loaded.text, force=force, events=heard)
+
+    return Grid(folder, make_cells(str(recipe), words, seeds, [vary]), session)
+
+
+def finish(grid: Grid) -> dict[str, list[str]]:
+    grid.check()
+    return {cell.name: [result.status for result in results] for cell, _, results in grid.run()}
+
+
+def baseline_epochs(heard: Heard) -> list[int]:
+    return [epoch for name, epoch in heard.epochs if name == "baseline"]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="module")
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def folder(recipe: Path, heard: Heard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grid")
+    finish(open_grid(recipe, folder, heard, PLAIN))
+    return folder
+
+
+def test_it_is_trained_once_for_each_seed_and_held_once(folder: Path, heard: Heard) -> None:
+    assert baseline_epochs(heard) == [1, 2] * 2
+    for seed in (0, 1):
+        shared = folder / "baselines" / f"seed={seed}" / "baseline.safetensors"
+        for alpha in ("0", "0.5"):
+            cell = folder / f"distill.alpha={alpha},seed={seed}"
+            assert (cell / "baseline.safetensors").samefile(shared)
+            assert read_records(cell)["baseline"].figures["shared_from"] == f"../baselines/seed={seed}"
+    index = json.loads((folder / "grid.json").read_text())["runs"]
+    assert [run["baseline"] for run in index] == [f"baselines/seed={seed}" for seed in (0, 0, 1, 1)]
+
+
+def test_a_cell_has_the_baseline_that_its_settings_train_alone(recipe: Path, folder: Path, tmp_path: Path) -> None:
+    # The second cell of its seed: the first one's settings trained what it holds.
+    words = (PLAIN, "distill.alpha=0.5", "seed=1", "data.seed=0", "teacher.seed=0")
+    run_all(open_run(recipe, tmp_path, *words))
+    cell = folder / "distill.alpha=0.5,seed=1"
+    for name in ("baseline", "baseline.best"):
+        assert weights_of(cell / f"{name}.safetensors") == weights_of(tmp_path / f"{name}.safetensors")
+    assert history(cell, "baseline") == history(tmp_path, "baseline")
+    assert measured(cell) == measured(tmp_path)
+    # And a command of its own finds nothing left to do there.
+    assert [result.status for result in run_all(open_run(recipe, cell, *words))] == ["unchanged"] * 5
+
+
+def measured(run_dir: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((run_dir / "eval.json").read_text())["results"]
+    return [{key: value for key, value in row.items() if key not in ("file", "images_per_second")} for row in rows]
+
+
+def test_a_finished_grid_changes_nothing(recipe: Path, folder: Path) -> None:
+    before = contents(folder)
+    done = finish(open_grid(recipe, folder, Heard(), PLAIN))
+    assert done == dict.fromkeys(done, ["unchanged"] * 5)
+    assert contents(folder) == before
+
+
+def test_another_value_finds_the_baselines_that_are_there(recipe: Path, folder: Path, tmp_path: Path) -> None:
+    grown = tmp_path / "grown"
+    shutil.copytree(folder, grown)
+    heard = Heard()
+    finish(open_grid(recipe, grown, heard, PLAIN, vary="init.blocks=last"))
+    assert {name for name, _ in heard.epochs} == {"distill"}
+    assert (grown / "init.blocks=last,seed=0" / "baseline.safetensors").exists()
+
+
+def test_a_changed_baseline_is_noticed_before_anything_is_done(recipe: Path, folder: Path) -> None:
+    before = contents(folder)
+    with pytest.raises(RunConflictError, match=r"baseline step[\s\S]*distill\.lr"):
+        finish(open_grid(recipe, folder, Heard(), PLAIN, "distill.lr=0.01", vary="init.blocks=last"))
+    assert contents(folder) == before
+
+
+def test_a_file_that_the_grid_did_not_write_is_kept(recipe: Path, folder: Path, tmp_path: Path) -> None:
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(folder, spoilt)
+    mine = spoilt / "distill.alpha=0,seed=0" / "baseline.safetensors"
+    mine.unlink()
+    mine.write_bytes(b"mine")
+    with pytest.raises(RunConflictError, match="not what the baseline step"):
+        finish(open_grid(recipe, spoilt, Heard(), PLAIN))
+    assert mine.read_bytes() == b"mine"
+    heard = Heard()
+    finish(open_grid(recipe, spoilt, heard, PLAIN, force=True))
+    assert baseline_epochs(heard) == [1, 2] * 2
+    assert weights_of(mine) == weights_of(folder / "distill.alpha=0,seed=0" / "baseline.safetensors")
+
+
+def test_a_distilled_baseline_is_shared_by_starts_and_not_by_losses(recipe: Path, tmp_path: Path) -> None:
+    distilled, heard = "distill.baseline=distilled", Heard()
+    finish(open_grid(recipe, tmp_path, heard, distilled, vary="init.blocks=first,last", seeds="0"))
+    assert baseline_epochs(heard) == [1, 2]
+    folder = tmp_path / "baselines" / "seed=0"
+    assert (folder / "teacher.safetensors").samefile(tmp_path / "teachers" / "shared" / "teacher.safetensors")
+    run_all(open_run(recipe, tmp_path / "alone", distilled, "init.blocks=last"))
+    cell = tmp_path / "init.blocks=last,seed=0"
+    assert weights_of(cell / "baseline.safetensors") == weights_of(tmp_path / "alone" / "baseline.safetensors")
+    finish(open_grid(recipe, tmp_path, heard, distilled, vary="distill.alpha=0.5", seeds="0"))
+    assert baseline_epochs(heard) == [1, 2] * 2
+    assert (tmp_path / "baselines" / "distill.alpha=0.5,seed=0" / "baseline.safetensors").exists()
+
+
+# Two values of every key of a recipe, where the recipe below has a third one or one of them.
+VALUES = {
+    "seed": "1,2",
+    "data.dataset": "digits,cifar10",
+    "data.root": "here,there",
+    "data.download": "true,false",
+    "data.subset": "60,70",
+    "data.test_subset": "20,30",
+    "data.validation": "10,20",
+    "data.normalise": "cifar10,cifar100",
+    "data.augment.crop": "1,2",
+    "data.augment.flip": "true,false",
+    "data.augment.autoaugment": "none,cifar10",
+    "data.augment.cutout": "0,2",
+    "data.seed": "1,2",
+    "teacher.arch": "resnet14,resnet20",
+    "teacher.width": "4,8",
+    "teacher.stem": "3x3,7x7",
+    "teacher.shortcut": "projection,pad",
+    "teacher.lr": "0.1,0.2",
+    "teacher.activation": "relu,qcfs",
+    "teacher.epochs": "1,3",
+    "teacher.batch_size": "10,40",
+    "teacher.checkpoint": "a.pt,b.pt",
+    "teacher.keep": "last,best",
+    "teacher.seed": "1,2",
+    "student.arch": "spiking-resnet8,spiking-resnet14",
+    "student.width": "4,8",
+    "student.stem": "3x3,7x7",
+    "student.shortcut": "projection,pad",
+    "student.stem_padding": "1,3",
+    "student.timesteps": "2,3",
+    "student.block": "spiking,sew",
+    "student.v_threshold": "0.5,1",
+    "student.decay": "0.25,0.5",
+    "student.tau": "1,2",
+    "student.reset": "hard,soft",
+    "student.start": "zero,half",
+    "student.surrogate": "triangle,arctan",
+    "student.surrogate_scale": "1,2",
+    "student.coding": "direct,poisson",
+    "student.amplitude": "one,channel",
+    "init.rule": "loop,best",
+    "init.blocks": "first,last",
+    "init.channels": "loop,uniform",
+    "init.head": "random,copy",
+    "init.reestimate": "0,2",
+    "init.source": "a.pt,b.pt",
+    "distill.epochs": "1,3",
+    "distill.batch_size": "10,40",
+    "distill.optimizer": "sgd,adamw",
+    "distill.lr": "0.1,0.2",
+    "distill.momentum": "0.5,0.9",
+    "distill.nesterov": "true,false",
+    "distill.weight_decay": "0,0.1",
+    "distill.decay_norm_and_bias": "true,false",
+    "distill.schedule": "constant,cosine",
+    "distill.warmup_epochs": "0,1",
+    "distill.label_smoothing": "0,0.1",
+    "distill.clip_norm": "1,2",
+    "distill.keep": "last,best",
+    "distill.evaluate_every": "1,2",
+    "distill.alpha": "0.1,0.2",
+    "distill.temperature": "1,2",
+    "distill.loss_on": "mean,steps",
+    "distill.features": "mse,attention",
+    "distill.baseline": "plain,distilled",
+    "eval.split": "test,validation",
+    "eval.batch_size": "64,128",
+    "eval.measure": "[energy],[latency]",
+    "eval.timesteps": "3,5",
+    "runtime.device": "cpu,cuda",
+    "runtime.precision": "fp32,fp64",
+    "runtime.threads": "1,2",
+    "runtime.save_every_minutes": "1,2",
+    "runtime.max_memory_gb": "1,2",
+    "runtime.cuda_graph": "true,false",
+    "claims.table": "2,3",
+    "data.path": "a.npz,b.npz",
+    "data.image_size": "16,32",
+    "data.select": "test,validation",
+    "student.join": "add,and",
+    "init.percentile": "99,99.5",
+    "init.calibrate": "1,2",
+    "distill.milestones": "[1],[2]",
+    "distill.step_every": "1,2",
+    "distill.gamma": "0.1,0.2",
+    "distill.tet_weight": "0.1,0.2",
+    "distill.tet_mean": "0.5,0.6",
+    "distill.feature_weight": "1,2",
+}
+# No part of a record, as of files that count by their content, and of the machine: never shared nevertheless.
+APART = {"data.root", "data.path", "data.download", "eval.batch_size", "runtime.device", "runtime.threads"}
+APART |= {"runtime.save_every_minutes", "runtime.max_memory_gb", "runtime.cuda_graph"}
+# What a key needs beside it to be allowed.
+BESIDE = {
+    "data.path": ("data.dataset=npz",),
+    "data.image_size": ("data.dataset=folder", "data.path=here"),
+    "data.select": ("data.validation=10",),
+    "student.join": ("student.block=sew",),
+    "init.percentile": ("init.rescale=threshold",),
+    "init.calibrate": ("init.convert=weight-normalisation",),
+    "student.stem_padding": ("student.stem=3x3",),
+    "distill.milestones": ("distill.schedule=step",),
+    "distill.step_every": ("distill.schedule=step",),
+    "distill.gamma": ("distill.schedule=step", "distill.step_every=1"),
+    "distill.tet_weight": ("distill.loss_on=steps",),
+    "distill.tet_mean": ("distill.loss_on=steps", "distill.tet_weight=0.1"),
+    "distill.feature_weight": ("distill.features=mse",),
+    "eval.split": ("data.validation=10",),
+    "claims.table": ("claims.row=both",),
+}
+
+
+def keys_of(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from keys_of(inner, f"{before}{name}.")
+        else:
+            yield before + name
+
+
+def test_every_key_that_a_baseline_can_read_is_among_these() -> None:
+    keys = {key for key in keys_of(Recipe) if key.split(".")[0] in ("seed", "data", "student", "distill", "runtime")}
+    assert keys <= set(VALUES)
+
+
+@pytest.mark.parametrize("baseline", ["plain", "distilled"])
+@pytest.mark.parametrize("key", VALUES)
+def test_it_is_shared_exactly_where_its_record_would_be_equal(recipe: Path, key: str, baseline: str) -> None:
+    words = () if key == "distill.baseline" else (f"distill.baseline={baseline}",)
+    cells = make_cells(str(recipe), (*words, *BESIDE.get(key, ())), None, [f"{key}={VALUES[key]}"])
+    names = {cell.baseline for cell in cells}
+    records = set()
+    for cell in cells:
+        session = Session(cell.loaded.recipe, "tiny", Path("run"))
+        session.__dict__["precision"] = cell.loaded.recipe.runtime.precision
+        read = own_sections(session, "baseline")
+        if baseline == "distilled":
+            # The teacher counts by its bytes, which these decide.
+            plain = cell.loaded.recipe.model_dump(mode="json")
+            read["its teacher"] = plain["teacher"] | {"keep": session.kept("teacher").name}
+        records.add(json.dumps([read, [plain_value(cell.loaded.recipe, key)] * (key in APART)]))
+    assert len(names) == len(records)
+
+
+def plain_value(recipe: Recipe, key: str) -> Any:
+    found: Any = recipe.model_dump(mode="json")
+    for part in key.split("."):
+        found = found[part]
+    return found
+
+
+def test_a_grid_killed_while_a_baseline_trains_ends_with_the_same_bytes(
+    recipe: Path, folder: Path, tmp_path: Path
+) -> None:
+    words = ("run", recipe, PLAIN, "--seeds", "0,1", "--vary", ALPHA, "--run-dir", tmp_path)
+    # Eight batches of each training: the teacher's, and half of the first baseline's.
+    assert run_dying("batch", 8 + 4, *words) != 0
+    assert not (tmp_path / "distill.alpha=0,seed=0").exists()
+    # Then in the second cell, which has its baseline from the first: after half of its student.
+    assert run_dying("batch", 4 + 8 + 4, *words) != 0
+    heard = Heard()
+    finish(open_grid(recipe, tmp_path, heard, PLAIN))
+    assert baseline_epochs(heard) == [1, 2]  # that of the second seed
+    assert (tmp_path / "grid.json").read_bytes() == (folder / "grid.json").read_bytes()
+    places = [f"baselines/seed={seed}" for seed in (0, 1)]
+    places += [f"distill.alpha={alpha},seed={seed}" for alpha in ("0", "0.5") for seed in (0, 1)]
+    for place in places:
+        assert lasting(tmp_path / place) == lasting(folder / place)
+
+
+def test_the_plan_says_which_baseline_a_run_takes(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("run", recipe, "--vary", ALPHA, "--run-dir", tmp_path, "--dry-run")
+    plan = invoke(capsys, *words, PLAIN, "--json").document["grid"]
+    assert [each["baseline"] for each in plan] == ["baselines/shared"] * 2
+    assert "teacher from teachers/shared; baseline from baselines/shared" in invoke(capsys, *words, PLAIN).out
+    assert "baseline from" not in invoke(capsys, *words).out
+
+
+def test_a_report_counts_it_once(folder: Path) -> None:
+    found = describe_runs(gather([folder]), 0.0)
+    assert [arm["name"] for arm in found["arms"]] == ["distill.alpha=0", "baseline", "distill.alpha=0.5"]
+    baseline = found["arms"][1]
+    assert (baseline["runs"], baseline["seeds"]) == (2, [0, 1])
+    curves = [
+        [line["test_top1"] for line in history(folder / "baselines" / f"seed={seed}", "baseline")] for seed in (0, 1)
+    ]
+    assert baseline["last"]["values"] == [curve[-1] for curve in curves]
+    assert baseline["reach"]["images"] == 80
+    first = next(each for each in found["networks"] if each["role"] == "baseline")
+    assert first["run"] == str(folder / "distill.alpha=0,seed=0")
+    assert first["shared_with"] == [str(folder / "distill.alpha=0.5,seed=0")]
+    assert any(note.startswith("baseline: 4 runs have it in common") for note in found["notes"])
+    # The cost in the record is what the one training took, in every run that it stands for.
+    seconds = {read_records(path)["baseline"].figures["train_seconds"] for path in folder.glob("*/*seed=0")}
+    seconds |= {read_records(path)["baseline"].figures["train_seconds"] for path in folder.glob("distill*seed=0")}
+    assert len(seconds) == 1
+
+
+def test_a_baseline_trained_again_elsewhere_is_counted_once(recipe: Path, folder: Path, tmp_path: Path) -> None:
+    run_all(open_run(recipe, tmp_path / "alone", PLAIN, "data.seed=0", "teacher.seed=0", "init.blocks=last"))
+    found = describe_runs(gather([folder, tmp_path / "alone"]))
+    baselines = [arm for arm in found["arms"] if arm["role"] == "baseline"]
+    assert [(arm["name"], arm["seeds"]) for arm in baselines] == [("baseline", [0, 1])]
+    assert found["targets"][0]["top1"] == baselines[0]["best"]["mean"]
