@@ -10,6 +10,8 @@ from idsnn_cli.report.markup import escaped
 
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 62, 34, 14, 52
+# Of a line of words, in pixels, and the letters of the longest beside a dot.
+LINE, LONGEST = 15, 40
 COLOURS, DASHES = 8, ("", "7 4", "2 3", "10 3 2 3")
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -25,7 +27,9 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """``level`` is a horizontal line and its words. ``name`` begins the ids of the page's elements."""
+    """``level`` is a horizontal line and its words. ``name`` begins the ids of the page's elements. ``dots`` stand with
+    their words beside them; ``whole_x`` keeps the x axis to whole numbers.
+    """
 
     name: str
     title: str
@@ -34,6 +38,7 @@ class Chart:
     series: tuple[Series, ...]
     level: tuple[float, str] | None = None
     dots: bool = False
+    whole_x: bool = False
 
 
 def draw(chart: Chart) -> str:
@@ -41,12 +46,19 @@ def draw(chart: Chart) -> str:
     points = [point for series in chart.series for point in series.points]
     if not points:
         return ""
-    xs = ticks(min(x for x, _ in points), max(x for x, _ in points))
+    xs = ticks(min(x for x, _ in points), max(x for x, _ in points), whole=chart.whole_x)
     heights = [y for _, y in points] + ([chart.level[0]] if chart.level else [])
     ys = ticks(min(heights), max(heights))
     plane = _Plane(xs, ys)
     body = "".join(
-        [_axes(chart, plane), _level(chart, plane), *(_series(each, plane, chart.dots) for each in chart.series)]
+        [
+            _axes(chart, plane),
+            _level(chart, plane),
+            *(_series(each, plane, chart.dots) for each in chart.series),
+            # Above what they are written over.
+            _level_words(chart, plane),
+            _dot_words(chart, plane) if chart.dots else "",
+        ]
     )
     at = escaped(chart.name)
     return (
@@ -55,11 +67,14 @@ def draw(chart: Chart) -> str:
     )
 
 
-def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, from ``low`` or below to ``high`` or above."""
+def ticks(low: float, high: float, about: int = 6, *, whole: bool = False) -> list[float]:
+    """Round numbers, 1, 2 or 5 times a power of ten apart, from ``low`` or below to ``high`` or above; ``whole`` ones
+    are at least 1 apart.
+    """
     spread = high - low if high > low else max(abs(high), 1.0)
     step = 10 ** math.floor(math.log10(spread / about))
     step *= next(factor for factor in (1, 2, 5, 10) if spread / (factor * step) <= about)
+    step = max(step, 1) if whole else step
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [number * step for number in range(first, max(last, first + 1) + 1)]
 
@@ -110,11 +125,28 @@ def _level(chart: Chart, plane: _Plane) -> str:
     if chart.level is None:
         return ""
     y = plane.y(chart.level[0])
-    return (
-        f'<path class="level" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-        # At the left, where curves are still below it.
-        f'<text x="{LEFT + 6}" y="{y - 5:.1f}">{escaped(chart.level[1])}</text>'
-    )
+    return f'<path class="level" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+
+
+def _level_words(chart: Chart, plane: _Plane) -> str:
+    if chart.level is None:
+        return ""
+    # At the left, where curves are still below it.
+    y = plane.y(chart.level[0]) - 5
+    return f'<text class="over" x="{LEFT + 6}" y="{y:.1f}">{escaped(chart.level[1])}</text>'
+
+
+def _dot_words(chart: Chart, plane: _Plane) -> str:
+    """Each dot's words on its inner side, moved down where they would stand on another's."""
+    places = sorted((plane.y(y), plane.x(x), series.words) for series in chart.series for x, y in series.points)
+    lines, lowest = [], -math.inf
+    for y, x, words in places:
+        lowest = max(y + 4, lowest + LINE)
+        left = x < (LEFT + WIDTH - RIGHT) / 2
+        shown = words if len(words) <= LONGEST else f"{words[: LONGEST - 1]}…"
+        at = f'x="{x + 9 if left else x - 9:.1f}" y="{lowest:.1f}" text-anchor="{"start" if left else "end"}"'
+        lines.append(f'<text class="over" {at}>{escaped(shown)}</text>')
+    return "".join(lines)
 
 
 def _series(series: Series, plane: _Plane, dots: bool) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 Row = str
 
+# Epochs that the paper trains for, but for table 4's shorter steps.
+EPOCHS, _SHORTER = 200, {20: 80, 10: 40}
 TEACHERS = {"cifar10": 95.10, "cifar100": 77.26}
 # Tables 1 and 2, by time steps.
 _IDSNN = {"cifar10": {4: 94.03, 6: 94.22}, "cifar100": {4: 75.24, 6: 75.41}}
@@ -33,6 +37,20 @@ class Reported:
 
     def to_dict(self) -> dict[str, object]:
         return {"table": self.table, "row": self.row, "top1": self.top1, "epoch": self.epoch}
+
+
+def row_of(settings: Mapping[str, Any]) -> Row:
+    """The row that a recipe's settings make of a student: baseline, init, kd or both."""
+    distill = settings["distill"]
+    taught = distill["alpha"] > 0 or distill["features"] != "none"
+    if settings["init"]["rule"] == "none":
+        return "kd" if taught else "baseline"
+    return "both" if taught else "init"
+
+
+def epochs_of(table: int, step: float | None) -> int:
+    """The epochs of a training of ``table``, in table 4 of ``step`` epochs between steps."""
+    return _SHORTER.get(int(step or 0), EPOCHS) if table == 4 else EPOCHS
 
 
 def reported(table: int, row: Row, dataset: str, timesteps: int, step: float | None) -> Reported | None:

@@ -97,7 +97,7 @@ def _cost(value: float | None, reached: int) -> str:
 
 def _energy(arms: list[Document]) -> Table:
     rows = tuple(
-        (arm["name"], str(arm["timesteps"]), f"{arm['energy_uj']['mean']:.4g}", percent(arm["measured"]))
+        (arm["name"], str(arm["timesteps"]), f"{arm['energy_uj']['mean']:#.4g}".rstrip("."), percent(arm["measured"]))
         for arm in arms
     )
     return Table("Energy of an image, and top-1 %", ("run", "T", "microjoules", "top-1 %"), rows, 3)

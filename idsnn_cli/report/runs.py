@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli.report.costs import curve, pretraining_cost, reach, teacher_cost
-from idsnn_cli.report.paper import reported
+from idsnn_cli.report.paper import epochs_of, reported, row_of
 from idsnn_cli.report.run_data import Role, Run
 from idsnn_cli.report.shared_baselines import baseline_names, counted_once, sharing_notes
 
@@ -95,7 +95,7 @@ def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
         "arm": arm,
         "role": role,
         "seed": run.seed,
-        "dataset": run.settings["data"]["dataset"],
+        "dataset": _dataset(run.settings["data"]),
         "split": training.split,
         "timesteps": run.settings["student"]["timesteps"],
         "planned": training.planned,
@@ -108,6 +108,11 @@ def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
         "measured": measured,
         "energy_uj": None if row is None else energy_of(row),
     }
+
+
+def _dataset(data: Mapping[str, Any]) -> str:
+    """``cifar10``, and with its path what everybody's own goes by: ``folder photos``."""
+    return str(data["dataset"]) if data["path"] is None else f"{data['dataset']} {data['path']}"
 
 
 def _row(run: Run, role: Role) -> Mapping[str, Any] | None:
@@ -209,6 +214,8 @@ def _paper(run: Run, role: str, ours: dict[str, Any] | None) -> dict[str, Any] |
     if claims["table"] is None or not (whole and same_network and same_row):
         return None
     table, row = claims["table"], claims["row"]
+    if role == "student" and row != row_of(settings):
+        return None
     if role == "baseline":
         if distill["baseline"] != "plain":
             return None
@@ -218,6 +225,22 @@ def _paper(run: Run, role: str, ours: dict[str, Any] | None) -> dict[str, Any] |
         return None
     mean = None if ours is None else ours["mean"]
     return found.to_dict() | {"ours": mean, "difference": None if mean is None else mean - found.top1}
+
+
+def _may_know(run: Run) -> bool:
+    """Whether a figure is of images on which a teacher from elsewhere may have been trained."""
+    shown = {run.settings["data"]["select"], "test" if run.evaluation is None else run.evaluation["split"]}
+    return run.teacher == "given" and run.settings["data"]["validation"] is not None and "validation" in shown
+
+
+def _shorter(run: Run) -> list[str]:
+    """That a claimed row was trained for another number of epochs, if it was."""
+    claims, distill = run.settings["claims"], run.settings["distill"]
+    theirs = epochs_of(claims["table"], claims["step"] or distill["step_every"])
+    if distill["epochs"] == theirs:
+        return []
+    count = distill["epochs"]
+    return [f"{run.folder} trains for {count} epoch{'' if count == 1 else 's'}, and the paper's row for {theirs}."]
 
 
 def _notes(
@@ -243,6 +266,11 @@ def _notes(
             f"Operations, images and seconds include training the student's shape as an ANN first; its epochs are not "
             f"counted among the student's ({epochs})."
         )
+    if any(_may_know(run) for run in runs):
+        notes.append(
+            "Validation images were drawn from the training images (data.validation). A teacher given as a file may "
+            "have been trained on them, and then its students look better than they are."
+        )
     if any(network["curve"] and network["curve"][-1]["macs"] is None for network in networks):
         notes.append("Operations are not known of runs of an earlier version whose data is not here any more.")
     if len({network["timesteps"] for network in networks}) > 1:
@@ -254,8 +282,11 @@ def _notes(
             notes.append(f"{run.folder} has no finished epoch of a student yet.")
         elif run.settings["claims"]["table"] is not None and _paper(run, "student", None) is None:
             notes.append(
-                f"{run.folder} claims a row of the paper, but its data, network or time steps are not that row's."
+                f"{run.folder} claims a row of the paper, but its start, loss, data, network or time steps are not "
+                "that row's."
             )
+        elif run.settings["claims"]["table"] is not None:
+            notes += _shorter(run)
     unfinished = [each for each in arms if each["complete"] < each["runs"]]
     notes += sharing_notes(networks, arm_name)
     notes += [f"{arm['name']}: {arm['complete']} of {arm['runs']} trainings are finished." for arm in unfinished]

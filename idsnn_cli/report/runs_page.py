@@ -52,7 +52,7 @@ def charts_of(document: Document) -> list[Chart]:
     )
     top1 = "top-1 %"
     return [
-        Chart("epochs", "Accuracy by epoch", "epoch", top1, tuple(by_epoch), marked),
+        Chart("epochs", "Accuracy by epoch", "epoch", top1, tuple(by_epoch), marked, whole_x=True),
         Chart("macs", "Accuracy by operations, the teacher's training included", "MACs", top1, tuple(by_macs), marked),
         Chart("energy", "Accuracy by energy", "microjoules an image", top1, energies, dots=True),
     ]

@@ -13,11 +13,11 @@ from made_runs import IMAGES, STUDENT, TEACHER, made_run
 from page_reading import Page, contrast
 
 from idsnn_cli.architecture import forward_macs
-from idsnn_cli.report.chart import short_number, ticks
+from idsnn_cli.report.chart import draw, short_number, ticks
 from idsnn_cli.report.run_data import Run
 from idsnn_cli.report.run_tables import run_tables
 from idsnn_cli.report.runs import describe_runs
-from idsnn_cli.report.runs_page import render_markdown, render_runs
+from idsnn_cli.report.runs_page import charts_of, render_markdown, render_runs
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&|`"
 OWN, TEACHING = forward_macs(STUDENT, 8, 8), forward_macs(TEACHER, 8, 8)
@@ -100,6 +100,32 @@ def test_the_cost_of_a_given_teacher_is_unknown_and_said_so() -> None:
     assert any("not known, and not included" in note for note in found["notes"])
 
 
+def test_a_given_teacher_may_know_the_validation_images() -> None:
+    def said(**given: Any) -> bool:
+        data = {"dataset": "cifar100", "validation": 0.1, "select": "validation"} | given.pop("data", {})
+        found = describe_runs([made_run("run", [None, None], data=data, **given)])
+        return any("look better than they are" in note for note in found["notes"])
+
+    assert said(teacher="given")
+    assert not said(teacher="trained")
+    assert not said(teacher="given", data={"select": "test"})
+    # A folder's own validation images were kept aside by its owner.
+    assert not said(teacher="given", data={"dataset": "folder", "path": "photos", "validation": None})
+
+
+def test_two_folders_of_images_are_two_data_sets() -> None:
+    runs = [
+        made_run(path, [50.0], baseline=[top1], data={"dataset": "folder", "path": path})
+        for path, top1 in (("cats", 10.0), ("dogs", 40.0))
+    ]
+    found = describe_runs(runs)
+    assert [(each["dataset"], each["top1"]) for each in found["targets"]] == [
+        ("folder cats", 10.0),
+        ("folder dogs", 40.0),
+    ]
+    assert any("different data sets" in note for note in found["notes"])
+
+
 def test_without_a_baseline_there_is_nothing_to_reach() -> None:
     found = describe_runs([made_run("both", [43.0, 46.0])])
     assert found["targets"][0]["top1"] is None
@@ -121,6 +147,35 @@ def test_the_papers_value_stands_beside_a_run_that_claims_its_row() -> None:
     found = describe_runs([part, other, thin])
     assert [each["paper"] for each in found["arms"]] == [None] * 3
     assert sum("claims a row" in note for note in found["notes"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "settings"),
+    [
+        ("both", {}),
+        ("init", {"distill": {"alpha": 0}}),
+        ("kd", {"init": {"rule": "none"}}),
+        ("baseline", {"init": {"rule": "none"}, "distill": {"alpha": 0}}),
+    ],
+)
+def test_a_claim_that_an_override_broke_is_no_claim(row: str, settings: dict[str, Any]) -> None:
+    for claimed in ("both", "init", "kd", "baseline"):
+        found = describe_runs([made_run("run", [70.0], claims={"table": 3, "row": claimed}, **settings)])
+        assert (found["arms"][0]["paper"] is not None) is (claimed == row)
+        assert any("claims a row" in note for note in found["notes"]) is (claimed != row)
+
+
+def test_a_shorter_training_than_the_papers_is_said() -> None:
+    def notes(**given: Any) -> list[str]:
+        distill = {"schedule": "step", "step_every": 10} | given
+        claims = {"table": 4 if distill["step_every"] != 60 else 3, "row": "both"}
+        found = describe_runs([made_run("run", [70.0], claims=claims, distill=distill)])
+        assert found["arms"][0]["paper"] is not None
+        return [note for note in found["notes"] if "the paper's row for" in note]
+
+    assert notes(epochs=40) == notes(epochs=200, step_every=60) == []
+    assert notes(epochs=200) == ["runs/run-0 trains for 200 epochs, and the paper's row for 40."]
+    assert notes(epochs=30, step_every=60) == ["runs/run-0 trains for 30 epochs, and the paper's row for 200."]
 
 
 def test_two_arms_of_one_name_get_longer_ones() -> None:
@@ -197,6 +252,21 @@ def test_ticks_hold_the_range_in_round_steps(low: float, high: float) -> None:
     steps = [after - before for before, after in itertools.pairwise(found)]
     assert max(steps) == pytest.approx(min(steps))
     assert f"{steps[0]:e}"[0] in "125"
+    whole = ticks(low, high, whole=True)
+    assert all(number == int(number) for number in whole)
+    assert len(whole) <= len(found) or steps[0] >= 1
+
+
+def test_a_dot_has_its_name_beside_it_and_no_name_stands_on_another() -> None:
+    """Colours alone do not tell them apart on every screen and for every eye."""
+    runs = [made_run(f"run {number}", [30.0 + number / 100], energy=2.0) for number in range(4)]
+    runs.append(made_run("x" * 90, [50.0], energy=9.0))
+    (chart,) = [each for each in charts_of(describe_runs(runs)) if each.dots]
+    words = re.findall(r'<text class="over" x="([^"]*)" y="([^"]*)" text-anchor="(\w+)">([^<]*)</text>', draw(chart))
+    assert sorted(name for *_, name in words) == [*(f"run {number}" for number in range(4)), "x" * 39 + "…"]
+    heights = sorted(float(y) for _, y, *_ in words)
+    assert min(after - before for before, after in itertools.pairwise(heights)) >= 14.9
+    assert {name[0]: anchor for _, _, anchor, name in words} == {"r": "start", "x": "end"}
 
 
 def with_baselines(runs: list[Run], *arms: str) -> list[Run]:
