@@ -1,4 +1,4 @@
-"""The studies: the paper's claims and the modern preset's choices on thin networks, as one command that goes on.
+"""The studies: the paper's claims and what could be better, on thin networks, as one command that goes on.
 
     python benchmarks/studies.py --teacher resnet56.th --same-size resnet20.th --data-root DIR
 
@@ -32,21 +32,21 @@ RANDOM: Words = ("init.rule=none",)
 THIRD: Words = ("distill.step_every=1", "distill.epochs=4")
 SIXTH: Words = ("distill.step_every=0.5", "distill.epochs=2")
 
-# The preset `modern`, choice by choice.
-MODERN: dict[str, Words] = {
-    "neuron": ("student.v_threshold=1", "student.decay=0.5"),
-    "surrogate": ("student.surrogate=sigmoid",),
-    "schedule": ("distill.schedule=cosine", "distill.step_every=null", "distill.warmup_epochs=0.5"),
-    "learning rate": ("distill.lr=0.1",),
-    "weight decay": ("distill.weight_decay=5e-4", "distill.decay_norm_and_bias=false"),
-    "augmentation": ("data.augment.autoaugment=cifar10", "data.augment.cutout=8"),
-    "every step": ("distill.loss_on=steps",),
-    "start": ("init.channels=merge", "init.head=match", "init.reestimate=20"),
+# What the preset `modern` could change of the preset `paper`, each alone on top of the arm "both".
+CHOICES: dict[str, Words] = {
+    "best start": ("init.rule=best",),
+    "cosine with warm-up": ("distill.schedule=cosine", "distill.step_every=null", "distill.warmup_epochs=0.5"),
+    "sigmoid": ("student.surrogate=sigmoid",),
+    "learning rate 0.1": ("distill.lr=0.1",),
+    "loss on every step": ("distill.loss_on=steps",),
+    "weight decay 5e-4, none on BN and biases": ("distill.weight_decay=5e-4", "distill.decay_norm_and_bias=false"),
+    "AutoAugment and Cutout": ("data.augment.autoaugment=cifar10", "data.augment.cutout=8"),
+    "theta 1, decay 0.5": ("student.v_threshold=1", "student.decay=0.5"),
+    "alpha 1": ("distill.alpha=1",),
+    "triangle": ("student.surrogate=triangle",),
+    "threshold balancing": ("init.rescale=threshold",),
+    "Cutout": ("data.augment.cutout=8",),
 }
-
-
-def modern(without: str | None = None, *more: str) -> Words:
-    return (*(word for name, words in MODERN.items() if name != without for word in words), *more)
 
 
 # Studies by name, their arms by name, and each arm's overrides. The first arm of all is the baseline.
@@ -64,14 +64,9 @@ STUDIES: dict[str, dict[str, Words]] = {
         "both, a sixth": SIXTH,
     },
     "source": {"both, same-size source": ("init.source={same_size}",)},
-    "modern": {"modern": modern(), "modern, random weights": modern("start", *RANDOM)},
-    "choices": {
-        **{f"modern without its {name}": modern(name) for name in MODERN},
-        "modern, triangle": modern(None, "student.surrogate=triangle"),
-        "modern, arctan": modern(None, "student.surrogate=arctan"),
-        "modern, threshold balancing": modern(None, "init.rescale=threshold"),
-        "modern, alpha 1": modern(None, "distill.alpha=1"),
-    },
+    # As many operations as ten spiking epochs: an epoch of the ANN takes 0.4 of theirs.
+    "pretrained": {"both, five epochs as an ANN, then eight": ("pretrain.epochs=5", "distill.epochs=8")},
+    "choices": CHOICES,
 }
 BASELINE = ("arms", "baseline")
 

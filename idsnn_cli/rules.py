@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from idsnn_cli.errors import UsageError
@@ -19,6 +19,8 @@ HeadRule = Literal["random", "copy", "match", "map"]
 Rescale = Literal["none", "variance", "threshold"]
 Convert = Literal["none", "weight-normalisation", "threshold-balancing", "learnt-thresholds"]
 BlockLists = tuple[tuple[int, ...], ...]
+# Which percentile lambda is where none is given: the largest but for one activation in a thousand.
+PERCENTILE = 99.9
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "blocks": get_args(BlockRule),
@@ -68,7 +70,7 @@ class Rules:
     class_map: tuple[int | None, ...] = ()
     rescale: Rescale = "none"
     convert: Convert = "none"
-    percentile: float = 99.9
+    percentile: float = PERCENTILE
 
     def __post_init__(self) -> None:
         for key, choices in _CHOICES.items():
@@ -81,25 +83,20 @@ class Rules:
             raise UsageError(f"noise is {self.noise}", "Give a finite number of 0 or more.")
         if not 0 < self.percentile <= 100:
             raise UsageError(f"percentile is {self.percentile}", "Give a number above 0 and up to 100.")
-        if self.percentile != 99.9 and not self.reads_percentile:
+        if self.percentile != PERCENTILE and not (self.rescale == "threshold" or self.converts_by_images):
             raise UsageError(
-                f"percentile is read by neither rescale: {self.rescale} nor convert: {self.convert}",
-                "Leave it out.",
+                f"percentile is read by neither rescale {self.rescale} nor convert {self.convert}", "Leave it out."
             )
         if self.convert != "none" and self.rescale != "none":
             raise UsageError(
-                f"convert is {self.convert} and rescale {self.rescale}: both would scale the weights",
-                "Give one of them.",
+                f"convert {self.convert} and rescale {self.rescale} would both scale the weights", "Give one of them."
             )
-        if (self.head == "map") is not bool(self.class_map):
+        mapped = len(self.class_map)
+        if (self.head == "map") is not (mapped > 0):
             raise UsageError(
-                f"head is {self.head!r} with a class_map of {len(self.class_map)} classes",
+                f"head map and class_map go together, but head is {self.head} and {mapped} classes are mapped",
                 "Give head: map together with class_map, one source class (or null) for each target class.",
             )
-
-    @property
-    def reads_percentile(self) -> bool:
-        return self.rescale == "threshold" or self.converts_by_images
 
     @property
     def converts_by_images(self) -> bool:
@@ -107,14 +104,18 @@ class Rules:
         return self.convert in ("weight-normalisation", "threshold-balancing")
 
     @property
-    def looks_at_source(self) -> bool:
-        """Whether the source may have to run on images before a plan can be made; ``merge`` only where it narrows."""
-        return self.blocks == "greedy" or self.channels == "merge" or self.rescale == "threshold"
+    def always_looks(self) -> bool:
+        """Whether a network has to run on images: the source before a plan is made, or what is made of it."""
+        return self.blocks == "greedy" or self.rescale == "threshold" or self.converts_by_images
 
     @property
     def looks_at_activations(self) -> bool:
-        """Whether a network may have to run on images, the source before a plan is made or what is made of it."""
-        return self.looks_at_source or self.converts_by_images
+        """Whether a network may have to run on images; ``merge`` looks only where the target has fewer channels."""
+        return self.always_looks or self.channels == "merge"
+
+    def unscaled(self) -> Rules:
+        """These rules without what multiplies the tensors that they make: neither ``rescale`` nor ``convert``."""
+        return replace(self, rescale="none", convert="none", percentile=PERCENTILE)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without what is at its default beyond the four rules that every plan names."""

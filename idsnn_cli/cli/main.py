@@ -17,6 +17,7 @@ from idsnn_cli.cli.eval import evaluate
 from idsnn_cli.cli.export import export
 from idsnn_cli.cli.init import init
 from idsnn_cli.cli.inspect import inspect
+from idsnn_cli.cli.pretrain import pretrain
 from idsnn_cli.cli.recipes import recipes
 from idsnn_cli.cli.report import report
 from idsnn_cli.cli.run import run
@@ -55,6 +56,7 @@ _WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
 
 app.command("run")(run)
 app.command("teacher")(teacher)
+app.command("pretrain")(pretrain)
 app.command("init")(init)
 app.command("distill")(distill)
 app.command("eval")(evaluate)

@@ -79,7 +79,8 @@ def show_plan(console: Console, command: str, plan: dict[str, Any]) -> None:
     for name, network in plan["networks"].items():
         console.line(f"{name}: {network['architecture']} ({network['parameters']:,} parameters)")
     if plan["mapping"] is not None:
-        console.line("init: " + ", ".join(f"{count:,} values {action}" for action, count in plan["mapping"].items()))
+        step = "pretrain" if "pretrain" in plan["networks"] else "init"
+        console.line(f"{step}: " + ", ".join(f"{count:,} values {action}" for action, count in plan["mapping"].items()))
     for step in plan["steps"]:
         would = "stands unless its inputs change:" if step["recorded"] == "done" else "would write"
         console.line(f"{step['step']} ({step['recorded']}): {would} {', '.join(step['writes']) or 'nothing'}")

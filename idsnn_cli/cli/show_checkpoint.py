@@ -18,11 +18,13 @@ RECIPE_KEYS = {
     "teacher": ("arch", "width", "epochs"),
     "student": ("arch", "width", "timesteps", "block", "coding"),
     "init": ("rule", "blocks", "shortcut", "head", "reestimate"),
+    "pretrain": (),
     "distill": ("alpha", "temperature", "epochs", "batch_size", "optimizer", "lr", "schedule"),
 }
 # What is named where it is not as in most recipes, given here.
 UNUSUAL: dict[str, dict[str, Any]] = {
     "teacher": {"activation": "relu", "levels": None},
+    "pretrain": {"epochs": 0},
     "init": {"channels": "loop", "rescale": "none", "convert": "none", "calibrate": 0},
     "distill": {"loss_on": "mean", "tet_weight": 0.0, "tet_mean": 1.0, "features": "none", "feature_weight": 1.0},
 }

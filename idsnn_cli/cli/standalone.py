@@ -119,7 +119,8 @@ def overrides_with(words: list[str] | None, option: str) -> list[str]:
         if section == "data" and not data_named:
             raise UsageError(f"{word} is about no data set", "Give data.dataset=NAME with it, or leave it out.")
         read = key.startswith("teacher.normalise") or key == "distill.batch_size"
-        if key in ("student.arch", "init.source") or (section in ("teacher", "distill", "eval") and not read):
+        of_runs = section in ("teacher", "pretrain", "distill", "eval") and not read
+        if key in ("student.arch", "init.source") or of_runs:
             raise UsageError(f"{word} does not go with {option}", "Leave it out: nothing would read it.")
     return overrides
 

@@ -5,8 +5,8 @@ from idsnn_cli.data.batches import (
     Batch,
     TrainBatches,
     calibration_batches,
+    drawn_batches,
     eval_batches,
-    labelled_calibration_batches,
     shard,
 )
 from idsnn_cli.data.bundle import DataBundle, Split
@@ -26,8 +26,8 @@ __all__ = [
     "calibration_batches",
     "data_root",
     "draw",
+    "drawn_batches",
     "eval_batches",
-    "labelled_calibration_batches",
     "load_data",
     "plan_data",
     "shard",

@@ -101,22 +101,32 @@ def calibration_batches(
     All have one size (that of the split where it is smaller), so that a mean over batches is a mean over images.
     Where one pass over the split is not enough, the next has an order of its own.
     """
-    for images, _ in labelled_calibration_batches(split, batch_size, count, seed, device):
-        yield images
-
-
-def labelled_calibration_batches(
-    split: Split, batch_size: int, count: int, seed: int, device: torch.device | str
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The images of :func:`calibration_batches` with their labels, int64 (batch_size,)."""
     size = min(batch_size, len(split))
     per_pass = len(split) // size
     for index in range(count):
         turn, place = divmod(index, per_pass)
         if place == 0:
-            order = _permutation(len(split), derive_seed(seed, "calibration", turn))
-        images, labels = _rows(split, order[place * size : (place + 1) * size], torch.device(device))
+            order = _shuffled(split, seed, turn)
+        images, _ = _rows(split, order[place * size : (place + 1) * size], torch.device(device))
+        yield to_unit(images)
+
+
+def drawn_batches(
+    split: Split, count: int, batch_size: int, seed: int, device: torch.device | str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """``count`` images (the whole split where it has fewer), each once and without augmentation, and their labels.
+
+    As :func:`calibration_batches` gives them, float32 (n, 3, H, W) in 0 to 1 and int64 (n,), n at most ``batch_size``;
+    the sizes of batches differ by one at most, so that none is so small that its mean says nothing.
+    """
+    order = _shuffled(split, seed, 0)[:count]
+    for rows in order.tensor_split(-(-len(order) // batch_size)):
+        images, labels = _rows(split, rows, torch.device(device))
         yield to_unit(images), labels
+
+
+def _shuffled(split: Split, seed: int, turn: int) -> Tensor:
+    return _permutation(len(split), derive_seed(seed, "calibration", turn))
 
 
 def shard(count: int, rank: int, world: int) -> slice:

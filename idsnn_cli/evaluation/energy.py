@@ -16,13 +16,16 @@ from idsnn_cli.evaluation.watching import Watcher
 ACCUMULATE_PJ, MULTIPLY_ACCUMULATE_PJ = 0.9, 4.6
 CAVEATS = (
     "An estimate by convention (45 nm, 32-bit: 0.9 pJ an accumulate, 4.6 pJ a multiply-accumulate), not a measurement.",
-    "Memory traffic is left out, and neurons, pooling and additions of shortcuts cost nothing here.",
+    "Memory traffic is left out; neurons, pooling, and what shortcuts without weights add and scale cost nothing here.",
     "BatchNorm is taken as folded into the convolutions.",
     "SynOps = firing rate of the layer's input x T x its MACs; borders and strides are not looked at pixel by pixel.",
     "The first layer counts MACs, once, where the image is repeated; the linear layer reads rates and counts MACs.",
     "The ANN beside it is the same network with every layer in MACs, once.",
 )
 AMPLITUDES = "Spikes of learnt amplitudes count as one accumulate each, which they are once folded (idsnn export)."
+SUMS = (
+    "Sums of spikes (SEW blocks, join add) are integers: each counts as that many accumulates, so input % may pass 100."
+)
 # What a convolution or linear layer may be.
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
@@ -39,14 +42,21 @@ class OperationCounter(Watcher):
 
     ``reads_values`` names the layers whose input is values, not spikes; ``None`` stands for all of them (an ANN). A
     spike may be an integer above 1 (SEW-ADD): it counts as that many. ``timesteps`` is T. With ``amplitudes`` spikes
-    have learnt ones: each counts as one, whatever its amplitude.
+    have learnt ones: each counts as one, whatever its amplitude. With ``sums`` there are such integers, and a caveat
+    says so.
     """
 
     def __init__(
-        self, model: nn.Module, timesteps: int, reads_values: Collection[str] | None, *, amplitudes: bool = False
+        self,
+        model: nn.Module,
+        timesteps: int,
+        reads_values: Collection[str] | None,
+        *,
+        amplitudes: bool = False,
+        sums: bool = False,
     ) -> None:
         super().__init__({name: module for name, module in model.named_modules() if isinstance(module, _LAYERS)})
-        self.timesteps, self.amplitudes = timesteps, amplitudes
+        self.timesteps, self.amplitudes, self.sums = timesteps, amplitudes, sums
         self.reads_values = set(self.layers) if reads_values is None else set(reads_values)
         self.seen: dict[str, _Seen] = {}
 
@@ -83,7 +93,7 @@ class OperationCounter(Watcher):
             "ann_macs": ann_macs,
             "ann_energy_uj": ann_energy,
             "ratio": ann_energy / energy if energy > 0 else None,
-            "caveats": [*CAVEATS, *([AMPLITUDES] if self.amplitudes else [])],
+            "caveats": [*CAVEATS, *([AMPLITUDES] if self.amplitudes else []), *([SUMS] if self.sums else [])],
         }
 
     def _layer(self, name: str, seen: _Seen) -> dict[str, Any]:

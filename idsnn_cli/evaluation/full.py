@@ -43,7 +43,8 @@ def measure_fully(
     calibration, confusion, early = Calibration(), Confusion(architecture.num_classes), EarlyExit()
     spikes = SpikeCounter(model)
     reads_values, learnt = layers_that_read_values(architecture), architecture.amplitude == "channel"
-    operations = OperationCounter(model, architecture.timesteps, reads_values, amplitudes=learnt)
+    sums = spiking and architecture.spiking_block == "sew" and architecture.join == "add"
+    operations = OperationCounter(model, architecture.timesteps, reads_values, amplitudes=learnt, sums=sums)
     observers: dict[Measure, Observer] = {"calibration": calibration, "confusion": confusion, "early-exit": early}
     with ExitStack() as stack:
         if "activity" in measures:

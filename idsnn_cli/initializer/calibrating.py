@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from idsnn_cli.initializer.activations import evaluating
-from idsnn_cli.initializer.converting import Conversion, activation_spaces
+from idsnn_cli.initializer.activations import run_watched
+from idsnn_cli.initializer.converting import Conversion
 from idsnn_cli.initializer.currents import run_up_to
+from idsnn_cli.initializer.spaces import activation_spaces
 from idsnn_cli.models import ResNet
 from idsnn_cli.spiking import BatchNorm
 
@@ -39,7 +40,8 @@ def calibrate(model: ResNet, conversion: Conversion, batches: Sequence[Tensor]) 
     BatchNorm. ``model`` runs in evaluation mode; its modes are as before afterwards.
     """
     theta = model.architecture.neuron.v_threshold
-    wanted = _means(conversion.reference, list(activation_spaces(model.architecture)), batches)
+    wanted: dict[str, _Mean] = defaultdict(_Mean)
+    run_watched(conversion.reference, batches, lambda _space, where, maps: wanted[where].add(maps))
     for name, space in activation_spaces(model.architecture).items():
         rate = _Mean()
 
@@ -49,26 +51,7 @@ def calibrate(model: ResNet, conversion: Conversion, batches: Sequence[Tensor]) 
         run_up_to(model, model.get_submodule(name), batches, see)
         norm = model.get_submodule(name.replace("act", "norm"))
         assert isinstance(norm, BatchNorm)
-        error = rate.value() - wanted[name] / conversion.lambdas.get(space, 1.0)
+        # A block's last activation is what the block gives, and seen under the block's name.
+        activation = wanted[name if name in wanted else name.rpartition(".")[0]].value()
+        error = rate.value() - activation / conversion.lambdas.get(space, 1.0)
         norm.bias.sub_((theta * error).to(norm.bias.dtype))
-
-
-def _means(model: ResNet, names: Sequence[str], batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """The mean output of each channel of the modules ``names``."""
-    means = {name: _Mean() for name in names}
-
-    def hook(name: str) -> Any:
-        def add(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            means[name].add(output)
-
-        return add
-
-    handles = [model.get_submodule(name).register_forward_hook(hook(name)) for name in names]
-    try:
-        with evaluating(model):
-            for images in batches:
-                model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: mean.value() for name, mean in means.items()}

@@ -24,7 +24,7 @@ from idsnn_cli.architecture import Architecture, Neuron
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.currents import balance_currents
 from idsnn_cli.initializer.plan import Entry, Plan
-from idsnn_cli.initializer.spaces import Spaces, channel_spaces
+from idsnn_cli.initializer.spaces import Spaces, activation_spaces, channel_spaces
 from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import ResNet, build
 
@@ -136,16 +136,6 @@ def ann_twin(plan: Plan, state: Mapping[str, Tensor]) -> ResNet:
             if name in description.tensors():
                 tensors[name] = torch.tensor(plan.lambdas.get(space, 1.0), dtype=like.dtype, device=like.device)
     return _filled(description, tensors)
-
-
-def activation_spaces(architecture: Architecture) -> dict[str, str]:
-    """Activation module -> the channel space that it fires into, in network order."""
-    spaces = channel_spaces(architecture)
-    return {name: spaces.writes[_convolution(name)] for name, _ in architecture.activations()}
-
-
-def _convolution(act: str) -> str:
-    return "stem.conv" if act == "stem.act" else act.replace(".act", ".conv")
 
 
 def learnt_lambdas(made_of: Mapping[str, set[str]], ours: Spaces, learnt: Mapping[str, float]) -> dict[str, float]:

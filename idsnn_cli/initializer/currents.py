@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.initializer.activations import evaluating
-from idsnn_cli.initializer.spaces import channel_spaces
+from idsnn_cli.initializer.spaces import activation_spaces, channel_spaces
 from idsnn_cli.initializer.thresholds import Histogram
 from idsnn_cli.models import ResNet
 
@@ -56,13 +56,12 @@ def balance_currents(model: ResNet, batches: Sequence[Tensor], percentile: float
     def lambdas() -> dict[str, float]:
         return {space: found[spaces.linked(space)] for space in spaces.sizes if spaces.linked(space) in found}
 
-    for name, _ in architecture.activations():
+    for name, space in activation_spaces(architecture).items():
         factors = scales(architecture, lambdas())
         for tensor, value in base.items():
             if tensor in factors or own[tensor].dtype.is_floating_point:
                 own[tensor].copy_(value * factors.get(tensor, 1.0))
-        conv = "stem.conv" if name == "stem.act" else name.replace(".act", ".conv")
-        root = spaces.linked(spaces.writes[conv])
+        root = spaces.linked(space)
         seen: list[Histogram] = []
 
         def see(current: Tensor, _spikes: Tensor, seen: list[Histogram] = seen) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from torch import Tensor
 
@@ -12,13 +11,12 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.blocks import choose_blocks
 from idsnn_cli.initializer.checks import check_rules
-from idsnn_cli.initializer.converting import activation_spaces
 from idsnn_cli.initializer.correlations import correlations
 from idsnn_cli.initializer.facts import Findings
 from idsnn_cli.initializer.greedy import Say, greedy_blocks
 from idsnn_cli.initializer.importance import channel_scores
 from idsnn_cli.initializer.planning import merges
-from idsnn_cli.initializer.spaces import channel_spaces
+from idsnn_cli.initializer.spaces import activation_spaces, channel_spaces
 from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import Network, ResNet
 from idsnn_cli.rules import BlockLists, Rules
@@ -71,9 +69,7 @@ def looks_at_images(rules: Rules, source: Network, target: Architecture) -> bool
 
     Raises :class:`MappingError` as :func:`make_plan` does, where ``merge`` is what decides it.
     """
-    if replace(rules, channels="loop").looks_at_activations:
-        return True
-    return merges(rules, source.architecture, target, source.names)
+    return rules.always_looks or merges(rules, source.architecture, target, source.names)
 
 
 def _looking(rules: Rules, merging: bool) -> str:

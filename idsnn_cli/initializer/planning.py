@@ -279,9 +279,7 @@ def merges(rules: Rules, source: Architecture, target: Architecture, names: Mapp
     """
     if rules.channels != "merge":
         return False
-    default = Rules()
-    unscaled = replace(rules, rescale=default.rescale, convert=default.convert, percentile=default.percentile)
-    planner, _ = _planned(source, target, names, _without_images(unscaled), Findings(), 0)
+    planner, _ = _planned(source, target, names, _without_images(rules.unscaled()), Findings(), 0)
     return bool(planner.selector.narrowed)
 
 

@@ -87,3 +87,12 @@ def channel_spaces(architecture: Architecture) -> Spaces:
     if architecture.preactivation and architecture.final_norm:
         norms["final_norm"] = stream
     return Spaces(sizes, reads, writes, norms, nested, stream)
+
+
+def activation_spaces(architecture: Architecture) -> dict[str, str]:
+    """Activation module -> the channel space that it fires into, in network order.
+
+    Of the networks that :meth:`Architecture.activations` knows: no pre-activation, no deep stem.
+    """
+    spaces = channel_spaces(architecture)
+    return {name: spaces.writes[name.replace(".act", ".conv")] for name, _ in architecture.activations()}

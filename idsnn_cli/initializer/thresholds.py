@@ -11,6 +11,7 @@ from torch import Tensor
 from idsnn_cli.initializer.activations import run_watched
 from idsnn_cli.initializer.spaces import channel_spaces
 from idsnn_cli.models import ResNet
+from idsnn_cli.rules import PERCENTILE
 
 # Bins between 2^-16 and 2^16: 2^11 for each octave, which a float32's own bits number.
 _LOWEST, _HIGHEST, _MANTISSA = -16, 16, 11
@@ -56,7 +57,7 @@ class Histogram:
         return min(middle, self.largest)
 
 
-def thresholds(model: ResNet, batches: Iterable[Tensor], percentile: float = 99.9) -> dict[str, float]:
+def thresholds(model: ResNet, batches: Iterable[Tensor], percentile: float = PERCENTILE) -> dict[str, float]:
     """Lambda of each channel space: the ``percentile`` of all of a layer's activations, zeros included.
 
     That is the robust form of threshold balancing: what most images never exceed becomes one spike a step. It is the

@@ -36,9 +36,13 @@ class QCFS(nn.Module):
     """y = lambda * clip(floor(x L / lambda + 1/2) / L, 0, 1) of maps of any shape; lambda, ``limit``, is learnt.
 
     Backward floor is the identity (straight through): where floor(...) is 0 to L, dy/dx is 1 and dy/dlambda is
-    (y - x) / lambda; above, dy/dlambda is 1; all else is 0. An integrate-and-fire neuron that starts at
-    half its threshold and resets softly gives, over T = L steps of the constant input x / lambda times its threshold,
-    the spike rate y / lambda exactly.
+    (y - x) / lambda; above, dy/dlambda is 1; all else is 0. That is the authors' first release, whose clip stands
+    behind the floor and lets pass what is at its ends (torch's clamp did then): dy/dx is 1 for
+    -1 / 2L <= x / lambda < 1 + 1 / 2L. The paper's formula ends it where the highest level begins, at 1 - 1 / 2L, and
+    their later code clips first, to 0 and 1.
+
+    An integrate-and-fire neuron that starts at half its threshold and resets softly gives, over T = L steps of the
+    constant input x / lambda times its threshold, the spike rate y / lambda exactly.
 
     ``owner`` is the activation whose lambda this one has, where an identity shortcut carries one's output into the
     other's input: a spike of the converted network stands for lambda, and an identity cannot turn spikes that stand

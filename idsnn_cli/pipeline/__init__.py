@@ -5,6 +5,7 @@ from idsnn_cli.pipeline.gathering import gather
 from idsnn_cli.pipeline.grid import Grid
 from idsnn_cli.pipeline.measuring import eval_step, evaluate_networks, networks_of, write_document
 from idsnn_cli.pipeline.own_scheme import read_scheme
+from idsnn_cli.pipeline.pretraining import pretrain_step
 from idsnn_cli.pipeline.preview import check, preview, steps_of_run
 from idsnn_cli.pipeline.reporting import check_report, write_report
 from idsnn_cli.pipeline.run import run_all, summary
@@ -27,6 +28,7 @@ __all__ = [
     "init_step",
     "networks_of",
     "plan_start",
+    "pretrain_step",
     "preview",
     "read_scheme",
     "run_all",

@@ -65,6 +65,13 @@ def measure(session: Session, model: ResNet, split: str, *, alone: bool = False)
     return evaluate(model, batches, seed=seed, first_image=first, reduce=reduce)
 
 
+def measured_alone(session: Session, model: ResNet) -> dict[str, Any]:
+    """Accuracy and loss on ``data.select``, by this process alone."""
+    split = session.recipe.data.select
+    found = measure(session, model, split, alone=True)
+    return {"split": split, "top1": found.top1, "loss": found.loss}
+
+
 def train(session: Session, job: Job) -> StepResult:
     """Do, continue or leave ``job``, as its record in the run directory says, and write its checkpoints."""
     sections = own_sections(session, job.step)

@@ -122,7 +122,7 @@ def foreign_sources(session: Session, steps: list[Step], given: dict[str, Any]) 
     recipe = session.recipe
     named = [given.get("checkpoint"), given.get("teacher")]
     named += [recipe.teacher.checkpoint] if "teacher" in steps else []
-    named += [recipe.init.source] if "init" in steps and recipe.init.rule != "none" else []
+    named += [recipe.init.source] if {"pretrain", "init"} & set(steps) and recipe.init.rule != "none" else []
     return [source for source in dict.fromkeys(named) if source is not None]
 
 
@@ -134,7 +134,7 @@ def refuse_unread_keys(session: Session, steps: list[Step], given: dict[str, Any
     """
     teacher, plain = session.recipe.teacher, Teacher()
     said = [key for key in FOREIGN_KEYS if getattr(teacher, key) not in (getattr(plain, key), "auto")]
-    if not said or session.standalone or not {"teacher", "init", "distill"} & set(steps):
+    if not said or session.standalone or not {"teacher", "pretrain", "init", "distill"} & set(steps):
         return
     sources = [*foreign_sources(session, ["teacher", "init"], given)]
     if any(_foreign(source) for source in sources):

@@ -15,13 +15,14 @@ from idsnn_cli.errors import CheckpointError, DataError, MissingInputError
 from idsnn_cli.pipeline.fitting import METRICS
 from idsnn_cli.pipeline.grid import INDEX, read_index
 from idsnn_cli.pipeline.records import FILE, read_records
-from idsnn_cli.pipeline.session import best_of
+from idsnn_cli.pipeline.session import Step, best_of, training_of
 from idsnn_cli.recipe import Recipe, load_recipe
 from idsnn_cli.report.run_data import Role, Run, Training
 
 # The step that trains each network, and the file of its last epoch.
-STEPS: dict[Role, tuple[str, str]] = {
+STEPS: dict[Role, tuple[Step, str]] = {
     "teacher": ("teacher", "teacher.safetensors"),
+    "pretrain": ("pretrain", "pretrain.safetensors"),
     "student": ("distill", "student.safetensors"),
     "baseline": ("baseline", "baseline.safetensors"),
 }
@@ -65,14 +66,16 @@ def _run(folder: Path, entry: dict[str, Any] | None) -> Run:
     trainings: dict[Role, Training] = {}
     for role, (step, _) in STEPS.items():
         # One that an earlier recipe left behind is no match for this student.
-        if step not in records or (role == "baseline" and recipe.distill.baseline == "none"):
+        left_behind = {"baseline": recipe.distill.baseline == "none", "pretrain": recipe.pretrain.epochs == 0}
+        if step not in records or left_behind.get(role, False):
             continue
         history = _history(folder / step / METRICS)
         if role == "student" and recipe.distill.epochs == 0 and records[step].status == "done":
             history = (_before_training(records[step].figures),)
         images, size = _images(recipe, records[step].figures)
-        section = recipe.teacher if role == "teacher" else recipe.distill
-        teaches = taught and (role == "student" or (role == "baseline" and recipe.distill.baseline == "distilled"))
+        section = training_of(recipe, step)
+        with_baseline = taught and recipe.distill.baseline == "distilled"
+        teaches = {"pretrain": recipe.pretrain.taught, "student": taught, "baseline": with_baseline}.get(role, False)
         split = records[step].sections.get("data", {}).get("select", recipe.data.select)
         trainings[role] = Training(history, section.epochs, split, architectures[role], images, size, teaches)
     needed = recipe.needs_teacher or recipe.init.source is not None
@@ -101,7 +104,7 @@ def _label(folder: Path, entry: dict[str, Any] | None) -> str:
 
 def _read_by_baseline(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings but for those that sets only students apart: their start, and of a plain baseline its teacher."""
-    kept = {section: values for section, values in settings.items() if section != "init"}
+    kept = {section: values for section, values in settings.items() if section not in ("init", "pretrain")}
     if settings["distill"]["baseline"] != "distilled":
         del kept["teacher"]
         unread = ("alpha", "temperature", "features", "feature_weight")
@@ -129,6 +132,8 @@ def _architecture(folder: Path, role: Role, recipe: Recipe, records: dict[str, A
     facts = records[step].figures.get("data") if step in records else None
     if facts is None or (role == "teacher" and recipe.teacher.checkpoint is not None):
         return None
+    if role == "pretrain":
+        return recipe.student.ann(facts["classes"])
     section = recipe.teacher if role == "teacher" else recipe.student
     return section.architecture(facts["classes"])
 

@@ -61,10 +61,26 @@ def check_classes(architecture: Architecture, session: Session, path: Source, *,
     if architecture.num_classes != classes:
         raise UsageError(
             f"{path} tells {architecture.num_classes} classes apart, but {session.recipe.data.dataset} has {classes}",
-            "Use a teacher of the same classes. It can still be init.source, with distill.alpha=0."
+            f"Use a teacher of the same classes. It can still be init.source, with {untaught(session.recipe)}."
             if teaches
             else "Measure it on images of its own classes.",
         )
+
+
+def require_teacher(session: Session, path: Path) -> None:
+    """Raise :class:`MissingInputError` where the teacher that a loss reads is not there."""
+    words = f"Run `idsnn teacher` first, name one with --teacher FILE, or set {untaught(session.recipe)}."
+    require(path, "the teacher", words)
+
+
+def untaught(recipe: Recipe) -> str:
+    """The overrides with which no loss reads a teacher."""
+    words = {
+        "pretrain.alpha=0": recipe.pretrain.taught,
+        "distill.alpha=0": recipe.distill.alpha > 0,
+        "distill.features=none": recipe.distill.features != "none",
+    }
+    return " and ".join(word for word, needed in words.items() if needed) or "distill.alpha=0"
 
 
 def check_features(session: Session, student: Architecture, teacher: Architecture) -> None:

@@ -26,7 +26,10 @@ def networks_of(session: Session, student: Path | None = None) -> dict[str, Path
 
     Raises :class:`MissingInputError` where there is no student.
     """
-    found = {"teacher": session.kept("teacher"), "student": student or session.kept("distill")}
+    found = {"teacher": session.kept("teacher")}
+    if session.recipe.pretrain.epochs:
+        found["pretrain"] = session.kept("pretrain")
+    found["student"] = student or session.kept("distill")
     # One that an earlier recipe left behind is no match for this student.
     if session.recipe.distill.baseline != "none":
         found["baseline"] = session.kept("baseline")

@@ -23,7 +23,7 @@ def describe(
     mapping: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The metadata of one checkpoint. ``kind`` is teacher, init, student or baseline."""
+    """The metadata of one checkpoint. ``kind`` is teacher, pretrain, init, student or baseline."""
     described: dict[str, Any] = {
         "kind": kind,
         "architecture": architecture.to_dict(),

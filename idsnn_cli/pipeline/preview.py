@@ -22,12 +22,13 @@ from idsnn_cli.pipeline.inputs import (
     read_start,
     reading_of,
     require,
+    require_teacher,
 )
 from idsnn_cli.pipeline.measuring import networks_of
 from idsnn_cli.pipeline.records import own_sections, protect, read_records, refuse_other_settings
 from idsnn_cli.pipeline.reporting import check_report
 from idsnn_cli.pipeline.session import Session, Step, best_of
-from idsnn_cli.pipeline.starting import mapping_file
+from idsnn_cli.pipeline.starting import mapping_file, rules_from, where_from
 from idsnn_cli.published import Published, Source
 
 Steps = list[Step]
@@ -36,6 +37,8 @@ Steps = list[Step]
 def steps_of_run(session: Session) -> Steps:
     recipe = session.recipe
     steps: Steps = ["teacher"] if recipe.needs_teacher else []
+    if recipe.pretrain.epochs:
+        steps.append("pretrain")
     steps += ["init", "distill"]
     if recipe.distill.baseline != "none":
         steps.append("baseline")
@@ -61,7 +64,8 @@ def preview(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str, 
     networks = _networks(session, steps, given)
     if "eval" in steps:
         _check_eval(session, networks, given)
-    mapping = _mapping(session, given, networks) if "init" in steps and session.recipe.init.rule != "none" else None
+    maps = {"pretrain", "init"} & set(steps) and session.recipe.init.rule != "none"
+    mapping = _mapping(session, steps, given, networks) if maps else None
     return {
         "recipe": session.name,
         "run_dir": None if session.standalone else str(session.run_dir),
@@ -121,11 +125,12 @@ def _networks(session: Session, steps: Steps, given: dict[str, Any]) -> dict[str
         else:
             require(checkpoint, "the teacher checkpoint", "Correct teacher.checkpoint.")
             found["teacher"] = _usable(session, checkpoint)
-    elif "distill" in steps and recipe.distill.taught:
+    elif ("distill" in steps and recipe.distill.taught) or ("pretrain" in steps and recipe.pretrain.taught):
         path = given.get("teacher") or session.kept("teacher")
-        fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
-        require(path, "the teacher", fix)
+        require_teacher(session, path)
         found["teacher"] = _usable(session, path)
+    if "pretrain" in steps:
+        found["pretrain"] = recipe.student.ann(session.num_classes)
     if student is not None:
         found["student"] = student
     if student is not None and "distill" in steps and "teacher" in found and recipe.distill.taught:
@@ -163,23 +168,29 @@ def _usable(session: Session, path: Source, *, teaches: bool = True) -> Architec
     return architecture
 
 
-def _mapping(session: Session, given: dict[str, Any], networks: dict[str, Architecture]) -> dict[str, int]:
-    """How many of the student's values the initializer would copy, interpolate and leave random; a source that is not
-    the teacher joins ``networks``.
+def _mapping(
+    session: Session, steps: Steps, given: dict[str, Any], networks: dict[str, Architecture]
+) -> dict[str, int]:
+    """How many of the values of the student, or of the ANN of its shape that is trained first, the initializer would
+    copy, interpolate and leave random; a source that is not the teacher joins ``networks``.
     """
-    init = session.recipe.init
-    rules = init.rules()
-    origin = given.get("teacher") or init.source
+    first = "pretrain" in steps
+    target = networks["pretrain" if first else "student"]
+    named = session.recipe.init.source
+    origin = named or given.get("teacher") if first else given.get("teacher") or named
+    behind = not first and session.recipe.pretrain.epochs > 0 and "teacher" not in given
+    origin = session.kept("pretrain") if behind else origin
     if origin is None and "teacher" in networks:
         teacher = networks["teacher"]
-        return count_values(teacher, networks["student"], {name: name for name in teacher.tensors()}, rules)
+        tensors = {name: name for name in teacher.tensors()}
+        return count_values(teacher, target, tensors, session.recipe.init.rules())
     origin = origin or session.kept("teacher")
-    fix = "Run `idsnn teacher` first, or name a checkpoint with --teacher FILE or init.source=FILE."
-    require(origin, "the network to start from", fix)
+    require(origin, "the network to start from", where_from(session, origin))
+    rules = rules_from(session, origin)
     with ExitStack() as stack:
         source = open_source(origin, stack, reading_of(origin, session.recipe), download=False)
         networks["source"] = source.architecture
-        return count_values(source.architecture, networks["student"], source.names, rules)
+        return count_values(source.architecture, target, source.names, rules)
 
 
 def _writes(session: Session, step: Step, given: dict[str, Any]) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 from idsnn_cli.checkpoint import file_sha256, write_json
 from idsnn_cli.errors import CheckpointError, RunConflictError
 from idsnn_cli.pipeline.inputs import FOREIGN_KEYS
-from idsnn_cli.pipeline.session import Session, Step
+from idsnn_cli.pipeline.session import Session, Step, training_of
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.dump import ABSENT, Change, changes
 
@@ -58,6 +58,7 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
         "teacher": ("checkpoint", "keep", "bottleneck_stride", "weights", "allow_unused", "scheme", "seed"),
         "init": ("source",),
         "distill": ("keep", "baseline"),
+        "pretrain": ("keep",),
     }.items():
         for key in keys:
             del plain[section][key]
@@ -78,6 +79,17 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
         sections = chosen("data") | foreign if given else chosen("data", "teacher") | trained
         teacher = sections["teacher"] | {"checkpoint": "given" if given else None}
         return sections | {"teacher": teacher, "seed": recipe.teacher_seed}
+    if step == "pretrain":
+        # The shape alone: what makes the student spiking, and what is done to it then, comes after.
+        shape = {key: plain["student"][key] for key in ("arch", "width", "stem", "stem_padding", "shortcut")}
+        shaping = recipe.init.shaping()
+        later = ("convert", "percentile", "reestimate", "calibrate")
+        mapped = {key: value for key, value in plain["init"].items() if key not in later}
+        mapped["rescale"] = shaping.rescale
+        sections = chosen("data", "pretrain") | foreign | trained | {"student": shape, "init": mapped}
+        if shaping.looks_at_activations:
+            sections["distill"] = {"batch_size": recipe.distill.batch_size}
+        return sections
     if step == "init":
         sections = chosen("student", "init") | {"num_classes": session.num_classes}
         if recipe.init.rule != "none":
@@ -184,8 +196,8 @@ def protect(session: Session, step: Step, record: Record | None, outputs: Mappin
 
 
 def _may_grow(change: Change, recipe: Recipe, step: Step) -> bool:
-    section = recipe.teacher if step == "teacher" else recipe.distill
-    key = "teacher.epochs" if step == "teacher" else "distill.epochs"
+    section = training_of(recipe, step)
+    key = f"{step if step in ('teacher', 'pretrain') else 'distill'}.epochs"
     if change.key != key or not isinstance(change.old, int) or not isinstance(change.new, int):
         return False
     return change.new > change.old and section.schedule in OPEN_ENDED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from idsnn_cli.pipeline.measuring import eval_step
+from idsnn_cli.pipeline.pretraining import pretrain_step
 from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.pipeline.sharing import adopt
 from idsnn_cli.pipeline.starting import init_step
@@ -14,7 +15,8 @@ from idsnn_cli.pipeline.steps import baseline_step, distill_step, teacher_step
 def run_all(
     session: Session, shared: Session | None = None, shared_baseline: Session | None = None
 ) -> list[StepResult]:
-    """Teacher (where one is needed), init, distill, the baseline (where the recipe asks for one) and eval.
+    """Teacher (where one is needed), pretrain (where the recipe has epochs for it), init, distill, the baseline (where
+    the recipe asks for one) and eval.
 
     ``shared`` is a run of the same teacher that has finished it, and ``shared_baseline`` one of the same baseline.
     """
@@ -22,6 +24,8 @@ def run_all(
     results: list[StepResult] = []
     if recipe.needs_teacher:
         results.append(teacher_step(session) if shared is None else adopt(session, shared, "teacher"))
+    if recipe.pretrain.epochs:
+        results.append(pretrain_step(session))
     results.append(init_step(session))
     results.append(distill_step(session))
     if recipe.distill.baseline != "none":

@@ -17,9 +17,10 @@ from idsnn_cli.data import DataBundle, Split, load_data, plan_data
 from idsnn_cli.errors import DataError, RunLockedError, UsageError, WriteError
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.recipe import Recipe, dump_resolved
+from idsnn_cli.recipe.schema import Training
 from idsnn_cli.training import Events, is_main, keep_freed_memory, resolve_device
 
-Step = Literal["teacher", "init", "distill", "baseline", "eval"]
+Step = Literal["teacher", "pretrain", "init", "distill", "baseline", "eval"]
 
 
 @dataclass
@@ -111,7 +112,7 @@ class Session:
 
     def kept(self, step: Step) -> Path:
         """The checkpoint of ``step`` that the next step reads, by the recipe's ``keep``."""
-        section = self.recipe.teacher if step == "teacher" else self.recipe.distill
+        section = training_of(self.recipe, step)
         untrained = section.epochs == 0 or (step == "teacher" and self.recipe.teacher.checkpoint is not None)
         return self.file(step, best=section.keep == "best" and not untrained)
 
@@ -162,6 +163,11 @@ class Session:
                 "Choose another with --run-dir.",
             ) from None
         return lock
+
+
+def training_of(recipe: Recipe, step: Step) -> Training:
+    """The section by which ``step`` trains; the baseline trains as the student does."""
+    return {"teacher": recipe.teacher, "pretrain": recipe.pretrain}.get(step, recipe.distill)
 
 
 def best_of(path: Path) -> Path:

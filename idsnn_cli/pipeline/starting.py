@@ -12,7 +12,7 @@ import torch
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint, write_json
-from idsnn_cli.data import calibration_batches, labelled_calibration_batches
+from idsnn_cli.data import calibration_batches, drawn_batches
 from idsnn_cli.initializer import (
     Conversion,
     Initialization,
@@ -32,6 +32,7 @@ from idsnn_cli.pipeline.session import Session, StepResult
 from idsnn_cli.published import Source
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd
+from idsnn_cli.rules import Rules
 from idsnn_cli.seeding import derive_seed
 
 MAPPING = "mapping.json"
@@ -42,13 +43,12 @@ def init_step(session: Session, *, source: Source | None = None, output: Path | 
     recipe = session.recipe
     target = destination(session, "init", output)
     mapping = mapping_file(target, output)
-    origin = None if recipe.init.rule == "none" else source or recipe.init.source or session.kept("teacher")
+    origin = _origin(session, source)
     if source is not None and origin is None:
         session.events.say(f"{source} is not read: init.rule is none")
     inputs = {}
     if origin is not None:
-        fix = "Run `idsnn teacher` first, or name a checkpoint with --teacher FILE or init.source=FILE."
-        require(origin, "the network to start from", fix)
+        require(origin, "the network to start from", where_from(session, origin))
         distinct(target, origin)
         ensure(session, origin)
         inputs["source"] = checkpoint_sha256(origin)
@@ -59,6 +59,41 @@ def init_step(session: Session, *, source: Source | None = None, output: Path | 
         return _write_start(session, origin, target, mapping)
 
     return main_step(session, "init", inputs, {"init": target, "mapping": mapping}, work)
+
+
+def _origin(session: Session, source: Source | None) -> Source | None:
+    """The network that the student starts from; None for a random start."""
+    recipe = session.recipe
+    if recipe.init.rule == "none":
+        return None
+    return source or (session.kept("pretrain") if recipe.pretrain.epochs else source_of(session))
+
+
+def source_of(session: Session) -> Source:
+    """The network that the rules of ``init`` map from where the command line names none."""
+    return session.recipe.init.source or session.kept("teacher")
+
+
+def where_from(session: Session, origin: Source) -> str:
+    """What to do where ``origin`` is not there."""
+    if is_pretrained(session, origin):
+        return "Run `idsnn pretrain` first, or set pretrain.epochs=0."
+    return "Run `idsnn teacher` first, or name a checkpoint with --teacher FILE or init.source=FILE."
+
+
+def is_pretrained(session: Session, origin: Source) -> bool:
+    """Whether ``origin`` is the run's own ANN of the student's shape."""
+    return session.recipe.pretrain.epochs > 0 and origin == session.kept("pretrain")
+
+
+def rules_from(session: Session, origin: Source) -> Rules:
+    """How ``origin`` becomes the student. All that an ANN of its shape has is copied: the rules of blocks, channels,
+    kernels and the linear layer had their part in it. What makes weights fit for spikes still comes.
+    """
+    rules = session.recipe.init.rules()
+    if not is_pretrained(session, origin):
+        return rules
+    return Rules(head="copy", rescale=rules.rescale, convert=rules.convert, percentile=rules.percentile)
 
 
 def write_init(session: Session, source: Source, target: Path) -> StepResult:
@@ -78,7 +113,7 @@ def plan_start(session: Session, source: Source) -> tuple[dict[str, torch.Tensor
 
 def _write_start(session: Session, origin: Source | None, target: Path, mapping: Path | None) -> dict[str, Any]:
     state, plan, provenance = _first_weights(session, origin)
-    of_data = _looked_at_data(session.recipe, plan)
+    of_data = (origin is not None and is_pretrained(session, origin)) or _looked_at_data(session.recipe, plan)
     metadata = described(session, "init", plan.target, provenance, {}, plan, of_data=of_data)
     write_checkpoint(target, state, metadata)
     if mapping is not None:
@@ -93,42 +128,25 @@ def _needs_data(recipe: Recipe) -> bool:
 
 def _looked_at_data(recipe: Recipe, plan: Plan) -> bool:
     """Whether the data has had a part: rule ``merge`` looks at images only where the plan merges channels."""
-    if recipe.init.channels != "merge" or any(chosen.merges for chosen in plan.selections):
-        return _needs_data(recipe)
     init = recipe.init
-    return init.reestimate > 0 or init.calibrate > 0 or replace(init.rules(), channels="loop").looks_at_activations
+    merged = any(chosen.merges for chosen in plan.selections)
+    return init.rule == "none" or init.reestimate > 0 or init.calibrate > 0 or init.rules().always_looks or merged
 
 
 def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, torch.Tensor], Plan, dict[str, Any]]:
     recipe = session.recipe
     architecture = recipe.student.architecture(session.num_classes)
-    seed = derive_seed(recipe.seed, "init", "weights")
     provenance: dict[str, Any] = {"rule": recipe.init.rule}
     conversion: Conversion | None = None
     if origin is None:
-        model = build(architecture, seed)
+        model = build(architecture, derive_seed(recipe.seed, "init", "weights"))
         model.set_normalisation(session.data.mean, session.data.std)
         plan = random_plan(architecture)
         state = model.state_dict()
     else:
-        settled = settle_normalisation(session, origin)
-        found = _from_source(session, origin, architecture, seed, settled)
+        found, of_source = mapped(session, origin, architecture, rules_from(session, origin))
         plan, state, conversion = found.plan, found.state, found.conversion
-        provenance |= {
-            "source_scheme": found.scheme,
-            "source_tensors_sha256": found.source_sha256,
-            "dropped": dict(found.dropped),
-            **settled.provenance(),
-        }
-        if found.certainty is not None:
-            provenance["source_certainty"] = asdict(found.certainty)
-        for words in (found.choice, certainty_words(found.certainty)):
-            if words is not None:
-                session.events.say(f"{origin}: {words}")
-        if found.normalisation_given and settled.verdict is None:
-            session.events.say(
-                f"{origin} does not carry its input normalisation; the student gets {_normalisation_words(recipe)}"
-            )
+        provenance |= of_source
     if recipe.init.reestimate:
         state, plan = _reestimated(session, architecture, state, plan)
         provenance["reestimated_batches"] = recipe.init.reestimate
@@ -138,10 +156,34 @@ def _first_weights(session: Session, origin: Source | None) -> tuple[dict[str, t
     return state, plan, provenance
 
 
+def mapped(
+    session: Session, origin: Source, architecture: Architecture, rules: Rules
+) -> tuple[Initialization, dict[str, Any]]:
+    """``architecture`` started from ``origin`` by ``rules``, and what a checkpoint's provenance says of the source."""
+    settled = settle_normalisation(session, origin)
+    found = _from_source(session, origin, architecture, rules, settled)
+    provenance = {
+        "source_scheme": found.scheme,
+        "source_tensors_sha256": found.source_sha256,
+        "dropped": dict(found.dropped),
+        **settled.provenance(),
+    }
+    if found.certainty is not None:
+        provenance["source_certainty"] = asdict(found.certainty)
+    for words in (found.choice, certainty_words(found.certainty)):
+        if words is not None:
+            session.events.say(f"{origin}: {words}")
+    if found.normalisation_given and settled.verdict is None:
+        session.events.say(
+            f"{origin} does not carry its input normalisation; the student gets {_normalisation_words(session.recipe)}"
+        )
+    return found, provenance
+
+
 def _from_source(
-    session: Session, origin: Source, architecture: Architecture, seed: int, settled: Settled
+    session: Session, origin: Source, architecture: Architecture, rules: Rules, settled: Settled
 ) -> Initialization:
-    rules, reading = session.recipe.init.rules(), reading_of(origin, session.recipe)
+    reading = reading_of(origin, session.recipe)
     with ExitStack() as stack:
         looks = rules.looks_at_activations and looks_at_images(rules, open_source(origin, stack, reading), architecture)
     return initialize(
@@ -154,7 +196,7 @@ def _from_source(
         scheme=reading.scheme,
         bottleneck_stride=session.recipe.teacher.bottleneck_stride,
         images=_images(session) if looks else None,
-        seed=seed,
+        seed=derive_seed(session.recipe.seed, "init", "weights"),
         device=session.device,
         say=session.events.say,
     )
@@ -162,10 +204,9 @@ def _from_source(
 
 def _images(session: Session) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The training images that a rule shows to the source, in batches, without augmentation."""
-    recipe = session.recipe
-    seed, size = derive_seed(recipe.seed, "init", "images"), min(recipe.distill.batch_size, recipe.init.images)
-    count = -(-recipe.init.images // size)
-    return list(labelled_calibration_batches(session.data.train, size, count, seed, session.device))
+    recipe, seed = session.recipe, derive_seed(session.recipe.seed, "init", "images")
+    count, size = recipe.init.images, recipe.distill.batch_size
+    return list(drawn_batches(session.data.train, count, size, seed, session.device))
 
 
 def _reestimated(

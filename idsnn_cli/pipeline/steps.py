@@ -8,12 +8,21 @@ from typing import Any
 from idsnn_cli.checkpoint import checkpoint_sha256, file_sha256, write_checkpoint
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import ResNet, build, load, place
-from idsnn_cli.pipeline.fitting import METRICS, STATE, Job, clear, train
+from idsnn_cli.pipeline.fitting import METRICS, STATE, Job, clear, measured_alone, train
 from idsnn_cli.pipeline.foreign import load_network, settle_normalisation
-from idsnn_cli.pipeline.inputs import check_classes, check_features, destination, distinct, ensure, read_start, require
+from idsnn_cli.pipeline.inputs import (
+    check_classes,
+    check_features,
+    destination,
+    distinct,
+    ensure,
+    read_start,
+    require,
+    require_teacher,
+)
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, Step, StepResult, best_of
-from idsnn_cli.pipeline.untrained import measured_alone, untrained_student
+from idsnn_cli.pipeline.untrained import untrained_student
 from idsnn_cli.published import Source
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.training import Objective
@@ -102,8 +111,7 @@ def _student_job(
     guide = None
     if taught:
         guide = teacher or session.kept("teacher")
-        fix = "Run `idsnn teacher` first, name one with --teacher FILE, or set distill.alpha=0."
-        require(guide, "the teacher", fix)
+        require_teacher(session, guide)
         distinct(target, guide)
         inputs["teacher"] = checkpoint_sha256(guide)
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from idsnn_cli.checkpoint import file_sha256, write_checkpoint
-from idsnn_cli.models import ResNet, load, place
-from idsnn_cli.pipeline.fitting import METRICS, STATE, clear, data_facts, measure
+from idsnn_cli.models import load, place
+from idsnn_cli.pipeline.fitting import METRICS, STATE, clear, data_facts, measured_alone
 from idsnn_cli.pipeline.inputs import distinct, read_start
 from idsnn_cli.pipeline.making import described, main_step
 from idsnn_cli.pipeline.session import Session, StepResult, best_of
@@ -41,10 +41,3 @@ def untrained_student(session: Session, start: Path, target: Path) -> StepResult
         return counts | data_facts(session)
 
     return main_step(session, "distill", inputs, {"last": target}, work)
-
-
-def measured_alone(session: Session, model: ResNet) -> dict[str, Any]:
-    """Accuracy and loss on ``data.select``, by this process alone."""
-    split = session.recipe.data.select
-    found = measure(session, model, split, alone=True)
-    return {"split": split, "top1": found.top1, "loss": found.loss}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from idsnn_cli.errors import UsageError
 from idsnn_cli.recipe.values import NetworkSource, Positive, Rate, Section
 from idsnn_cli.rules import (
     BEST,
     BEST_REESTIMATE,
+    PERCENTILE,
     BareShortcutRule,
     BlockRule,
     BottleneckRule,
@@ -47,7 +49,7 @@ class Init(Section):
     class_map: tuple[Annotated[int, Field(ge=0)] | None, ...] = ()
     rescale: Rescale = "none"
     convert: Convert = "none"
-    percentile: Annotated[float, Field(gt=0, le=100)] = 99.9
+    percentile: Annotated[float, Field(gt=0, le=100)] = PERCENTILE
     reestimate: Annotated[int, Field(ge=0)] = 0
     calibrate: Annotated[int, Field(ge=0)] = 0
     images: Positive = 512
@@ -63,21 +65,23 @@ class Init(Section):
             for key in (*defaults, "source"):
                 if key != "reestimate" and getattr(self, key) != Init.model_fields[key].default:
                     raise ValueError(f"{key} is for a start from a source; rule none takes nothing")
-        balances = self.rescale == "threshold" or self.convert in ("weight-normalisation", "threshold-balancing")
-        if self.percentile != 99.9 and not balances:
-            raise ValueError(f"percentile is read by neither rescale {self.rescale} nor convert {self.convert}")
-        if self.convert != "none" and self.rescale != "none":
-            raise ValueError(f"convert {self.convert} and rescale {self.rescale} would both scale the weights")
         if self.calibrate and self.convert == "none":
             raise ValueError("calibrate is for a converted network; give convert with it")
-        if (self.head == "map") is not bool(self.class_map):
-            raise ValueError("head map and class_map go together: one source class, or null, for each class")
+        try:
+            self.rules()
+        except UsageError as error:
+            raise ValueError(f"{error.message}. {error.fix}") from None
         return self
 
     @property
     def looks_at_images(self) -> bool:
         """Whether training images may have a part in the first weights, beside those of ``rule`` none."""
         return self.reestimate > 0 or self.calibrate > 0 or self.rules().looks_at_activations
+
+    def shaping(self) -> Rules:
+        """The rules by which an ANN of the student's shape is made: all but what fits weights to spikes."""
+        rules = self.rules()
+        return replace(rules.unscaled(), rescale="variance" if rules.rescale == "variance" else "none")
 
     def rules(self) -> Rules:
         return Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -33,13 +34,22 @@ from idsnn_cli.recipe.values import NetworkSource, Positive, Rate, Section, Seed
 QCFS_LEVELS = 8
 
 
-class Network(Section):
+class Network(Section, ABC):
     """What the teacher and the student share."""
 
     arch: str
     width: Positive | None = None
     stem: Stem = "3x3"
     shortcut: Shortcut = "projection"
+
+    def architecture(self, num_classes: int) -> Architecture:
+        return build_description(
+            self.arch, num_classes, width=self.width, stem=self.stem, shortcut=self.shortcut, **self.traits()
+        )
+
+    @abstractmethod
+    def traits(self) -> dict[str, Any]:
+        """What :func:`build_description` is told beside what both share."""
 
 
 class Training(Section):
@@ -88,6 +98,23 @@ class Training(Section):
         return self
 
 
+class Pretrain(Training):
+    """The student's training as an ANN of its own shape, from the source's mapped weights, before it is made spiking.
+
+    L = CE + alpha * temperature^2 * KL(teacher || student). With 0 ``epochs``, the default, there is none, and the
+    other keys mean nothing.
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    alpha: Rate = 0.3
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
+
+    @property
+    def taught(self) -> bool:
+        """Whether the loss reads a teacher."""
+        return self.epochs > 0 and self.alpha > 0
+
+
 class Teacher(Training, Network):
     """The larger ANN, trained here or read from ``checkpoint``.
 
@@ -123,16 +150,9 @@ class Teacher(Training, Network):
             raise ValueError("levels are for activation qcfs")
         return self
 
-    def architecture(self, num_classes: int) -> Architecture:
-        return build_description(
-            self.arch,
-            num_classes,
-            width=self.width,
-            stem=self.stem,
-            shortcut=self.shortcut,
-            activation=self.activation,
-            levels=(self.levels or QCFS_LEVELS) if self.activation == "qcfs" else 0,
-        )
+    def traits(self) -> dict[str, Any]:
+        levels = (self.levels or QCFS_LEVELS) if self.activation == "qcfs" else 0
+        return {"activation": self.activation, "levels": levels}
 
 
 class Student(Network):
@@ -175,6 +195,17 @@ class Student(Network):
             raise ValueError("a 7x7 stem pads by 3")
         return self
 
+    def ann(self, num_classes: int) -> Architecture:
+        """The ANN of the student's shape, whose weights are the student's by name and shape."""
+        return build_description(
+            self.arch.removeprefix("spiking-"),
+            num_classes,
+            width=self.width,
+            stem=self.stem,
+            stem_padding=self.stem_padding,
+            shortcut=self.shortcut,
+        )
+
     def neuron(self) -> Neuron:
         """The neuron's constants; the leak is 0.25 where neither ``decay`` nor ``tau`` is given."""
         decay = self.decay
@@ -183,18 +214,13 @@ class Student(Network):
         scale = SURROGATE_SCALES[self.surrogate] if self.surrogate_scale is None else self.surrogate_scale
         return Neuron(self.v_threshold, decay, self.surrogate, scale, self.reset, self.start)
 
-    def architecture(self, num_classes: int) -> Architecture:
-        return build_description(
-            self.arch,
-            num_classes,
-            width=self.width,
-            stem=self.stem,
-            stem_padding=self.stem_padding,
-            shortcut=self.shortcut,
-            timesteps=self.timesteps,
-            neuron=self.neuron(),
-            spiking_block=self.block,
-            join=self.join,
-            coding=self.coding,
-            amplitude=self.amplitude,
-        )
+    def traits(self) -> dict[str, Any]:
+        return {
+            "stem_padding": self.stem_padding,
+            "timesteps": self.timesteps,
+            "neuron": self.neuron(),
+            "spiking_block": self.block,
+            "join": self.join,
+            "coding": self.coding,
+            "amplitude": self.amplitude,
+        }

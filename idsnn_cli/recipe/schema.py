@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from idsnn_cli.recipe.data_section import Augment, Data, MeanStd
 from idsnn_cli.recipe.init_section import Init
-from idsnn_cli.recipe.network_sections import Student, Teacher, Training
+from idsnn_cli.recipe.network_sections import Pretrain, Student, Teacher, Training
 from idsnn_cli.recipe.values import Positive, Rate, Section, Seed
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Init",
     "MeanStd",
     "Measure",
+    "Pretrain",
     "Recipe",
     "Runtime",
     "Student",
@@ -141,6 +142,7 @@ class Recipe(Section):
     teacher: Teacher = Teacher()
     student: Student = Student()
     init: Init = Init()
+    pretrain: Pretrain = Pretrain()
     distill: Distill = Distill()
     eval: Eval = Eval()
     runtime: Runtime = Runtime()
@@ -153,6 +155,10 @@ class Recipe(Section):
         for key, split in (("data.select", self.data.select), ("eval.split", self.eval.split)):
             if split == "validation" and not held_out:
                 raise ValueError(f"{key} is validation, but data.validation keeps no images for it")
+        if self.pretrain.epochs and self.init.rule == "none":
+            raise ValueError("pretrain starts from mapped weights, but init.rule is none; use loop, best or 0 epochs")
+        if self.pretrain.epochs and self.init.convert == "learnt-thresholds":
+            raise ValueError("pretrain trains a network of ReLUs, which learns no thresholds for init.convert")
         return self
 
     @property
@@ -165,9 +171,9 @@ class Recipe(Section):
 
     @property
     def needs_teacher(self) -> bool:
-        """False where neither the start nor the loss reads a teacher."""
+        """False where neither the start nor a loss reads a teacher."""
         from_teacher = self.init.rule != "none" and self.init.source is None
-        return from_teacher or self.distill.taught
+        return from_teacher or self.distill.taught or self.pretrain.taught
 
     def portable(self) -> dict[str, Any]:
         """The resolved recipe as JSON-ready data without paths or machine settings, for a checkpoint."""

@@ -46,7 +46,7 @@ def describe_checkpoint(
         inside = [stage for stage in stages if stage["name"] != DROPPED]
         stored = network.metadata.get("mapping")
         plan = None if stored is None else Plan.from_dict(stored)
-        mapping = None if plan is None else describe_mapping(plan)
+        mapping = None if plan is None else _described(plan, network)
         source_statistics = None if source is None else _add_change(network, plan, mapping, source, reading)
         statistics = network_statistics(network) if values else None
         return {
@@ -73,6 +73,16 @@ def describe_checkpoint(
             "statistics": statistics,
             "source_statistics": source_statistics,
         }
+
+
+def _described(plan: Plan, network: OpenNetwork) -> dict[str, Any]:
+    """The layer map; of a network that export has folded since, it is that of the network as it was trained."""
+    mapping = describe_mapping(plan)
+    if network.architecture.amplitude == "folded":
+        learnt = sum(".amplitude" in entry.target for entry in plan.entries)
+        words = "are folded into what reads their spikes since (idsnn export); the map is of the network before that"
+        mapping["notes"].append({"tensors": learnt, "of": "tensors of amplitudes", "words": words})
+    return mapping
 
 
 def _add_change(

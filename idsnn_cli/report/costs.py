@@ -8,6 +8,8 @@ from typing import Any
 from idsnn_cli.architecture import Architecture, forward_macs, training_macs
 from idsnn_cli.report.run_data import Role, Run, Training
 
+NOTHING: dict[str, Any] = {"images": 0, "macs": 0, "seconds": 0.0}
+
 
 def image_macs(training: Training, teacher: Architecture | None) -> int | None:
     """MACs of one training image: 3 * forward(student) + forward(teacher) where it teaches; None where it is not known.
@@ -21,26 +23,48 @@ def image_macs(training: Training, teacher: Architecture | None) -> int | None:
     return training_macs(own, teaching)
 
 
-def curve(training: Training, teacher: Architecture | None) -> list[dict[str, Any]]:
+def curve(
+    training: Training, teacher: Architecture | None, before: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """For each finished epoch ``epoch``, ``top1`` on the split that chooses the best one (None where it was not
     measured), and since the start of this training: ``images`` seen, epoch * images of an epoch; ``macs``, those times
-    :func:`image_macs`; ``seconds`` of training steps as measured. Measuring is not counted.
+    :func:`image_macs`; ``seconds`` of training steps as measured. Measuring is not counted. What came ``before``
+    (:func:`pretraining_cost`) is added to all but ``epoch``.
     """
+    before = before or NOTHING
     macs = image_macs(training, teacher)
     seconds = itertools.accumulate(float(record["seconds"]) for record in training.history)
     points = []
     for record, spent in zip(training.history, seconds, strict=True):
         images = None if training.images is None else record["epoch"] * training.images
+        own = None if macs is None or images is None else images * macs
         points.append(
             {
                 "epoch": record["epoch"],
                 "top1": record.get(f"{training.split}_top1"),
-                "images": images,
-                "macs": None if macs is None or images is None else images * macs,
-                "seconds": round(spent, 3),
+                "images": _sum(before["images"], images),
+                "macs": _sum(before["macs"], own),
+                "seconds": round(before["seconds"] + spent, 3),
             }
         )
     return points
+
+
+def pretraining_cost(run: Run) -> dict[str, Any] | None:
+    """What training the student's shape as an ANN took, all its epochs: ``epochs``, ``images``, ``macs`` and
+    ``seconds``; None for a student without one, or of which it has not begun.
+    """
+    training = run.trainings.get("pretrain")
+    if training is None or not training.history:
+        return None
+    last = curve(training, run.teacher_architecture)[-1]
+    return {"epochs": last["epoch"], **{key: last[key] for key in NOTHING}}
+
+
+def _sum(*parts: int | None) -> int | None:
+    """None where a part is not known."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def teacher_cost(run: Run, role: Role) -> dict[str, Any]:

@@ -33,8 +33,10 @@ def draw_evaluation(document: Mapping[str, Any]) -> dict[str, tuple[str, bytes]]
     def add(file: str, words: str, figure: Figure) -> None:
         drawn[f"{file}.png"] = (words, png(figure))
 
-    if any(row["timesteps"] > 1 for row in rows):
-        add("steps", "Accuracy and calibration error after each time step", _steps(numbered))
+    farther = any(row.get("beyond") is not None for row in rows)
+    if farther or any(row["timesteps"] > 1 for row in rows):
+        words = "Accuracy and calibration error after each time step"
+        add("steps", f"{words}; dashed: beyond the network's own" if farther else words, _steps(numbered))
     for key, (file, words, draw) in _PLOTS.items():
         having = [(number, row) for number, row in numbered if row.get(key) is not None]
         if having:
@@ -68,7 +70,7 @@ def _steps(rows: Rows) -> Figure:
 def _over_time(axes: Axes, number: int, row: Row, values: Sequence[float], key: str) -> None:
     """A line over t, dashed beyond the T of the training; an ANN, which has no time, is a level line."""
     look, name = style(number), plain(row["name"])
-    if row["timesteps"] == 1:
+    if row["kind"] == "ann":
         axes.axhline(values[-1], color=look["color"], linestyle=":", label=name)
         return
     axes.plot(range(1, len(values) + 1), values, label=name, **look)
@@ -90,6 +92,8 @@ def _early_exit(rows: Rows) -> Figure:
                     continue  # its words would cover the last ones
                 named = at[0]
                 axes.annotate(f"{each['threshold']:g}", at, xytext=(3, -10), textcoords="offset points", fontsize=7)
+            # Room for the words below the lowest point.
+            axes.margins(y=0.1)
     axes.set(xlabel="mean time steps", ylabel="top-1 %")
     axes.legend()
     return figure
@@ -119,6 +123,10 @@ def _robustness(rows: Rows) -> Figure:
         strengths = [f"{point['strength']:g}" for point in first[kind]]
         each.set(xlabel=kind, ylabel="top-1 %")
         each.set_xticks(range(len(strengths) + 1), ["none", *strengths])
+    # One scale, so that what hurts little looks so.
+    low, high = (choose(each.get_ylim()[side] for each in axes) for side, choose in ((0, min), (1, max)))
+    for each in axes:
+        each.set_ylim(low, high)
     axes[0].legend()
     return figure
 

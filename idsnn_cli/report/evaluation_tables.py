@@ -29,7 +29,15 @@ def networks_table(document: Mapping[str, Any]) -> ResultTable:
         f"{document['dataset']}, {document['images']:,} {document['split']} images, {document['device']}",
         ("network", "top-1 %", "top-5 %", "loss", "parameters", "T", "images/s"),
         tuple((*(row[key] for key in keys), round(row["images_per_second"])) for row in document["results"]),
+        tuple(note for row in document["results"] for note in _missing(row)),
     )
+
+
+def _missing(row: Row) -> Iterator[str]:
+    """What was asked of an ANN that needs time steps: it is null in the JSON and has no table."""
+    names = [key.replace("_", "-") for key in _TABLES if key in row and row[key] is None]
+    if names:
+        yield f"{row['name']} is an ANN: without time steps there is no {', no '.join(names)}"
 
 
 def measure_tables(row: Row, classes: Sequence[str]) -> Iterator[ResultTable]:
@@ -120,7 +128,7 @@ def _energy(row: Row, classes: Sequence[str]) -> ResultTable:
         title,
         ("layer", "MACs/1000", "input %", "SynOps/1000", "nJ", "ANN nJ"),
         (*layers, (*total, *energies)),
-        (said,),
+        (said, "input %: spikes for each value that the layer reads, at each step"),
     )
 
 
@@ -130,7 +138,7 @@ def _early_exit(row: Row, classes: Sequence[str]) -> ResultTable:
         "early exit at a confidence",
         ("confidence", "mean steps", "top-1 %"),
         tuple((each["threshold"], each["mean_steps"], each["top1"]) for each in row["early_exit"]),
-        (f"without it: {row['timesteps']} steps, top-1 {row['top1']:.2f} %",),
+        (f"without it: {_many(row['timesteps'], 'step')}, top-1 {row['top1']:.2f} %",),
     )
 
 
@@ -156,7 +164,7 @@ def _confusion(row: Row, classes: Sequence[str]) -> ResultTable:
 
 def _latency(row: Row, classes: Sequence[str]) -> ResultTable:
     found = row["latency"]
-    threads = "" if found["threads"] is None else f", {found['threads']} threads"
+    threads = "" if found["threads"] is None else f", {_many(found['threads'], 'thread')}"
     return ResultTable(
         "latency",
         "latency and throughput",
@@ -194,6 +202,10 @@ def _robustness(row: Row, classes: Sequence[str]) -> ResultTable:
             f"the images as they are: {row['top1']:.2f} %",
         ),
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 _TABLES: dict[str, Callable[[Row, Sequence[str]], ResultTable]] = {

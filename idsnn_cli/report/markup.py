@@ -1,16 +1,19 @@
-"""The parts that every page has in common: escaped text, tables, and the document inside."""
+"""What every page has in common: its shell, escaped text, tables, and the document inside."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from idsnn_cli.report.page_view import Table
 
-WEB = Path(__file__).parent / "web"
+_WEB = Path(__file__).parent / "web"
 # What would end the JSON's element, or a line of a script.
 _UNSAFE = {ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}
 
@@ -20,9 +23,34 @@ def escaped(value: object) -> str:
     return html.escape(str(value).encode(errors="backslashreplace").decode(), quote=True)
 
 
-def embedded(document: Mapping[str, Any]) -> str:
-    """``document`` as JSON that can stand in a script element."""
-    return json.dumps(document, sort_keys=True, allow_nan=False).translate(_UNSAFE)
+def make_page(
+    name: str,
+    title: str,
+    document: Mapping[str, Any],
+    *,
+    styles: tuple[str, ...],
+    script: str | None = None,
+    **parts: str,
+) -> str:
+    """A self-contained page: web/``name`` filled with ``parts`` and the title, in the shell of web/shell.html.
+
+    ``styles`` and ``script`` are files of web/, too. The policy of the page lets nothing else run, and the element
+    ``document`` carries the document as JSON.
+    """
+    code = "" if script is None else _read(script)
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return Template(_read("shell.html")).substitute(
+        title=escaped(title),
+        policy=f"script-src 'sha256-{digest}'; " if code else "",
+        style="".join(_read(each) for each in styles),
+        body=Template(_read(name)).substitute(parts, title=escaped(title)),
+        data=json.dumps(document, sort_keys=True, allow_nan=False).translate(_UNSAFE),
+        script=f"<script>{code}</script>\n" if code else "",
+    )
+
+
+def _read(name: str) -> str:
+    return (_WEB / name).read_text(encoding="utf-8")
 
 
 def table_of(table: Table) -> str:

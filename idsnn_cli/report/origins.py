@@ -40,7 +40,7 @@ def origins(plan: Plan) -> dict[str, Origin]:
         tuple(pair.source_block for pair in plan.blocks if pair.stage == stage and pair.source_block is not None)
         for stage in range(stages)
     )
-    rules = replace(plan.rules, blocks=blocks, channels="loop", rescale="none", convert="none", percentile=99.9)
+    rules = replace(plan.rules.unscaled(), blocks=blocks, channels="loop")
     twin = make_plan(plan.source, plan.target, {name: name for name in plan.source.tensors()}, rules)
     pairs = [
         (entry, other) for entry, other in zip(plan.entries, twin.entries, strict=True) if entry.source is not None

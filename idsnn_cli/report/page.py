@@ -6,16 +6,13 @@ policy lets nothing run but the page's own script.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from string import Template
 from typing import Any
 
 from idsnn_cli.errors import UsageError
 from idsnn_cli.report.comparison_view import comparison_view
 from idsnn_cli.report.mapping_view import mapping_view
-from idsnn_cli.report.markup import WEB, embedded, escaped, table_of
+from idsnn_cli.report.markup import escaped, make_page, table_of
 from idsnn_cli.report.page_view import Heat, Node, Side, View, percent
 
 
@@ -30,12 +27,12 @@ def render_page(document: Mapping[str, Any]) -> str:
         )
     else:
         view = mapping_view(document)
-    script = (WEB / "page.js").read_text(encoding="utf-8")
-    return Template((WEB / "page.html").read_text(encoding="utf-8")).substitute(
-        title=escaped(view.title),
-        style=(WEB / "page.css").read_text(encoding="utf-8"),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return make_page(
+        "page.html",
+        view.title,
+        document,
+        styles=("page.css",),
+        script="page.js",
         facts="".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(words)}</dd></div>" for name, words in view.facts),
         notes=_notes(view.notes),
         left=_side(view.left, "left", view.right),
@@ -48,7 +45,6 @@ def render_page(document: Mapping[str, Any]) -> str:
         measures="".join(f"<li><b>{escaped(heat.name)}</b>: {escaped(_scale(heat))}</li>" for heat in view.heats),
         heat_head="".join(f'<th scope="col">{escaped(heat.name)}</th>' for heat in view.heats),
         heat_rows="".join(_heat_row(view, row) for row in range(len(view.layers))),
-        data=embedded(document),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from idsnn_cli.architecture import Architecture
 
-Role = Literal["teacher", "student", "baseline"]
+Role = Literal["teacher", "pretrain", "student", "baseline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Run:
 
     ``teacher`` is ``none`` where the student needs none, ``trained`` where the run (or its grid) trained it, and
     ``given`` where it came as a file whose training is not known; ``teacher_architecture`` is what it is, if it is
-    known. ``evaluation`` is eval.json. ``settings`` are the recipe's values, ``claims`` its claim on the paper's row.
+    known. ``evaluation`` is eval.json. ``settings`` are the resolved recipe's values.
     ``baseline_arm`` is equal for runs whose baselines differ in their seeds alone, None where it is as ``arm``.
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from idsnn_cli.report.costs import curve, reach, teacher_cost
+from idsnn_cli.report.costs import curve, pretraining_cost, reach, teacher_cost
 from idsnn_cli.report.paper import epochs_of, reported, row_of
 from idsnn_cli.report.run_data import Role, Run
 from idsnn_cli.report.shared_baselines import baseline_names, counted_once, sharing_notes
@@ -28,8 +28,9 @@ def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, A
 
     ``networks``, the student and the baseline of each run, a baseline of several runs once: ``run`` (its folder),
     ``shared_with`` (the other runs' folders), ``arm`` (of a baseline that of its runs, or the settings that they have
-    in common), ``role``, ``seed``, ``dataset``, ``split``, ``timesteps``, ``planned`` epochs, ``curve``
-    (:func:`curve`), ``teacher`` (:func:`teacher_cost`), ``last`` and ``best`` top-1 on ``split`` with ``best_epoch``,
+    in common), ``role``, ``seed``, ``dataset``, ``split``, ``timesteps``, ``planned`` epochs,
+    ``pretraining`` (:func:`pretraining_cost`, which the costs of its curve include), ``curve`` (:func:`curve`),
+    ``teacher`` (:func:`teacher_cost`), ``last`` and ``best`` top-1 on ``split`` with ``best_epoch``,
     ``measured`` (eval.json's ``split`` and ``top1``, and the ``keep`` that chose its epoch; None without one),
     ``energy_uj``, microjoules of an image (None where it was not measured) and ``reach`` (:func:`reach`).
 
@@ -80,7 +81,8 @@ def _names(runs: Sequence[Run]) -> dict[str, str]:
 
 def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
     training = run.trainings[role]
-    points = curve(training, run.teacher_architecture)
+    before = pretraining_cost(run) if role == "student" else None
+    points = curve(training, run.teacher_architecture, before)
     seen = [point for point in points if point["top1"] is not None]
     best = max(seen, key=lambda point: (point["top1"], -point["epoch"]), default=None)
     row = _row(run, role)
@@ -97,6 +99,7 @@ def _network(run: Run, role: Role, arm: str) -> dict[str, Any]:
         "split": training.split,
         "timesteps": run.settings["student"]["timesteps"],
         "planned": training.planned,
+        "pretraining": before,
         "curve": points,
         "teacher": teacher_cost(run, role),
         "last": seen[-1]["top1"] if seen else None,
@@ -260,6 +263,13 @@ def _notes(
         notes.append(
             "Validation images were drawn from the training images (data.validation). A teacher given as a file may "
             "have been trained on them, and then its students look better than they are."
+        )
+    pretrained = {network["arm"]: network["pretraining"]["epochs"] for network in networks if network["pretraining"]}
+    if pretrained:
+        epochs = ", ".join(f"{arm}: {count}" for arm, count in pretrained.items())
+        notes.append(
+            f"Operations, images and seconds include training the student's shape as an ANN first; its epochs are not "
+            f"counted among the student's ({epochs})."
         )
     if any(network["curve"] and network["curve"][-1]["macs"] is None for network in networks):
         notes.append("Operations are not known of runs of an earlier version whose data is not here any more.")

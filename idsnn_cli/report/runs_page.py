@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from string import Template
-
 from idsnn_cli.report.chart import Chart, Series, draw, legend
-from idsnn_cli.report.markup import WEB, embedded, escaped, table_of
+from idsnn_cli.report.markup import escaped, make_page, table_of
 from idsnn_cli.report.page_view import Table
 from idsnn_cli.report.run_tables import Document, energy_words, run_tables
 from idsnn_cli.report.runs import arm_name
@@ -16,15 +14,15 @@ def render_runs(document: Document) -> str:
     names = [arm["name"] for arm in document["arms"]]
     count = len({network["run"] for network in document["networks"]})
     words = energy_words(document)
-    template = Template((WEB / "runs.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=escaped(f"{count} run{'' if count == 1 else 's'} side by side"),
-        style="".join((WEB / name).read_text(encoding="utf-8") for name in ("page.css", "runs.css")),
+    return make_page(
+        "runs.html",
+        f"{count} run{'' if count == 1 else 's'} side by side",
+        document,
+        styles=("page.css", "runs.css"),
         notes="".join(f"<li>{escaped(note)}</li>" for note in [*document["notes"], *([words] if words else [])]),
         legend=legend(names),
         charts="".join(_figure(chart) for chart in charts_of(document)),
         tables="".join(table_of(table) for table in run_tables(document)),
-        data=embedded(document),
     )
 
 

@@ -35,9 +35,9 @@ def attention(maps: Tensor) -> Tensor:
     return squares / torch.where(norms > 0, norms, torch.ones_like(norms))
 
 
-def wide(maps: Tensor) -> Tensor:
-    """``maps`` in float32 at least: squares and sums are not for half precision."""
-    return maps.float() if maps.dtype in (torch.bfloat16, torch.float16) else maps
+def wide(values: Tensor) -> Tensor:
+    """``values`` in float32 at least: exponentials, squares and sums are not for half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _added(terms: Iterable[Tensor]) -> Tensor:

@@ -46,13 +46,13 @@ class CudaRecorder:
         return replay
 
 
-def graph_is_possible(*, asked: bool, device: str, precision: str, processes: int, draws_on_host: bool) -> bool:
-    """Whether a training's steps can be captured at all.
+def graph_is_possible(*, asked: bool, watched: bool, processes: int, draws_on_host: bool) -> bool:
+    """Whether a training's steps can be captured at all; ``watched`` is what :func:`is_watched` says of them.
 
-    fp16's scaler decides on the host, several processes exchange gradients in hooks of their own, and Poisson's spikes
-    are drawn on the CPU: these run step by step.
+    What needs the host runs step by step: several processes exchange gradients in hooks of their own, and Poisson's
+    spikes are drawn on the CPU.
     """
-    return asked and device == "cuda" and precision != "fp16" and processes == 1 and not draws_on_host
+    return asked and watched and processes == 1 and not draws_on_host
 
 
 class StepGraph:

@@ -114,8 +114,7 @@ class _Trainer:
             self.optimiser.found_inf = self.watch.stopped  # type: ignore[attr-defined]  # torch's scaler sets it so, too
         if graph_is_possible(
             asked=work.cuda_graph,
-            device=work.device.type,
-            precision=work.precision,
+            watched=self.watched,
             processes=world_size(),
             draws_on_host=any(isinstance(module, PoissonEncoder) for module in self._all_modules()),
         ):

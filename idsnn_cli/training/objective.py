@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idsnn_cli.models import ResNet, per_step
+from idsnn_cli.training.features import wide
 
 Features = Literal["none", "mse", "attention"]
 
@@ -84,7 +85,7 @@ class Objective:
 
         ``features`` is the feature term, summed over this process's images.
         """
-        logits_TNK = logits_TNK.float() if logits_TNK.dtype in (torch.bfloat16, torch.float16) else logits_TNK
+        logits_TNK = wide(logits_TNK)
         loss = cross_entropy(logits_TNK, labels_N, smoothing=self.label_smoothing, every_step=self.every_step)
         if self.tet_weight:
             loss = (1 - self.tet_weight) * loss + self.tet_weight * regularisation(logits_TNK, self.tet_mean)

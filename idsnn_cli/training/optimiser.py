@@ -18,8 +18,9 @@ ADAM_SECOND_MOMENT = 0.999
 
 
 def make_optimiser(model: nn.Module, config: Training) -> torch.optim.Optimizer:
-    """SGD or AdamW over the model's parameters; weight decay leaves out BatchNorm and biases where asked.
+    """SGD or AdamW over the model's parameters; weight decay leaves out what is no kernel where asked.
 
+    That is BatchNorm, biases, spike amplitudes and QCFS limits: all but the kernels of convolutions and linear layers.
     On CUDA it is fused into one kernel, and its rate is a tensor there, which a captured step reads.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idsnn_cli.data import Split, TrainBatches, calibration_batches, eval_batches, shard
+from idsnn_cli.data import Split, TrainBatches, calibration_batches, drawn_batches, eval_batches, shard
 from idsnn_cli.recipe.schema import Augment
 
 NONE = Augment(crop=0, flip=False)
@@ -132,3 +132,21 @@ def test_calibration_batches_are_whole_seeded_and_go_round() -> None:
     assert not torch.equal(other, first[0])
     small = list(calibration_batches(split_of(3), 64, 2, 0, "cpu"))
     assert [len(batch) for batch in small] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "sizes"),
+    [(12, 6, [6, 6]), (13, 6, [5, 4, 4]), (5, 64, [5]), (20, 6, [5, 5, 5, 5]), (512, 8, [7, 7, 6])],
+)
+def test_drawn_batches_are_so_many_images_each_once(count: int, batch_size: int, sizes: list[int]) -> None:
+    split = split_of(20)
+    found = list(drawn_batches(split, count, batch_size, 3, "cpu"))
+    assert [len(images) for images, _ in found] == sizes
+    images, labels = (torch.cat(each) for each in zip(*found, strict=True))
+    # The first of an order in which the batches of whole size come, too.
+    order = torch.cat([(batch[:, 0, 0, 0] * 255).round() for batch in calibration_batches(split, 4, 5, 3, "cpu")])
+    levels = (images[:, 0, 0, 0] * 255).round()
+    assert torch.equal(levels, order[: min(count, 20)])
+    assert len(set(levels.tolist())) == len(levels)
+    by_level = {float(image[0, 0, 0]): int(label) for image, label in zip(split.images, split.labels, strict=True)}
+    assert [by_level[level] for level in levels.tolist()] == labels.tolist()

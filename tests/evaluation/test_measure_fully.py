@@ -66,6 +66,18 @@ def test_an_ann_has_no_spikes_and_no_time() -> None:
     assert len(found["calibration"]["ece_by_step"]) == 1
 
 
+def test_what_counts_as_more_than_one_spike_is_said() -> None:
+    """Sums of SEW-ADD are integers; the other joins and blocks give one spike or none."""
+    said = {
+        "add": network(spiking_block="sew", join="add"),
+        "and": network(spiking_block="sew", join="and"),
+        "spiking": network(),
+    }
+    for name, model in said.items():
+        _, found = measure_fully(model, batches, ["energy"])
+        assert any("integers" in caveat for caveat in found["energy"]["caveats"]) == (name == "add")
+
+
 def test_beyond_begins_with_the_networks_own_steps() -> None:
     model = network()
     plain, found = measure_fully(model, batches, ["beyond", "calibration"])

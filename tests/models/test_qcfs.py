@@ -53,6 +53,34 @@ def test_values_and_gradients_are_the_formulas(values: list[float], limit: float
     assert act.limit.grad.item() == pytest.approx(by_limit, abs=1e-9)
 
 
+def test_edges_are_those_of_the_first_release() -> None:
+    """A clip behind a floor whose gradient is the identity's; torch's clamp of then passed a gradient at its ends."""
+    levels, limit = 4, 2.0  # halves and eighths: every edge is exact
+    edges = [-0.125, 0.0, 0.125, 0.875, 1.0, 1.125]
+    values = [limit * near for edge in edges for near in (edge - 1 / 64, edge, edge + 1 / 64)]
+    x, theirs = (torch.tensor(values, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    act = QCFS(levels).double()
+    act.load_state_dict({"limit": torch.tensor(limit, dtype=torch.float64)})
+    y = act(x)
+    lam = torch.tensor(limit, dtype=torch.float64, requires_grad=True)
+    scaled = theirs / lam * levels + 0.5
+    floored = scaled + (scaled.floor() - scaled).detach()
+    rate = floored / levels
+    wanted = torch.where(rate > 1, 1.0, torch.where(rate < 0, 0.0, rate)) * lam
+    weights = torch.arange(1, len(values) + 1, dtype=torch.float64)
+    (y * weights).sum().backward()
+    (wanted * weights).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    assert y.tolist() == pytest.approx(wanted.tolist(), abs=1e-12)
+    assert x.grad is not None
+    assert theirs.grad is not None
+    assert lam.grad is not None
+    assert act.limit.grad is not None
+    assert x.grad.tolist() == pytest.approx(theirs.grad.tolist(), abs=1e-12)
+    assert act.limit.grad.item() == pytest.approx(lam.grad.item(), abs=1e-9)
+    # From -lambda / 2L, included, to lambda (1 + 1 / 2L), left out.
+    assert (x.grad > 0).tolist() == [limit * -0.125 <= value < limit * 1.125 for value in values]
+
+
 @pytest.mark.parametrize(("shortcut", "own"), [("projection", 1 + 3 + 2), ("pad", 1 + 3)])
 def test_one_limit_for_each_stream_and_each_inner_activation(shortcut: str, own: int) -> None:
     """Identities tie a join to what it adds; a projection, which can rescale, starts a stream of its own."""

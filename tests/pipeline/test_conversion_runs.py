@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from invoking import invoke
-from tiny_runs import Heard, metadata_of, open_run, weights_of
+from tiny_runs import Heard, metadata_of, open_run, weights_of, write_recipe
 
 from idsnn_cli.errors import IdsnnError, RecipeError, RunConflictError
 from idsnn_cli.pipeline import Session, distill_step, gather, init_step, preview, run_all, summary, teacher_step
@@ -27,9 +27,7 @@ runtime: {device: cpu}
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipes") / "converted.yaml"
-    path.write_text(RECIPE)
-    return path
+    return write_recipe(tmp_path_factory.mktemp("recipes"), RECIPE)
 
 
 @pytest.fixture(scope="module")

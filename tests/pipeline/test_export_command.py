@@ -60,6 +60,18 @@ def test_the_folded_network_is_written_and_answers_alike(run: Path, capsys: Capt
     assert new == old
 
 
+def test_the_map_of_a_folded_network_says_that_it_is_older_than_the_folding(run: Path, capsys: Capture) -> None:
+    """It tells of tensors that the folded file no longer has, and of kernels that export has changed."""
+    student, teacher = run / "student.safetensors", run / "teacher.safetensors"
+    assert invoke(capsys, "export", student, "-o", "folded.safetensors").code == 0
+    said = invoke(capsys, "inspect", "folded.safetensors", "--source", teacher, "--html", "map.html")
+    assert said.code == 0, said.err
+    words = "7 tensors of amplitudes are folded into what reads their spikes since (idsnn export)"
+    assert words in " ".join(said.out.split())
+    assert words in Path("map.html").read_text()
+    assert "folded into" not in invoke(capsys, "inspect", student).out
+
+
 def test_the_same_input_gives_the_same_bytes_and_one_document(run: Path, capsys: Capture) -> None:
     student = run / "student.safetensors"
     documents = [invoke(capsys, "export", student, "-o", f"{i}.safetensors", "--json").document for i in range(2)]

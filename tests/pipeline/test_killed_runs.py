@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_runs import write_recipe
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -52,9 +53,7 @@ def results(run_dir: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(RECIPE)
-    return path
+    return write_recipe(tmp_path_factory.mktemp("recipe"), RECIPE)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import history, metadata_of, open_run, weights_of
 
-from idsnn_cli.errors import IdsnnError, RecipeError, UsageError
+from idsnn_cli.errors import MissingInputError, RecipeError, UsageError
 from idsnn_cli.models import load
 from idsnn_cli.pipeline import Session, baseline_step, distill_step, init_step, preview, teacher_step
 from idsnn_cli.pipeline.records import own_sections
@@ -40,11 +40,27 @@ WITHOUT = {
     "lasnn": ["distill.features=none"],
 }
 
+# The same for those that convert, which train on where they are given epochs.
+UNCONVERTED = {
+    "weight-normalisation": ["init.convert=none", "init.percentile=99.9"],
+    "threshold-balancing": ["init.convert=weight-normalisation"],
+    "soft-reset": ["student.reset=hard"],
+    "calibration": ["init.calibrate=0"],
+    "cos": ["init.convert=weight-normalisation"],
+}
+
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("teacher")
     teacher_step(tiny("kdsnn", run_dir))
+    return run_dir / "teacher.best.safetensors"
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("quantised")
+    teacher_step(tiny("cos", run_dir))
     return run_dir / "teacher.best.safetensors"
 
 
@@ -69,7 +85,7 @@ def trained(teacher: Path, name: str, run_dir: Path, *words: str) -> dict[str, b
 
 def test_every_rival_that_trains_is_here() -> None:
     names = {recipe.name.removeprefix("rivals/") for recipe in shipped() if recipe.name.startswith("rivals/")}
-    assert set(WITHOUT) <= names
+    assert {*WITHOUT, *UNCONVERTED} == names
     assert all("Cost beside presets/paper:" in r.path.read_text() for r in shipped() if r.name[7:] in WITHOUT)
 
 
@@ -88,6 +104,23 @@ def test_its_option_changes_the_weights(teacher: Path, tmp_path: Path, name: str
     assert bool(extra) == (name == "real-spike")
     model = load(tmp_path / "with" / "student.safetensors")
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 2, 10)
+
+
+@pytest.mark.parametrize("name", UNCONVERTED)
+def test_a_conversion_runs_and_its_option_changes_what_two_epochs_make_of_it(
+    teacher: Path, quantised: Path, tmp_path: Path, name: str
+) -> None:
+    source = quantised if name == "cos" else teacher
+    alone = tiny(name, tmp_path / "alone", "distill.epochs=0")
+    init_step(alone, source=source)
+    assert distill_step(alone).figures["epochs"] == 0
+    untrained = weights_of(tmp_path / "alone" / "student.safetensors")
+    found, plain = (
+        trained(source, name, tmp_path / folder, *words)
+        for folder, words in (("with", []), ("without", UNCONVERTED[name]))
+    )
+    for tensor in ("head.weight", "stem.conv.weight", "stages.2.0.norm1.bias"):
+        assert found[tensor] not in (plain[tensor], untrained[tensor])
 
 
 @pytest.mark.parametrize("join", ["and", "iand"])
@@ -174,11 +207,19 @@ def test_stages_that_cannot_be_compared_are_told_before_any_work(
 
 
 def test_features_alone_need_a_teacher(tmp_path: Path) -> None:
-    session = tiny("lasnn", tmp_path / "run", "init.rule=none", "init.rescale=none", "init.head=random")
-    assert session.recipe.needs_teacher
-    init_step(session)
-    with pytest.raises(IdsnnError, match="the teacher"):
-        distill_step(session)
+    """And what is missing is told with what would do without it."""
+    bare = ("init.rule=none", "init.rescale=none", "init.head=random")
+    fixes = {"distill.alpha=0": "set distill.features=none.", "distill.alpha=1": "distill.alpha=0 and distill.feat"}
+    for number, (alpha, fix) in enumerate(fixes.items()):
+        session = tiny("lasnn", tmp_path / f"run{number}", *bare, alpha)
+        assert session.recipe.needs_teacher
+        init_step(session)
+        with pytest.raises(MissingInputError, match="the teacher") as caught:
+            distill_step(session)
+        assert fix in str(caught.value.fix)
+        with pytest.raises(MissingInputError, match="the teacher") as caught:
+            preview(session, ["distill"], {})
+        assert fix in str(caught.value.fix)
 
 
 def test_records_of_earlier_versions_still_fit() -> None:

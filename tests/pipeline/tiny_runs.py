@@ -26,9 +26,9 @@ STEPS = ("teacher", "init", "distill", "eval")
 TIMED = ("seconds", "images_per_second")
 
 
-def write_recipe(folder: Path) -> Path:
+def write_recipe(folder: Path, text: str = RECIPE) -> Path:
     path = folder / "tiny.yaml"
-    path.write_text(RECIPE)
+    path.write_text(text)
     return path
 
 

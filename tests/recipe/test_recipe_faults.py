@@ -75,11 +75,12 @@ OTHER = {
     "student: {stem_padding: 1.0}": "2:25: student.stem_padding: given 1.0; allowed one of 1, 3, or null.",
     "student: {tau: 2, decay: 0.1}": "2:19: student: "
     "decay and tau say the same thing (decay = exp(-1/tau)); give one of them.",
-    "student: {alpha: 0.3}": "alpha' is a key of distill.",
-    "eval: {epochs: 3}": "'epochs' is a key of teacher and of distill.",
+    "student: {alpha: 0.3}": "'alpha' is a key of pretrain and of distill.",
+    "eval: {epochs: 3}": "'epochs' is a key of teacher and of pretrain and of distill.",
     "student: {data: 3}": "'data' is a key of the top level.",
     "alpha: 0.3": "2:1: alpha: unknown key, given 0.3; "
-    "allowed data, teacher, student, init, distill, eval, runtime, claims, seed, extends. 'alpha' is a key of distill.",
+    "allowed data, teacher, student, init, pretrain, distill, eval, runtime, claims, seed, extends. "
+    "'alpha' is a key of pretrain and of distill.",
     "teachr: {}": "Did you mean 'teacher'?",
     "teacher: 3": "2:10: teacher: given 3; allowed a mapping with the keys ",
     "seed: -1": "2:7: seed: given -1; allowed an integer of 0 or more and below 9223372036854775808.",

@@ -18,7 +18,7 @@ from idsnn_cli.recipe.schema import MEASURES
 from idsnn_cli.report.drawing import require_matplotlib
 from idsnn_cli.report.evaluation_markdown import render_markdown
 from idsnn_cli.report.evaluation_plots import draw_evaluation
-from idsnn_cli.report.evaluation_tables import caveats, measure_tables
+from idsnn_cli.report.evaluation_tables import caveats, measure_tables, networks_table
 
 CLASSES = ["cat|dog", "a*b_c", "<b>$x$</b>", "line\nbreak"]
 
@@ -57,6 +57,10 @@ def test_every_measure_has_a_table_and_its_numbers(document: dict[str, Any]) -> 
     assert [line[0] for line in tables["robustness"].rows] == ["blur", "contrast", "noise"]
     ann = {table.measure for table in measure_tables(document["results"][0], CLASSES)}
     assert tables.keys() - ann == {"activity", "early_exit", "beyond"}
+    (note,) = networks_table(document).notes
+    assert note == "teacher is an ANN: without time steps there is no beyond, no early-exit, no activity"
+    assert note in render_markdown(document)
+    assert networks_table({**document, "results": [row]}).notes == ()
     assert len(caveats(document)) == len(set(caveats(document))) > 3
     plain = {**document, "results": [{k: v for k, v in row.items() if k != "energy"}]}
     assert caveats(plain) == []
@@ -101,6 +105,21 @@ def test_plots_are_pictures_of_what_was_measured(document: dict[str, Any]) -> No
     plain = [{key: row[key] for key in kept} for row in document["results"]]
     assert set(draw_evaluation({**document, "results": plain})) == {"steps.png"}
     assert draw_evaluation({**document, "results": plain[:1]}) == {}
+
+
+def test_a_spiking_network_of_one_step_is_no_level_line(document: dict[str, Any]) -> None:
+    """Trained with T = 1 and measured beyond it, it has a curve of its own."""
+    student = document["results"][1]
+    short = {**student, "timesteps": 1, "top1_by_step": student["top1_by_step"][:1]}
+    short["calibration"] = {**student["calibration"], "ece_by_step": student["calibration"]["ece_by_step"][:1]}
+    farther = {**student["beyond"], "top1_by_step": [0.0, 100.0, 0.0, 100.0]}
+    drawn = [
+        draw_evaluation({**document, "results": [{**short, "beyond": each}]}) for each in (short["beyond"], farther)
+    ]
+    assert drawn[0]["steps.png"] != drawn[1]["steps.png"]
+    assert "steps.png" not in draw_evaluation({**document, "results": [{**short, "beyond": None}]})
+    tables = {table.measure: table.notes for table in measure_tables(short, CLASSES)}
+    assert tables["early_exit"][0].startswith("without it: 1 step, ")
 
 
 def test_a_missing_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

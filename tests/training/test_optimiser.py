@@ -90,6 +90,20 @@ def test_weight_decay_leaves_out_norms_and_biases_where_asked() -> None:
     assert isinstance(everything, torch.optim.AdamW)
 
 
+def test_amplitudes_and_qcfs_limits_decay_with_norms_and_biases() -> None:
+    """As in both releases of QCFS, whose optimisers are given every parameter with one weight decay."""
+    student = build(build_description("spiking-resnet8", 10, width=4, amplitude="channel"), 0)
+    teacher = build(build_description("resnet8", 10, width=4, activation="qcfs", levels=4), 0)
+    for model, names in ((student, ".amplitude"), (teacher, ".limit")):
+        learnt = {id(p) for name, p in model.named_parameters() if names in name}
+        assert learnt
+        (everything,) = make_optimiser(model, Training(weight_decay=0.1)).param_groups
+        assert learnt <= {id(p) for p in everything["params"]}
+        kernels, rest = make_optimiser(model, Training(weight_decay=0.1, decay_norm_and_bias=False)).param_groups
+        assert learnt <= {id(p) for p in rest["params"]}
+        assert (kernels["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
+
+
 def test_sgd_takes_the_momentum_of_the_recipe() -> None:
     model = build(build_description("resnet8", 10, width=4), 0)
     optimiser = make_optimiser(model, Training(momentum=0.7, nesterov=True))

@@ -17,6 +17,7 @@ from idsnn_cli.evaluation import evaluate
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.training import BatchDone, Events, fit, loop
 from idsnn_cli.training.graph import WARM_UP, CudaRecorder, StepGraph, graph_is_possible
+from idsnn_cli.training.modes import is_watched
 from idsnn_cli.training.optimiser import load_optimiser, make_optimiser, optimiser_state, set_rate
 from idsnn_cli.training.watch import Watch
 
@@ -88,20 +89,20 @@ def test_a_capture_that_fails_is_told_once_and_not_tried_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"asked": False}, {"device": "cpu"}, {"precision": "fp16"}, {"processes": 2}, {"draws_on_host": True}],
-    ids=str,
+    "changes", [{"asked": False}, {"watched": False}, {"processes": 2}, {"draws_on_host": True}], ids=str
 )
 def test_when_a_graph_is_possible(changes: dict[str, Any]) -> None:
-    usual: dict[str, Any] = {
-        "asked": True,
-        "device": "cuda",
-        "precision": "bf16",
-        "processes": 1,
-        "draws_on_host": False,
-    }
+    usual: dict[str, Any] = {"asked": True, "watched": True, "processes": 1, "draws_on_host": False}
     assert graph_is_possible(**usual)
     assert not graph_is_possible(**(usual | changes))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "watched"),
+    [("cuda", "bf16", True), ("cuda:1", "fp32", True), ("cuda", "fp16", False), ("cpu", "fp32", False)],
+)
+def test_when_steps_run_without_the_host(device: str, precision: str, watched: bool) -> None:
+    assert is_watched(torch.device(device), precision) is watched
 
 
 def as_on_cuda(monkeypatch: pytest.MonkeyPatch, notes: Notes, interval: int = 2) -> None:
