@@ -259,17 +259,17 @@ def _notes(
         notes.append("There is no baseline among the runs, so no accuracy to reach: name one with --reach.")
     if any(network["teacher"]["source"] == "given" for network in networks):
         notes.append("A teacher was given as a file: what its training took is not known, and not included.")
-    if any(_may_know(run) for run in runs):
-        notes.append(
-            "Validation images were drawn from the training images (data.validation). A teacher given as a file may "
-            "have been trained on them, and then its students look better than they are."
-        )
     pretrained = {network["arm"]: network["pretraining"]["epochs"] for network in networks if network["pretraining"]}
     if pretrained:
         epochs = ", ".join(f"{arm}: {count}" for arm, count in pretrained.items())
         notes.append(
             f"Operations, images and seconds include training the student's shape as an ANN first; its epochs are not "
             f"counted among the student's ({epochs})."
+        )
+    if any(_may_know(run) for run in runs):
+        notes.append(
+            "Validation images were drawn from the training images (data.validation). A teacher given as a file may "
+            "have been trained on them, and then its students look better than they are."
         )
     if any(network["curve"] and network["curve"][-1]["macs"] is None for network in networks):
         notes.append("Operations are not known of runs of an earlier version whose data is not here any more.")

@@ -22,6 +22,7 @@ data: {dataset: digits, subset: 50, test_subset: 20, augment: {crop: 2, flip: fa
 teacher: {arch: resnet8, width: 4, stem: 7x7, epochs: 2, batch_size: 10, lr: 0.05}
 student: {arch: spiking-resnet8, width: 4, stem: 7x7, timesteps: 2}
 init: {reestimate: 2}
+pretrain: {epochs: 1, batch_size: 10}
 distill: {epochs: 2, batch_size: 10, lr: 0.05, baseline: plain}
 runtime: {threads: 1, save_every_minutes: 0.0001}
 """
@@ -61,7 +62,7 @@ def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     run_dir = tmp_path_factory.mktemp("undisturbed")
     assert run_dying("never", 0, "run", recipe, "--run-dir", run_dir) == 0
     found = results(run_dir)
-    names = {"teacher", "init", "student", "baseline"}
+    names = {"teacher", "pretrain", "init", "student", "baseline"}
     assert names <= {name.removesuffix(".safetensors") for name in found}
     return found
 
