@@ -104,7 +104,7 @@ def _label(folder: Path, entry: dict[str, Any] | None) -> str:
 
 def _read_by_baseline(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings but for those that sets only students apart: their start, and of a plain baseline its teacher."""
-    kept = {section: values for section, values in settings.items() if section != "init"}
+    kept = {section: values for section, values in settings.items() if section not in ("init", "pretrain")}
     if settings["distill"]["baseline"] != "distilled":
         del kept["teacher"]
         unread = ("alpha", "temperature", "features", "feature_weight")

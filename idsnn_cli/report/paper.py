@@ -40,7 +40,11 @@ class Reported:
 
 
 def row_of(settings: Mapping[str, Any]) -> Row:
-    """The row that a recipe's settings make of a student: baseline, init, kd or both."""
+    """The row that a recipe's settings make of a student: baseline, init, kd or both; none of the paper's where it was
+    trained as an ANN first.
+    """
+    if settings["pretrain"]["epochs"]:
+        return "pretrain"
     distill = settings["distill"]
     taught = distill["alpha"] > 0 or distill["features"] != "none"
     if settings["init"]["rule"] == "none":

@@ -189,6 +189,8 @@ VALUES = {
     "init.head": "random,copy",
     "init.reestimate": "0,2",
     "init.source": "a.pt,b.pt",
+    "pretrain.epochs": "1,2",
+    "pretrain.alpha": "0.1,0.2",
     "distill.epochs": "1,3",
     "distill.batch_size": "10,40",
     "distill.optimizer": "sgd,adamw",
@@ -350,3 +352,11 @@ def test_a_baseline_trained_again_elsewhere_is_counted_once(recipe: Path, folder
     baselines = [arm for arm in found["arms"] if arm["role"] == "baseline"]
     assert [(arm["name"], arm["seeds"]) for arm in baselines] == [("baseline", [0, 1])]
     assert found["targets"][0]["top1"] == baselines[0]["best"]["mean"]
+
+
+def test_a_start_that_was_trained_first_has_the_same_baseline(recipe: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    finish(open_grid(recipe, tmp_path, heard, PLAIN, vary="pretrain.epochs=0,1", seeds="0"))
+    assert baseline_epochs(heard) == [1, 2]
+    arms = describe_runs(gather([tmp_path]))["arms"]
+    assert [arm["name"] for arm in arms] == ["pretrain.epochs=0", "baseline", "pretrain.epochs=1"]

@@ -163,6 +163,8 @@ def test_a_claim_that_an_override_broke_is_no_claim(row: str, settings: dict[str
         found = describe_runs([made_run("run", [70.0], claims={"table": 3, "row": claimed}, **settings)])
         assert (found["arms"][0]["paper"] is not None) is (claimed == row)
         assert any("claims a row" in note for note in found["notes"]) is (claimed != row)
+    first = made_run("run", [70.0], claims={"table": 3, "row": "both"}, pretrain={"epochs": 2})
+    assert describe_runs([first])["arms"][0]["paper"] is None
 
 
 def test_a_shorter_training_than_the_papers_is_said() -> None:
