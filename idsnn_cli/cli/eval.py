@@ -13,6 +13,7 @@ from idsnn_cli.cli.options import (
     Device,
     DryRun,
     Json,
+    JsonFile,
     Quiet,
     RunDir,
     Scheme,
@@ -24,6 +25,7 @@ from idsnn_cli.cli.options import (
     option_name,
 )
 from idsnn_cli.errors import UsageError, did_you_mean
+from idsnn_cli.outputs import check_output
 from idsnn_cli.published import parse_source
 
 Checkpoint = Annotated[
@@ -67,7 +69,6 @@ Report = Annotated[
     Path | None,
     typer.Option("--report", help="Write a Markdown page with plots into this folder.", metavar="DIR"),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON document here.", metavar="FILE")]
 
 
 def evaluate(
@@ -85,7 +86,7 @@ def evaluate(
     report: Report = None,
     student: StudentFile = None,
     run_dir: RunDir = None,
-    output: Output = None,
+    output: JsonFile = None,
     device: Device = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -125,6 +126,8 @@ def evaluate(
         named: dict[str, object] = {"checkpoint": source, "output": output, "report": report}
         show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in named.items() if v}))
         return
+    if output is not None:
+        check_output(output, force=True)
     if report is not None:
         check_report(report)
     document = evaluate_networks(session, {source.name: source})

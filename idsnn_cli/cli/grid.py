@@ -50,7 +50,7 @@ def run_grid(
 
 
 def _show_runs(console: Console, folder: Path, done: list[dict[str, Any]]) -> None:
-    columns = ("teacher", "baseline", "student")
+    columns = ("teacher", "pretrain", "baseline", "student")
     tops = [{row["name"]: row["top1"] for row in each["summary"]} for each in done]
     shown = [name for name in columns if any(name in top for top in tops)]
     rows = [[each["run"], *(top.get(name) for name in shown)] for each, top in zip(done, tops, strict=True)]
@@ -63,5 +63,5 @@ def _show_plan(console: Console, folder: Path, plans: list[dict[str, Any]]) -> N
     console.line(f"run {plans[0]['recipe']}: {len(plans)} runs in {folder}")
     for plan in plans:
         steps = ", ".join(f"{step['step']} ({step['recorded']})" for step in plan["steps"])
-        shared = "".join(f"; {step} from {plan[step]}" for step in ("teacher", "baseline") if plan[step])
+        shared = "".join(f"; {step} from {plan[step]}" for step in ("teacher", "pretrain", "baseline") if plan[step])
         console.line(f"{plan['run']}: {steps}{shared}")

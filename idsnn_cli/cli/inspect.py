@@ -10,8 +10,9 @@ import typer
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.mapping_options import with_mapping_options
-from idsnn_cli.cli.options import AllowUnused, Json, Quiet, Scheme, Weights, foreign_options
-from idsnn_cli.errors import MissingInputError, UsageError, WriteError
+from idsnn_cli.cli.options import AllowUnused, Html, Json, Quiet, Scheme, Weights, foreign_options
+from idsnn_cli.errors import MissingInputError, UsageError
+from idsnn_cli.outputs import check_output
 from idsnn_cli.published import Published, Source, parse_source
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ From = Annotated[
     str | None,
     typer.Option("--source", help="What FILE was started from: shows how far it moved since.", metavar="CKPT"),
 ]
-Html = Annotated[Path | None, typer.Option("--html", help="Write one self-contained page here.", metavar="FILE")]
 Force = Annotated[bool, typer.Option("--force", help="With --html: replace the file.")]
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="With OTHER: exit 1 where the two differ.")]
 
@@ -128,12 +128,9 @@ def _check(given: list[str], options: dict[str, Any], exit_code: bool) -> None:
 
 def _check_page(page: Path, read: list[str], force: bool) -> None:
     """Let what would stop the page's writing stop the command at once. Raises :class:`WriteError`."""
-    if not page.parent.is_dir():
-        raise WriteError(f"{page} cannot be written: its folder does not exist", "Create the folder first.")
     if page.exists() and any(os.path.realpath(page) == os.path.realpath(name) for name in read):
         raise UsageError(f"{page} would be read and replaced by the same command", "Give another --html FILE.")
-    if page.exists() and not force:
-        raise WriteError(f"{page} exists already", "Replace it with --force, or give another --html FILE.")
+    check_output(page, "--html", force=force)
 
 
 def _source(console: Console, text: str) -> Source:

@@ -37,6 +37,8 @@ Scheme = Annotated[
     typer.Option("--scheme", help="A YAML table of a foreign file's tensor names (see the README).", metavar="FILE"),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the checkpoint here.", metavar="FILE")]
+JsonFile = Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON document here.", metavar="FILE")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write one self-contained page here.", metavar="FILE")]
 TeacherFile = Annotated[
     Path | None, typer.Option("--teacher", help="The teacher's checkpoint, instead of RUN's.", metavar="FILE")
 ]

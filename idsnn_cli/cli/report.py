@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.options import Json, Quiet
-from idsnn_cli.errors import UsageError, WriteError
+from idsnn_cli.cli.options import Html, Json, JsonFile, Quiet
+from idsnn_cli.errors import UsageError
+from idsnn_cli.outputs import check_output
 
 Runs = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or of grids (idsnn run --seeds --vary).")
@@ -24,9 +25,7 @@ Reach = Annotated[
         metavar="PERCENT",
     ),
 ]
-Html = Annotated[Path | None, typer.Option("--html", help="Write one self-contained page here.", metavar="FILE")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="Write the tables as Markdown here.", metavar="FILE")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON document here.", metavar="FILE")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the files that are there.")]
 
 
@@ -35,7 +34,7 @@ def report(
     reach: Reach = None,
     html: Html = None,
     markdown: Markdown = None,
-    output: Output = None,
+    output: JsonFile = None,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -64,13 +63,12 @@ def report(
 
 
 def _show(console: Console, document: dict[str, Any]) -> None:
-    from idsnn_cli.report.run_tables import energy_words, run_tables
+    from idsnn_cli.report.run_tables import remarks, run_tables
 
     for table in run_tables(document):
         console.table(table.head, table.rows, title=table.caption)
         console.line()
-    words = energy_words(document)
-    for note in [*document["notes"], *([words] if words else [])]:
+    for note in remarks(document):
         console.line(note)
 
 
@@ -79,9 +77,4 @@ def _check(written: dict[str, Path], force: bool) -> None:
     if len({path.resolve() for path in written.values()}) < len(written):
         raise UsageError("two outputs are one file", "Give each a name of its own.")
     for option, path in written.items():
-        if not path.parent.is_dir():
-            raise WriteError(f"{path} cannot be written: its folder does not exist", "Create the folder first.")
-        if path.is_dir():
-            raise WriteError(f"{path} cannot be written: it is a folder", "Name a file inside it.")
-        if path.exists() and not force:
-            raise WriteError(f"{path} exists already", f"Replace it with --force, or give another {option} FILE.")
+        check_output(path, option, force=force)

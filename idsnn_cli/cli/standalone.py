@@ -8,7 +8,8 @@ from typing import Any
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.session import device_override, session_for
-from idsnn_cli.errors import MissingInputError, UsageError, WriteError
+from idsnn_cli.errors import MissingInputError, UsageError
+from idsnn_cli.outputs import check_output
 from idsnn_cli.published import Source
 from idsnn_cli.recipe import recipe_from_mapping, split_words
 
@@ -33,8 +34,8 @@ def standalone_session(
 
     ``foreign`` holds the options about a foreign source by their key in ``teacher``. The student's stem, shortcuts and
     classes are the source's unless options or overrides say otherwise. Raises :class:`UsageError` where something that
-    is needed is missing, or belongs to a recipe; :class:`WriteError` where ``output`` is there already and ``force``
-    does not say to replace it.
+    is needed is missing, or belongs to a recipe; :class:`WriteError` where ``output`` cannot be written, or is
+    there already and ``force`` does not say to replace it.
     """
     for name, value in conflicting.items():
         if value is not None:
@@ -46,8 +47,7 @@ def standalone_session(
         raise UsageError("--from needs -o FILE", "Name the file to write, for example -o init.safetensors.")
     if isinstance(source, Path) and not source.exists():
         raise MissingInputError(f"the network to start from is not there: {source}", "Correct --from.")
-    if output.exists() and not force:
-        raise WriteError(f"{output} exists already", "Replace it with --force, or give another -o FILE.")
+    check_output(output, force=force)
     session = mapping_session(
         console,
         overrides,

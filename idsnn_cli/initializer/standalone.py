@@ -121,12 +121,13 @@ def initialize(
         description = _describe_target(target, network, num_classes)
         rules, where = rules or Rules(), torch.device(device)
         name = "the source" if isinstance(source, Mapping | nn.Module) else str(source)
+        batches = [(batch.to(where), labels.to(where)) for batch, labels in images or ()]
         found = find(
             rules,
             network,
             description,
             running=lambda: assemble(_striding(network, bottleneck_stride), name, normalise or IMAGENET).to(where),
-            batches=None if images is None else [(batch.to(where), labels.to(where)) for batch, labels in images],
+            batches=batches,
             say=say,
         )
         plan = make_plan(network.architecture, description, network.names, rules, found, seed)
@@ -154,8 +155,7 @@ def initialize(
         state = apply(plan, read, start, where, seed)
         conversion = None
         if rules.convert != "none":
-            shown = [] if images is None else [batch.to(where) for batch, _ in images]
-            plan, state, conversion = convert(plan, state, shown, say)
+            plan, state, conversion = convert(plan, state, [batch for batch, _ in batches], say)
         for key in plan.reads():
             if key not in digest:
                 read(key)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli.checkpoint import file_sha256, open_checkpoint, write_checkpoint
-from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
+from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError
 from idsnn_cli.models import described_in, fold_amplitudes, load, require_amplitudes
-from idsnn_cli.pipeline.inputs import check_place
+from idsnn_cli.outputs import check_output
 
 
 def export(source: Path, target: Path, *, force: bool = False) -> dict[str, Any]:
@@ -50,6 +50,4 @@ def _check_target(source: Path, target: Path, force: bool) -> None:
         raise MissingInputError(f"the checkpoint is not there: {source}", "Correct its path.")
     if os.path.realpath(source) == os.path.realpath(target):
         raise UsageError(f"{target} would be read and replaced by the same command", "Give another -o FILE.")
-    check_place(target)
-    if target.exists() and not force:
-        raise WriteError(f"{target} exists already", "Replace it with --force, or give another -o FILE.")
+    check_output(target, force=force)

@@ -1,4 +1,4 @@
-"""A grid of runs of one recipe: each in a folder of its own, teachers and baselines shared, an index beside them."""
+"""A grid of runs of one recipe: each in a folder of its own, what several need trained once, an index beside them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from idsnn_cli.checkpoint import write_json
 from idsnn_cli.data import DataBundle
 from idsnn_cli.errors import CheckpointError
 from idsnn_cli.pipeline.agreement import decided_by_main
+from idsnn_cli.pipeline.pretraining import pretrain_step
 from idsnn_cli.pipeline.preview import check, preview, steps_of_run
 from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.pipeline.session import Session, Step, StepResult
@@ -20,13 +21,15 @@ from idsnn_cli.pipeline.sharing import adopt
 from idsnn_cli.pipeline.steps import baseline_step, teacher_step
 from idsnn_cli.recipe import Cell, LoadedRecipe
 
-INDEX, TEACHERS, BASELINES = "grid.json", "teachers", "baselines"
+INDEX = "grid.json"
+# What runs share, and the folder in which it is trained.
+SHARED: dict[Step, str] = {"teacher": "teachers", "pretrain": "pretrained", "baseline": "baselines"}
 
 
 @dataclass
 class Grid:
-    """``cells`` in the order in which they run, in FOLDER/<name of the cell>; their teachers in FOLDER/teachers/<name>,
-    and their baselines in FOLDER/baselines/<name>.
+    """``cells`` in the order in which they run, in FOLDER/<name of the cell>; what they share in the folders
+    of ``SHARED``: FOLDER/teachers/<name> and so on.
 
     A cell's folder is that of the run which its settings make alone, so every command works on it. ``open_session``
     makes the session of a recipe in a folder.
@@ -40,25 +43,24 @@ class Grid:
     def session(self, cell: Cell) -> Session:
         return self.open_session(cell.loaded, self.folder / cell.name)
 
-    def shared(self, cell: Cell) -> Session | None:
-        """The run that holds the teacher of ``cell``; None where it needs none."""
-        return self._holder(cell, self._teacher_of(cell))
-
-    def shared_baseline(self, cell: Cell) -> Session | None:
-        """The run that holds the baseline of ``cell``; None where it has none."""
-        return self._holder(cell, self._baseline_of(cell))
-
-    def _holder(self, cell: Cell, place: str | None) -> Session | None:
-        return None if place is None else self.open_session(cell.loaded, self.folder / place)
+    def shared(self, cell: Cell) -> dict[Step, Session]:
+        """The runs that hold what ``cell`` shares, by its step, in the order in which they are to be done."""
+        return {
+            step: self.open_session(cell.loaded, self.folder / place)
+            for step, place in self._places(cell).items()
+            if place is not None
+        }
 
     def preview(self) -> list[dict[str, Any]]:
-        """What each cell would do, and where its ``teacher`` and ``baseline`` are trained: see :func:`preview`."""
+        """What each cell would do, and where its ``teacher``, ``pretrain`` and ``baseline`` are trained.
+
+        See :func:`preview`.
+        """
         plans = []
         for cell in self.cells:
             session = self.session(cell)
             plan = preview(session, steps_of_run(session), {})
-            shares = {"teacher": self._teacher_of(cell), "baseline": self._baseline_of(cell)}
-            plans.append(plan | {"run": cell.name, "settings": dict(cell.settings)} | shares)
+            plans.append(plan | {"run": cell.name, "settings": dict(cell.settings)} | self._places(cell))
         return plans
 
     def check(self) -> None:
@@ -68,45 +70,31 @@ class Grid:
             session = self.session(cell)
             with self._data(session):
                 check(session, steps_of_run(session), {})
-            holders: dict[Step, Session | None] = {
-                "teacher": self.shared(cell),
-                "baseline": self.shared_baseline(cell),
-            }
-            for step, shared in holders.items():
-                if shared is not None and shared.run_dir not in seen:
+            for step, shared in self.shared(cell).items():
+                if shared.run_dir not in seen:
                     seen.add(shared.run_dir)
                     with self._data(shared):
-                        check(shared, [step], {})
+                        # It needs a teacher in its folder, and gets the shared one.
+                        with_teacher = step == "pretrain" and shared.recipe.needs_teacher
+                        check(shared, ["teacher", step] if with_teacher else [step], {})
 
     def run(self) -> Iterator[tuple[Cell, Session, list[StepResult]]]:
-        """Do, continue or leave each cell, its teacher and its baseline before the first that needs them; the index is
-        written first.
-        """
+        """Do, continue or leave each cell, what it shares before the first that needs it; the index comes first."""
         first = self.open_session(self.cells[0].loaded, self.folder)
         made: set[Path] = set()
         with first.locked():
             decided_by_main(self._write_index)
             for cell in self.cells:
-                shared, baseline = self.shared(cell), self.shared_baseline(cell)
-                if shared is not None and shared.run_dir not in made:
-                    made.add(shared.run_dir)
-                    with shared.locked(), self._data(shared):
-                        teacher_step(shared)
-                if baseline is not None and baseline.run_dir not in made:
-                    made.add(baseline.run_dir)
-                    with baseline.locked(), self._data(baseline):
-                        self._train_baseline(baseline, shared)
+                shared = self.shared(cell)
+                for step, holder in shared.items():
+                    if holder.run_dir not in made:
+                        made.add(holder.run_dir)
+                        with holder.locked(), self._data(holder):
+                            _make(step, holder, shared.get("teacher"))
                 session = self.session(cell)
                 with session.locked(), self._data(session):
-                    results = run_all(session, shared, baseline)
+                    results = run_all(session, shared)
                 yield cell, session, results
-
-    @staticmethod
-    def _train_baseline(session: Session, teacher: Session | None) -> None:
-        distill = session.recipe.distill
-        if teacher is not None and distill.taught and distill.baseline == "distilled":
-            adopt(session, teacher, "teacher")
-        baseline_step(session)
 
     @contextmanager
     def _data(self, session: Session) -> Iterator[None]:
@@ -120,11 +108,16 @@ class Grid:
         if session.has_data:
             self._held = (key, session.data)
 
-    def _teacher_of(self, cell: Cell) -> str | None:
-        return f"{TEACHERS}/{cell.teacher}" if cell.loaded.recipe.needs_teacher else None
-
-    def _baseline_of(self, cell: Cell) -> str | None:
-        return None if cell.loaded.recipe.distill.baseline == "none" else f"{BASELINES}/{cell.baseline}"
+    @staticmethod
+    def _places(cell: Cell) -> dict[Step, str | None]:
+        """Where each step that runs may share is done, as seen from the grid's folder; None for one of no use here."""
+        recipe = cell.loaded.recipe
+        needed: dict[Step, tuple[bool, str]] = {
+            "teacher": (recipe.needs_teacher, cell.teacher),
+            "pretrain": (recipe.pretrain.epochs > 0, cell.pretrain),
+            "baseline": (recipe.distill.baseline != "none", cell.baseline),
+        }
+        return {step: f"{SHARED[step]}/{name}" if needs else None for step, (needs, name) in needed.items()}
 
     def _write_index(self) -> None:
         """FOLDER/grid.json: every run that this folder ever held as a part of a grid, in the order of their coming."""
@@ -138,16 +131,31 @@ class Grid:
                 "recipe": cell.loaded.name,
                 "settings": settings,
                 "seed": seed,
-                "teacher": self._teacher_of(cell),
-                "baseline": self._baseline_of(cell),
-            }
+            } | {str(step): place for step, place in self._places(cell).items()}
         if list(runs.values()) != old:
             write_json(self.folder / INDEX, {"runs": list(runs.values())})
 
 
+def _make(step: Step, session: Session, teacher: Session | None) -> None:
+    """Do ``step`` in the folder of those who share it, with their teacher where it reads one."""
+    recipe = session.recipe
+    if step == "teacher":
+        teacher_step(session)
+        return
+    mapped = step == "pretrain" and recipe.init.source is None
+    taught = recipe.pretrain.taught if step == "pretrain" else recipe.distill.taught
+    reads = taught and (step == "pretrain" or recipe.distill.baseline == "distilled")
+    if teacher is not None and (mapped or reads):
+        adopt(session, teacher, "teacher")
+    if step == "pretrain":
+        pretrain_step(session)
+    else:
+        baseline_step(session)
+
+
 def read_index(folder: Path) -> list[dict[str, Any]]:
-    """The runs of a grid's folder: ``folder`` (a name in it), ``recipe``, ``settings``, ``seed``, ``teacher``,
-    ``baseline`` (absent in the index of an earlier version).
+    """The runs of a grid's folder: ``folder`` (a name in it), ``recipe``, ``settings``, ``seed``, and the
+    folders of ``teacher``, ``pretrain`` and ``baseline`` (absent in the index of an earlier version).
 
     Empty where there is no index. Raises :class:`CheckpointError` where it cannot be read.
     """

@@ -10,10 +10,11 @@ from idsnn_cli.architecture import Architecture, read_description, stage_sizes
 from idsnn_cli.checkpoint import fetch, open_checkpoint
 from idsnn_cli.data import plan_data
 from idsnn_cli.data.normalise import CONSTANTS, Triple
-from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError, WriteError
+from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError
 from idsnn_cli.families import Certainty, Reading
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import described_in
+from idsnn_cli.outputs import check_output
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.own_scheme import make_reading
 from idsnn_cli.pipeline.session import Session, Step, best_of
@@ -118,16 +119,8 @@ def destination(session: Session, step: Step, output: Path | None) -> Path:
     """
     if output is None:
         return session.file(step)
-    check_place(output)
+    check_output(output, force=True)  # a step's own record says whether it may be replaced
     return output
-
-
-def check_place(output: Path) -> None:
-    """Raise :class:`WriteError` where ``output`` can be no file: in no folder, or one itself."""
-    if not output.parent.is_dir():
-        raise WriteError(f"{output} cannot be written: its folder does not exist", "Create the folder first.")
-    if output.is_dir():
-        raise WriteError(f"{output} cannot be written: it is a folder", "Name a file inside it.")
 
 
 def distinct(target: Path, source: Source) -> None:

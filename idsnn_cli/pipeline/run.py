@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from idsnn_cli.pipeline.measuring import eval_step
 from idsnn_cli.pipeline.pretraining import pretrain_step
-from idsnn_cli.pipeline.session import Session, StepResult
+from idsnn_cli.pipeline.session import Session, Step, StepResult
 from idsnn_cli.pipeline.sharing import adopt
 from idsnn_cli.pipeline.starting import init_step
 from idsnn_cli.pipeline.steps import baseline_step, distill_step, teacher_step
 
 
-def run_all(
-    session: Session, shared: Session | None = None, shared_baseline: Session | None = None
-) -> list[StepResult]:
+def run_all(session: Session, shared: Mapping[Step, Session] | None = None) -> list[StepResult]:
     """Teacher (where one is needed), pretrain (where the recipe has epochs for it), init, distill, the baseline (where
     the recipe asks for one) and eval.
 
-    ``shared`` is a run of the same teacher that has finished it, and ``shared_baseline`` one of the same baseline.
+    ``shared`` names, for a step that another run has done with the same settings, that run.
     """
     recipe = session.recipe
+    work: dict[Step, Callable[[Session], StepResult]] = {
+        "teacher": teacher_step,
+        "pretrain": pretrain_step,
+        "baseline": baseline_step,
+    }
+
+    def made(step: Step) -> StepResult:
+        holder = (shared or {}).get(step)
+        return work[step](session) if holder is None else adopt(session, holder, step)
+
     results: list[StepResult] = []
     if recipe.needs_teacher:
-        results.append(teacher_step(session) if shared is None else adopt(session, shared, "teacher"))
+        results.append(made("teacher"))
     if recipe.pretrain.epochs:
-        results.append(pretrain_step(session))
+        results.append(made("pretrain"))
     results.append(init_step(session))
     results.append(distill_step(session))
     if recipe.distill.baseline != "none":
-        if shared_baseline is None:
-            results.append(baseline_step(session))
-        else:
-            results.append(adopt(session, shared_baseline, "baseline"))
+        results.append(made("baseline"))
     results.append(eval_step(session))
     return results
 

@@ -43,9 +43,12 @@ class Network(Section, ABC):
     shortcut: Shortcut = "projection"
 
     def architecture(self, num_classes: int) -> Architecture:
-        return build_description(
-            self.arch, num_classes, width=self.width, stem=self.stem, shortcut=self.shortcut, **self.traits()
-        )
+        return self.build(self.arch, num_classes, **self.traits())
+
+    def build(self, arch: str, num_classes: int, **traits: Any) -> Architecture:
+        """``arch`` with what both share."""
+        traits |= {"width": self.width, "stem": self.stem, "shortcut": self.shortcut}
+        return build_description(arch, num_classes, **traits)
 
     @abstractmethod
     def traits(self) -> dict[str, Any]:
@@ -197,14 +200,7 @@ class Student(Network):
 
     def ann(self, num_classes: int) -> Architecture:
         """The ANN of the student's shape, whose weights are the student's by name and shape."""
-        return build_description(
-            self.arch.removeprefix("spiking-"),
-            num_classes,
-            width=self.width,
-            stem=self.stem,
-            stem_padding=self.stem_padding,
-            shortcut=self.shortcut,
-        )
+        return self.build(self.arch.removeprefix("spiking-"), num_classes, stem_padding=self.stem_padding)
 
     def neuron(self) -> Neuron:
         """The neuron's constants; the leak is 0.25 where neither ``decay`` nor ``tau`` is given."""

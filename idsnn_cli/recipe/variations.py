@@ -16,6 +16,9 @@ from idsnn_cli.recipe.overrides import parse_override
 _FORM = "Give --vary section.key=value,value, such as --vary distill.alpha=0,0.3,0.5."
 # Keys of ``teacher`` that say which of its files is read, not what is in them.
 _NOT_THE_TEACHERS = ("teacher.keep",)
+# Of ``student`` and ``init``, what the ANN of the student's shape does not read, nor which of its files is taken.
+_SHAPE = ("student.arch", "student.width", "student.stem", "student.stem_padding", "student.shortcut")
+_AFTER_PRETRAINING = ("init.convert", "init.percentile", "init.reestimate", "init.calibrate", "pretrain.keep")
 # Keys of ``distill`` that no baseline reads, and those that one without a teacher does not read either.
 _NOT_THE_BASELINES = ("distill.keep",)
 _NOT_A_PLAIN_ONES = ("distill.alpha", "distill.temperature", "distill.features", "distill.feature_weight")
@@ -29,13 +32,15 @@ class Cell:
     """One run of a grid.
 
     ``name`` is its folder's, ``settings`` what sets it apart as (key, value as text), the seed last; ``teacher`` is
-    equal for the cells that share a teacher: the name of its folder. ``baseline`` is that of a shared baseline.
+    equal for the cells that share a teacher: the name of its folder. ``pretrain`` and ``baseline`` are likewise those
+    of an ANN of the student's shape and of a baseline.
     ``overrides`` are all that make ``loaded`` of the recipe, in order.
     """
 
     name: str
     settings: Settings
     teacher: str
+    pretrain: str
     baseline: str
     overrides: tuple[str, ...]
     loaded: LoadedRecipe
@@ -72,7 +77,7 @@ def make_cells(word: str, overrides: Sequence[str], seeds: str | None, vary: Seq
         words = (*overrides, *pinned, *(f"{key}={text}" for key, text in settings))
         loaded = load_recipe(word, words)
         baseline = _baseline(settings, distilled=loaded.recipe.distill.baseline == "distilled")
-        cells.append(Cell(_name(settings), settings, _teacher(chosen), baseline, words, loaded))
+        cells.append(Cell(_name(settings), settings, _teacher(chosen), _pretrain(settings), baseline, words, loaded))
     _distinct(cells)
     return cells
 
@@ -131,6 +136,19 @@ def _teacher(chosen: Settings) -> str:
         (key, text)
         for key, text in chosen
         if (key == "seed" or key.startswith(("teacher.", "data.", "runtime."))) and key not in _NOT_THE_TEACHERS
+    )
+    return _name(own) or "shared"
+
+
+def _pretrain(settings: Settings) -> str:
+    """The name of the ANN of the student's shape of a cell: of those settings that its training reads."""
+    sections = ("data.", "teacher.", "init.", "pretrain.", "runtime.")
+    own = tuple(
+        (key, text)
+        for key, text in settings
+        # Rules that look at images see them in batches of distill.batch_size, and epochs are measured in eval's.
+        if key in ("seed", "distill.batch_size", "eval.batch_size", *_SHAPE)
+        or (key.startswith(sections) and key not in _AFTER_PRETRAINING)
     )
     return _name(own) or "shared"
 

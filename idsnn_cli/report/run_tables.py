@@ -25,11 +25,10 @@ def run_tables(document: Document) -> list[Table]:
     return tables + ([_energy(measured)] if measured else [])
 
 
-def energy_words(document: Document) -> str | None:
-    """That no energy was measured, where that is so."""
-    if any(arm["energy_uj"] is not None for arm in document["arms"]):
-        return None
-    return "Energy: not measured (idsnn eval ... --measure energy)."
+def remarks(document: Document) -> list[str]:
+    """The document's notes, and that no energy was measured where that is so."""
+    measured = any(arm["energy_uj"] is not None for arm in document["arms"])
+    return [*document["notes"], *([] if measured else ["Energy: not measured (idsnn eval ... --measure energy)."])]
 
 
 def percent(figures: Mapping[str, Any] | None) -> str:

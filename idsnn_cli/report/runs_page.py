@@ -5,7 +5,7 @@ from __future__ import annotations
 from idsnn_cli.report.chart import Chart, Series, draw, legend
 from idsnn_cli.report.markup import escaped, make_page, table_of
 from idsnn_cli.report.page_view import Table
-from idsnn_cli.report.run_tables import Document, energy_words, run_tables
+from idsnn_cli.report.run_tables import Document, remarks, run_tables
 from idsnn_cli.report.runs import arm_name
 
 
@@ -13,13 +13,12 @@ def render_runs(document: Document) -> str:
     """The page of a document of :func:`describe_runs`; it carries the document itself, in the element ``document``."""
     names = [arm["name"] for arm in document["arms"]]
     count = len({network["run"] for network in document["networks"]})
-    words = energy_words(document)
     return make_page(
         "runs.html",
         f"{count} run{'' if count == 1 else 's'} side by side",
         document,
         styles=("page.css", "runs.css"),
-        notes="".join(f"<li>{escaped(note)}</li>" for note in [*document["notes"], *([words] if words else [])]),
+        notes="".join(f"<li>{escaped(note)}</li>" for note in remarks(document)),
         legend=legend(names),
         charts="".join(_figure(chart) for chart in charts_of(document)),
         tables="".join(table_of(table) for table in run_tables(document)),
@@ -33,14 +32,14 @@ def _figure(chart: Chart) -> str:
 
 def charts_of(document: Document) -> list[Chart]:
     """Learning curves by epoch, by operations with the teacher's, and accuracy by energy; of what is known."""
-    arms = {(arm["name"]): style for style, arm in enumerate(document["arms"])}
+    styles = {arm["name"]: style for style, arm in enumerate(document["arms"])}
     levels = {target["top1"] for target in document["targets"]}
     level = levels.pop() if len(levels) == 1 else None
     marked = None if level is None else (level, f"{level:.2f} %")
     by_epoch, by_macs = [], []
     for network in document["networks"]:
         name = arm_name(network)
-        words, style = f"{name}, seed {network['seed']}", arms[name]
+        words, style = f"{name}, seed {network['seed']}", styles[name]
         seen = [point for point in network["curve"] if point["top1"] is not None]
         by_epoch.append(Series(words, style, tuple((point["epoch"], point["top1"]) for point in seen)))
         before = network["teacher"]["macs"]
@@ -61,8 +60,7 @@ def charts_of(document: Document) -> list[Chart]:
 
 def render_markdown(document: Document) -> str:
     """The tables and notes as Markdown."""
-    words = energy_words(document)
-    notes = [*document["notes"], *([words] if words else [])]
+    notes = remarks(document)
     parts = [_markdown_table(table) for table in run_tables(document)]
     parts += ["\n".join(f"- {_inline(note)}" for note in notes)] if notes else []
     return "\n\n".join(["# Runs side by side", *parts]) + "\n"

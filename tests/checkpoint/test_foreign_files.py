@@ -158,7 +158,6 @@ def test_a_plain_pickle_is_not_opened(tmp_path: Path) -> None:
 
 
 @LEGACY
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_whole_model_is_called_that(tmp_path: Path, zipped: bool) -> None:
     error = refusal(save(tmp_path / "model.pth", nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), zipped))
     assert "a whole pickled model" in error.message

@@ -129,7 +129,8 @@ def torchvision_shapes(name: str, **options: int) -> Shapes:
         ("vit_b_16", "not a ResNet that is known"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+# Torchvision says so of GoogLeNet without init_weights, which the others do not know.
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
 def test_real_networks_of_other_kinds(name: str, words: str) -> None:
     assert words in refusal(torchvision_shapes(name))
 

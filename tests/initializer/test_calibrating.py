@@ -34,9 +34,9 @@ def test_each_beta_loses_its_rates_excess_in_order(shortcut: str) -> None:
     lambdas = dict(found.conversion.lambdas)
     conversion = in_float64(found.conversion)
     for name, _ in source.architecture.activations():
-        norm = wanted.get_submodule(name.replace("act", "norm"))
+        beta = wanted.get_parameter(f"{name.replace('act', 'norm')}.bias")
         with torch.no_grad():
-            norm.bias -= mean_error(wanted, conversion.reference, lambdas, name)  # type: ignore[operator]  # a parameter
+            beta.sub_(mean_error(wanted, conversion.reference, lambdas, name))
     before = {key: value.clone() for key, value in ours.state_dict().items()}
     ours.train()
     calibrate(ours, conversion, torch.split(images(), 4))

@@ -184,7 +184,7 @@ def masking(model: ResNet, plan: Plan) -> list[RemovableHandle]:
     """What dropped channels feed is zeroed in the source."""
     handles = []
     for module, space in readers(model):
-        size = int(module.in_features) if isinstance(module, nn.Linear) else int(module.in_channels)  # type: ignore[arg-type]
+        size = int(getattr(module, "in_features" if isinstance(module, nn.Linear) else "in_channels"))
         mask = torch.zeros(size, dtype=torch.float64)
         mask[[channel for each in chosen(plan, space, size, wanted_size(plan, space)) for channel in each]] = 1.0
 
@@ -199,7 +199,7 @@ def averaging(model: ResNet, plan: Plan) -> list[RemovableHandle]:
     """Channels of one group give their mean in the source."""
     handles = []
     for module, space in writers(model):
-        size = int(module.num_features) if isinstance(module, BatchNorm) else int(module.out_channels)  # type: ignore[arg-type]
+        size = int(getattr(module, "num_features" if isinstance(module, BatchNorm) else "out_channels"))
         mixing = torch.zeros(size, size, dtype=torch.float64)
         for group in chosen(plan, space, size, wanted_size(plan, space)):
             for channel in group:

@@ -96,9 +96,9 @@ def test_balancing_takes_the_largest_current_of_the_spiking_network() -> None:
     source, x = ann(), images(4)
     found, _ = converted(source, spiking(source, 3), x, convert="threshold-balancing")
     with torch.no_grad():
-        current = source.stem.norm(source.stem.conv(source.input(x)))  # type: ignore[operator]
+        stem, block = source.get_submodule("stem"), source.get_submodule("stages.0.0")
+        current = stem.get_submodule("norm")(stem.get_submodule("conv")(source.get_submodule("input")(x)))
         lambdas = found.plan.lambdas
-        block = source.stages[0][0]  # type: ignore[index]
         membrane, largest = torch.full_like(current, 0.5), 0.0
         # The stem is the stream's first place, so what was known of it when the inner layer was looked at.
         first = float(current.max())
@@ -106,10 +106,23 @@ def test_balancing_takes_the_largest_current_of_the_spiking_network() -> None:
             membrane += current / first
             spikes = (membrane > 1).double()
             membrane -= spikes
-            inner = block.norm0(block.conv0(spikes * first))
+            inner = block.get_submodule("norm0")(block.get_submodule("conv0")(spikes * first))
             largest = max(largest, float(inner.max()))
     assert lambdas["stages.0.0.inner0"] == pytest.approx(largest, rel=1e-4)
     assert lambdas["stages.0"] >= first * (1 - 1e-5)
+
+
+@pytest.mark.parametrize(("added", "raised"), [(-0.5, 1.0), (1.0, 2.0)])
+def test_a_streams_lambda_is_the_largest_current_that_it_meets(added: float, raised: float) -> None:
+    """The first block adds a constant, in units of the stem's largest current, to the spikes that each stand for it."""
+    source, x = ann(), images(4)
+    with torch.no_grad():
+        stem, last = source.get_submodule("stem"), source.get_submodule("stages.0.0.norm1")
+        current = stem.get_submodule("norm")(stem.get_submodule("conv")(source.get_submodule("input")(x)))
+        last.get_parameter("weight").zero_()
+        last.get_parameter("bias").fill_(added * float(current.max()))
+    found, _ = converted(source, spiking(source, 3), x, convert="threshold-balancing")
+    assert found.plan.lambdas["stages.0"] == pytest.approx(raised * float(current.max()), rel=1e-4)
 
 
 def test_balancing_gives_other_weights_than_normalisation() -> None:
@@ -179,6 +192,8 @@ def test_targets_that_cannot_stand_for_an_ann(target: dict[str, Any], words: str
 
 def test_a_spiking_source_and_rules_without_images() -> None:
     source = ann()
+    with pytest.raises(UsageError, match="convert is for a spiking target"):
+        converted(source, source.architecture, images())
     found, model = converted(source, spiking(source, 2), images())
     with pytest.raises(UsageError, match="this one is spiking"):
         converted(model, found.architecture, images())
@@ -193,9 +208,22 @@ def test_learnt_lambdas_that_an_identity_cannot_join() -> None:
     with pytest.raises(MappingError, match=r"a lambda for each of stages\.0, stages\.1"):
         converted(source, spiking(source, 2, shortcut="pad"), images(), convert="learnt-thresholds")
     with torch.no_grad():
-        source.get_submodule("stages.1.0.act0").limit.fill_(-0.5)  # type: ignore[operator]  # a parameter
+        source.get_parameter("stages.1.0.act0.limit").fill_(-0.5)
     with pytest.raises(MappingError, match=r"stages.1.0.act0.limit of the source is -0.5"):
         converted(source, spiking(source, 2), images(), convert="learnt-thresholds")
+
+
+def test_what_a_conversion_was_made_of_has_its_lambdas_in() -> None:
+    """Two sources that differ in a learnt lambda alone are two sources to it, and one to a start that reads none."""
+    source = ann(activation="qcfs", levels=4)
+    hashes: dict[str, set[str]] = {"learnt-thresholds": set(), "none": set()}
+    for limit in (1.0, 2.0):
+        with torch.no_grad():
+            source.get_parameter("stages.1.0.act0.limit").fill_(limit)
+        for convert, found in hashes.items():
+            chosen = {"convert": convert} if convert != "none" else {"convert": convert, "percentile": 99.9}
+            found.add(converted(source, spiking(source, 2), images(), **chosen)[0].source_sha256)
+    assert {convert: len(found) for convert, found in hashes.items()} == {"learnt-thresholds": 2, "none": 1}
 
 
 def test_a_stage_without_a_counterpart_has_the_lambda_that_its_shortcut_carries() -> None:

@@ -6,6 +6,7 @@ import copy
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 import idsnn_cli
 from idsnn_cli.checkpoint import tensors_sha256, write_checkpoint
 from idsnn_cli.errors import CheckpointError, FamilyError, MappingError, UsageError
-from idsnn_cli.initializer import Rules, initialize, open_source
+from idsnn_cli.initializer import Rules, apply, initialize, open_source, standalone
 from idsnn_cli.models import ResNet, build
 
 FIRST = Rules(blocks="first")
@@ -37,6 +38,26 @@ def written(folder: Path, state: dict[str, Tensor], *, described: bool = True) -
     path = folder / "source.safetensors"
     write_checkpoint(path, state, {"architecture": ann(14, 6).to_dict()} if described else {"kind": "none"})
     return path
+
+
+def test_the_hashing_has_a_core_of_its_own_while_tensors_are_made(
+    state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, before = list[int](), torch.get_num_threads()
+
+    def counting(*given: Any) -> dict[str, Tensor]:
+        seen.append(torch.get_num_threads())
+        return apply(*given)
+
+    monkeypatch.setattr(standalone, "apply", counting)
+    try:
+        for threads in (3, 1):
+            torch.set_num_threads(threads)
+            initialize(state, spiking(8, 4))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [2, 1]
 
 
 def test_every_kind_of_source_gives_the_same(tmp_path: Path, state: dict[str, Tensor]) -> None:

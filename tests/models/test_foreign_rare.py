@@ -18,8 +18,6 @@ from idsnn_cli.errors import CheckpointError
 from idsnn_cli.families import BOTTLENECK_STRIDE, STEM_STRIDE, recognise
 from idsnn_cli.models import load
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
 
 def test_resnet_rs(tmp_path: Path) -> None:
     pytest.importorskip("timm", reason="timm is a test extra")

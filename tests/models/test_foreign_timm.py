@@ -13,7 +13,6 @@ from idsnn_cli.architecture import read_description
 from idsnn_cli.families import AVERAGED_SHORTCUTS, recognise
 
 timm = pytest.importorskip("timm", reason="timm is a test extra")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def narrow(basic: bool = False, **options: Any) -> Any:

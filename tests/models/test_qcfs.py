@@ -93,7 +93,7 @@ def test_one_limit_for_each_stream_and_each_inner_activation(shortcut: str, own:
     assert all(model.state_dict()[name].item() == 8.0 for name in names)
     x = torch.full((1, 4, 2, 2), 100.0)
     with torch.no_grad():
-        model.stem.act.limit.fill_(3.0)  # type: ignore[operator]  # a parameter
+        model.get_parameter("stem.act.limit").fill_(3.0)
     for name, owner in architecture.activations():
         expected = 3.0 if owner == "stem.act" else 8.0
         assert model.get_submodule(name)(x).max().item() == expected, name
@@ -103,7 +103,7 @@ def test_a_copy_is_tied_to_itself() -> None:
     model = build(described("pad"), 0)
     other = copy.deepcopy(model)
     with torch.no_grad():
-        other.stem.act.limit.fill_(1.0)  # type: ignore[operator]  # a parameter
+        other.get_parameter("stem.act.limit").fill_(1.0)
     x = torch.full((1, 4, 2, 2), 100.0)
     assert other.get_submodule("stages.2.0.act1")(x).max().item() == 1.0
     assert model.get_submodule("stages.2.0.act1")(x).max().item() == 8.0
@@ -112,7 +112,7 @@ def test_a_copy_is_tied_to_itself() -> None:
 def test_a_checkpoint_brings_its_activations(tmp_path: Path) -> None:
     model = build(described(levels=3), 1).eval()
     with torch.no_grad():
-        model.get_submodule("stages.1.0.act0").limit.fill_(0.7)  # type: ignore[operator]  # a parameter
+        model.get_parameter("stages.1.0.act0.limit").fill_(0.7)
     path = tmp_path / "teacher.safetensors"
     write_checkpoint(path, model.state_dict(), {"kind": "teacher", "architecture": model.architecture.to_dict()})
     again = load(path)

@@ -193,6 +193,16 @@ def npz(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    capsys: Capture, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idsnn_cli.pipeline.evaluate_networks", lambda *given: pytest.fail("it was measured"))
+    student = folder / "run" / "student.safetensors"
+    for place, said in (("gone/mine.json", "folder does not exist"), (".", "it is a folder")):
+        found = invoke(capsys, "eval", "--checkpoint", student, "-o", place)
+        assert (found.code, said in found.err) == (1, True), found.err
+
+
 def test_other_images_may_be_named(capsys: Capture, folder: Path, npz: Path) -> None:
     student = folder / "run" / "student.safetensors"
     nulls = [f"data.{key}=null" for key in ("subset", "test_subset", "validation")]
@@ -233,7 +243,7 @@ def test_a_student_trained_in_half_precision_is_measured_on_a_cpu(capsys: Captur
     described = metadata_of(path)
     described["recipe"]["runtime"]["precision"] = "bf16"
     with open_checkpoint(path) as file:
-        write_checkpoint(Path("half.safetensors"), {key: file.get(key) for key in file.keys()}, described)  # noqa: SIM118
+        write_checkpoint(Path("half.safetensors"), {key: file.get(key) for key in file.keys()}, described)  # noqa: SIM118  # no mapping
     found = evaluate(capsys, "--checkpoint", "half.safetensors", "--device", "cpu")["results"][0]
     assert found["top1"] == history(folder / "run", "distill")[-1]["test_top1"]
 

@@ -13,7 +13,7 @@ from invoking import invoke
 from test_killed_runs import run_dying
 from tiny_runs import Heard, contents, history, lasting, open_run, weights_of, write_recipe
 
-from idsnn_cli.errors import MissingInputError, RunConflictError
+from idsnn_cli.errors import CheckpointError, MissingInputError, RunConflictError
 from idsnn_cli.pipeline import Grid, Session, gather, run_all
 from idsnn_cli.pipeline.sharing import link
 from idsnn_cli.recipe import LoadedRecipe, make_cells
@@ -190,6 +190,37 @@ def test_energy_is_that_of_eval(recipe: Path, folder: Path, tmp_path: Path, caps
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="holds no run"):
         gather([tmp_path])
+    run = {"folder": "seed=0", "recipe": "tiny", "settings": {}, "seed": 0, "teacher": None}
+    (tmp_path / "grid.json").write_text(json.dumps({"runs": [run]}))
+    with pytest.raises(MissingInputError, match="a grid of which no run has begun"):
+        gather([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "fix"),
+    [
+        ("distill/metrics.jsonl", '{"epoch": 1, "sec', "Leave this run out"),
+        ("distill/metrics.jsonl", '{"epoch": 1}', "Leave this run out"),
+        ("distill/metrics.jsonl", '{"epoch": 1, "seconds": NaN}', "Leave this run out"),
+        ("eval.json", "[]", "idsnn eval"),
+        ("eval.json", '{"results": [{"name": "student", "top1": "much"}]}', "idsnn eval"),
+        ("grid.json", '{"runs": [{"recipe": "tiny"}]}', "Remove it"),
+        ("grid.json", "{", "Remove it"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(folder: Path, tmp_path: Path, file: str, text: str, fix: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "distill.alpha=0.5,seed=0", run)
+    (run / file).write_text(text)
+    with pytest.raises(CheckpointError, match="cannot be read") as caught:
+        gather([run])
+    assert str(run / file) in caught.value.message
+    assert fix in str(caught.value.fix)
+
+
+def test_one_file_for_two_outputs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = invoke(capsys, "report", tmp_path, "--html", tmp_path / "a", "--markdown", tmp_path / "." / "a")
+    assert (refused.code, "two outputs are one file" in refused.err) == (2, True)
 
 
 def test_the_commands_speak_of_grids(

@@ -120,6 +120,11 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a source of a teacher": (("teacher.safetensors", "--source", "foreign.pth"), 2, "not made from another"),
     "a page of a teacher": (("teacher.safetensors", "--html", "p.html"), 2, "no layer map"),
     "a page nowhere": (("teacher.safetensors", "foreign.pth", "--html", "no/p.html"), 1, "folder"),
+    "a page that is a folder": (
+        ("teacher.safetensors", "foreign.pth", "--html", ".", "--force"),
+        1,
+        "written: it is a",
+    ),
     "force alone": (("teacher.safetensors", "--force"), 2, "--html"),
     "a page over its input": (
         ("teacher.safetensors", "foreign.pth", "--html", "foreign.pth", "--force"),

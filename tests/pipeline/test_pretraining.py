@@ -281,9 +281,10 @@ def test_sew_blocks_poisson_coding_and_amplitudes_have_the_same_shape(
 def test_conversion_of_a_smaller_network(recipe: Path, teacher: Path, tmp_path: Path) -> None:
     """What conversion alone cannot do: another depth and width, once it was trained as an ANN."""
     neuron = ("student.v_threshold=1", "student.decay=1", "student.reset=soft", "student.start=half")
-    words = (*neuron, "init.convert=weight-normalisation", "distill.epochs=0", "student.timesteps=64")
+    converted = (*neuron, "init.convert=weight-normalisation", "distill.epochs=0", "student.timesteps=64")
     # A 7x7 stem's max-pool of spikes is larger than that of rates.
-    session = opened(recipe, teacher, tmp_path, *words, "student.stem=3x3", "pretrain.epochs=4")
+    words = (*converted, "student.stem=3x3")
+    session = opened(recipe, teacher, tmp_path, *words, "pretrain.epochs=4")
     rows = {row["name"]: row["top1"] for row in summary(run_all(session))}
     assert rows["student"] == pytest.approx(rows["pretrain"], abs=10)
 

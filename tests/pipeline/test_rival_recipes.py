@@ -178,6 +178,8 @@ def test_a_plain_baseline_has_no_teacher_in_its_loss(teacher: Path, tmp_path: Pa
         (["distill.features=mean"], "features"),
         (["student.amplitude=channel", "student.block=sew"], "cannot be folded"),
         (["student.amplitude=folded"], "amplitude"),
+        (["teacher.levels=4"], "levels are for activation qcfs"),
+        (["claims.table=1"], "table and row go together"),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, list) else "",
 )

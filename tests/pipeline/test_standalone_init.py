@@ -148,6 +148,24 @@ def test_merging_needs_images_only_where_it_narrows(capsys: Capture, teacher: Pa
     assert "needed by re-estimating BatchNorm (reestimate)\n" in also.err
 
 
+@pytest.mark.parametrize(
+    ("words", "looked"),
+    [
+        (["--rescale", "variance"], False),
+        (["--rescale", "threshold"], True),
+        (["--channels", "merge"], False),
+        (["--channels", "merge", "student.width=3"], True),
+    ],
+    ids=str,
+)
+def test_data_that_had_a_part_in_it_is_named_in_it(
+    capsys: Capture, teacher: Path, words: list[str], looked: bool
+) -> None:
+    data = ("data.dataset=digits", "data.subset=64", "init.images=32")
+    assert init(capsys, teacher, "student.width=4", *data, *words).code == 0
+    assert ("data" in metadata_of(OUT)) is looked
+
+
 def test_what_it_writes_starts_a_distillation(capsys: Capture, teacher: Path) -> None:
     init(capsys, teacher, "student.width=4", "student.timesteps=2", arch="spiking-resnet8")
     session = open_run(write_recipe(Path()), Path("run"))
@@ -230,6 +248,7 @@ FROM: dict[str, Any] = {
         "timesteps",
     ),
     "no such folder": (["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", "no/x"], 1, "folder"),
+    "a folder": (["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", ".", "--force"], 1, "it is a folder"),
     "no source needed": (
         ["--from", "foreign.pth", "--arch", "spiking-resnet14", "-o", OUT, "init.rule=none"],
         2,
