@@ -49,6 +49,13 @@ CHOICES: dict[str, Words] = {
 }
 
 
+# Five epochs as an ANN and eight spiking ones take the operations of ten spiking ones: its epoch takes 0.4 of theirs.
+PRETRAINED: Words = ("pretrain.epochs=5", "distill.epochs=8")
+# And on top of it what was better alone; then one more change each.
+BASE: Words = (*PRETRAINED, *CHOICES["best start"], *CHOICES["cosine with warm-up"])
+MORE = ("sigmoid", "loss on every step", "learning rate 0.1", "AutoAugment and Cutout", "theta 1, decay 0.5", "alpha 1")
+
+
 # Studies by name, their arms by name, and each arm's overrides. The first arm of all is the baseline.
 STUDIES: dict[str, dict[str, Words]] = {
     "arms": {
@@ -64,9 +71,12 @@ STUDIES: dict[str, dict[str, Words]] = {
         "both, a sixth": SIXTH,
     },
     "source": {"both, same-size source": ("init.source={same_size}",)},
-    # As many operations as ten spiking epochs: an epoch of the ANN takes 0.4 of theirs.
-    "pretrained": {"both, five epochs as an ANN, then eight": ("pretrain.epochs=5", "distill.epochs=8")},
+    "pretrained": {"both, five epochs as an ANN, then eight": PRETRAINED},
     "choices": CHOICES,
+    "modern": {
+        "pretrained, best start, cosine": BASE,
+        **{f"and {name}": (*BASE, *CHOICES[name]) for name in MORE},
+    },
 }
 BASELINE = ("arms", "baseline")
 
