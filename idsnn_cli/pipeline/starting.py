@@ -46,6 +46,8 @@ def init_step(session: Session, *, source: Source | None = None, output: Path | 
     origin = _origin(session, source)
     if source is not None and origin is None:
         session.events.say(f"{source} is not read: init.rule is none")
+    elif source is not None and recipe.pretrain.epochs and not is_pretrained(session, source):
+        session.events.say(f"{session.kept('pretrain')} is not read: {source} is named instead")
     inputs = {}
     if origin is not None:
         require(origin, "the network to start from", where_from(session, origin))

@@ -316,6 +316,16 @@ def test_what_is_missing_is_named_with_the_way_to_it(recipe: Path, teacher: Path
     assert "idsnn teacher" in str(caught.value.fix)
 
 
+def test_another_source_on_the_command_line_takes_its_place_and_is_told(
+    recipe: Path, teacher: Path, tmp_path: Path
+) -> None:
+    heard = Heard()
+    init_step(opened(recipe, teacher, tmp_path, events=heard), source=teacher)
+    assert heard.said[-1] == f"{tmp_path / 'pretrain.safetensors'} is not read: {teacher} is named instead"
+    mapping = metadata_of(tmp_path / "init.safetensors")["mapping"]
+    assert mapping["rules"] == Rules().to_dict()
+
+
 def test_init_on_its_own_refuses_its_keys(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--from", teacher, "--arch", "spiking-resnet8", "pretrain.epochs=2", "-o", tmp_path / "o.safetensors")
     outcome = invoke(capsys, "init", *words)
