@@ -15,6 +15,7 @@ from idsnn_cli.architecture import ANN_NAMES
 from idsnn_cli.errors import RecipeError, UsageError, WriteError
 from idsnn_cli.recipe import copy_to, dump_resolved, find, library, load_recipe, shipped, split_words
 from idsnn_cli.recipe.library import ShippedRecipe
+from idsnn_cli.rules import BEST, BEST_REESTIMATE, Rules
 
 SHIPPED = shipped()
 
@@ -240,3 +241,10 @@ def test_a_rival_that_converts_trains_no_student(name: str) -> None:
     assert recipe.data == preset.data
     trained = {"arch": "resnet34", "activation": "relu", "levels": None}
     assert recipe.teacher.model_copy(update=trained) == preset.teacher
+
+
+def test_another_rule_on_top_of_a_preset_brings_its_own_choices() -> None:
+    """What the preset says of ``loop`` must not stand in the way of what ``best`` stands for."""
+    found = load_recipe("presets/paper", ["init.rule=best"]).recipe.init
+    assert (found.rules(), found.reestimate) == (BEST, BEST_REESTIMATE)
+    assert load_recipe("presets/paper").recipe.init.rules() == Rules()
