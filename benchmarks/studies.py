@@ -56,6 +56,16 @@ BASE: Words = (*PRETRAINED, *CHOICES["best start"], *CHOICES["cosine with warm-u
 MORE = ("sigmoid", "loss on every step", "learning rate 0.1", "AutoAugment and Cutout", "theta 1, decay 0.5", "alpha 1")
 
 
+# What the preset `modern` has of these, in a training as short.
+MODERN: Words = (
+    *BASE,
+    *CHOICES["sigmoid"],
+    *CHOICES["weight decay 5e-4, none on BN and biases"],
+    *CHOICES["AutoAugment and Cutout"],
+    "pretrain.weight_decay=5e-4",
+    "pretrain.decay_norm_and_bias=false",
+)
+
 # Studies by name, their arms by name, and each arm's overrides. The first arm of all is the baseline.
 STUDIES: dict[str, dict[str, Words]] = {
     "arms": {
@@ -76,6 +86,8 @@ STUDIES: dict[str, dict[str, Words]] = {
     "modern": {
         "pretrained, best start, cosine": BASE,
         **{f"and {name}": (*BASE, *CHOICES[name]) for name in MORE},
+        "all that the preset has": MODERN,
+        "all but AutoAugment and Cutout": (*MODERN, "data.augment.autoaugment=none", "data.augment.cutout=0"),
     },
 }
 BASELINE = ("arms", "baseline")

@@ -76,3 +76,37 @@ def test_a_run_is_trained_once_and_set_against_the_baseline(
     assert [document["targets"][0]["top1"] for document in documents.values()] == [best, best]
     assert [arm["name"] for arm in documents["source"]["arms"]] == ["both, same-size source"]
     assert "| both, same-size source | 1 | 4 |" in capsys.readouterr().out
+
+
+# What docs/results.md says of the choices is what the preset has.
+ADOPTED = ("best start", "sigmoid", "weight decay 5e-4, none on BN and biases", "AutoAugment and Cutout")
+LEFT_OUT = (
+    "learning rate 0.1",
+    "theta 1, decay 0.5",
+    "loss on every step",
+    "alpha 1",
+    "triangle",
+    "threshold balancing",
+)
+
+
+@pytest.mark.parametrize("name", ADOPTED)
+def test_the_preset_modern_has_the_choices_that_it_claims(name: str) -> None:
+    words = studies.CHOICES[name]
+    assert load_recipe("presets/modern", words).recipe == load_recipe("presets/modern").recipe
+    assert load_recipe("presets/paper", words).recipe != load_recipe("presets/paper").recipe
+
+
+def test_the_preset_modern_leaves_out_what_was_worse() -> None:
+    modern, paper = (load_recipe(f"presets/{name}").recipe for name in ("modern", "paper"))
+    for name in LEFT_OUT:
+        for word in studies.CHOICES[name]:
+            section, key = word.partition("=")[0].split(".")
+            if key != "surrogate":
+                assert getattr(getattr(modern, section), key) == getattr(getattr(paper, section), key), word
+    assert (modern.distill.schedule, modern.pretrain.epochs > 0) == ("cosine", True)
+    # Nothing is chosen on test images, and each student's shape, data and length are the paper's.
+    assert (modern.data.select, paper.data.select) == ("validation", "test")
+    for key in ("arch", "timesteps", "v_threshold", "decay", "shortcut"):
+        assert getattr(modern.student, key) == getattr(paper.student, key)
+    assert modern.distill.epochs == paper.distill.epochs
