@@ -44,7 +44,7 @@ def curve(
                 "top1": record.get(f"{training.split}_top1"),
                 "images": _sum(before["images"], images),
                 "macs": _sum(before["macs"], own),
-                "seconds": round(before["seconds"] + spent, 3),
+                "seconds": None if before["seconds"] is None else round(before["seconds"] + spent, 3),
             }
         )
     return points
@@ -52,11 +52,13 @@ def curve(
 
 def pretraining_cost(run: Run) -> dict[str, Any] | None:
     """What training the student's shape as an ANN took, all its epochs: ``epochs``, ``images``, ``macs`` and
-    ``seconds``; None for a student without one, or of which it has not begun.
+    ``seconds``; None for a student without one. Where its epochs are not told any more each of them is None.
     """
+    if run.settings["pretrain"]["epochs"] == 0:
+        return None
     training = run.trainings.get("pretrain")
     if training is None or not training.history:
-        return None
+        return dict.fromkeys(("epochs", *NOTHING))
     last = curve(training, run.teacher_architecture)[-1]
     return {"epochs": last["epoch"], **{key: last[key] for key in NOTHING}}
 

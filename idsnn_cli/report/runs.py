@@ -261,7 +261,7 @@ def _notes(
         notes.append("A teacher was given as a file: what its training took is not known, and not included.")
     pretrained = {network["arm"]: network["pretraining"]["epochs"] for network in networks if network["pretraining"]}
     if pretrained:
-        epochs = ", ".join(f"{arm}: {count}" for arm, count in pretrained.items())
+        epochs = ", ".join(f"{arm}: {'not known' if n is None else n}" for arm, n in pretrained.items())
         notes.append(
             f"Operations, images and seconds include training the student's shape as an ANN first; its epochs are not "
             f"counted among the student's ({epochs})."

@@ -248,6 +248,12 @@ def test_what_it_cost_is_the_students(recipe: Path, teacher: Path, tmp_path: Pat
         before["seconds"] + gather([tmp_path])[0].trainings["student"].history[0]["seconds"], abs=2e-3
     )
     assert any("as an ANN first" in note for note in document["notes"])
+    # Where its epochs are not told any more, neither is what the student took.
+    (tmp_path / "pretrain" / "metrics.jsonl").unlink()
+    (untold,) = describe_runs(gather([tmp_path]), top1=0.0)["networks"]
+    assert set(untold["pretraining"].values()) == {None}
+    assert [untold["curve"][-1][key] for key in ("images", "macs", "seconds")] == [None] * 3
+    assert untold["reach"]["seconds_with_teacher"] is None
     plain = open_run(recipe, tmp_path / "plain", f"teacher.checkpoint={teacher}", "pretrain.epochs=0")
     run_all(plain)
     (network,) = describe_runs(gather([tmp_path / "plain"]))["networks"]
