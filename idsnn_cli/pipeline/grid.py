@@ -142,10 +142,8 @@ def _make(step: Step, session: Session, teacher: Session | None) -> None:
     if step == "teacher":
         teacher_step(session)
         return
-    mapped = step == "pretrain" and recipe.init.source is None
-    taught = recipe.pretrain.taught if step == "pretrain" else recipe.distill.taught
-    reads = taught and (step == "pretrain" or recipe.distill.baseline == "distilled")
-    if teacher is not None and (mapped or reads):
+    reads = step == "pretrain" or (recipe.distill.taught and recipe.distill.baseline == "distilled")
+    if teacher is not None and reads:
         adopt(session, teacher, "teacher")
     if step == "pretrain":
         pretrain_step(session)
