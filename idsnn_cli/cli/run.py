@@ -23,8 +23,8 @@ Vary = Annotated[
     list[str] | None,
     typer.Option(
         "--vary",
-        help="A run for each value, each with every seed and every value of another --vary; runs whose settings do not "
-        "touch the teacher or the baseline share it.",
+        help="A run for each value, each with every seed and every value of another --vary; a teacher, a network of "
+        "pretrain or a baseline that the settings do not touch is trained once.",
         metavar="section.key=value,value",
     ),
 ]

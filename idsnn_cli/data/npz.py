@@ -19,6 +19,7 @@ from idsnn_cli.recipe.schema import Data
 
 _PREFIXES: dict[Part, str] = {"train": "train", "validation": "val", "test": "test"}
 _KEYS = "train_images, train_labels, test_images, test_labels"
+# A compression that zipfile does not know is NotImplementedError.
 _BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 Shape = tuple[int, ...]
