@@ -271,7 +271,8 @@ def _notes(
             "Validation images were drawn from the training images (data.validation). A teacher given as a file may "
             "have been trained on them, and then its students look better than they are."
         )
-    if any(network["curve"] and network["curve"][-1]["macs"] is None for network in networks):
+    told = [each for each in networks if each["pretraining"] is None or each["pretraining"]["epochs"] is not None]
+    if any(network["curve"] and network["curve"][-1]["macs"] is None for network in told):
         notes.append("Operations are not known of runs of an earlier version whose data is not here any more.")
     if len({network["timesteps"] for network in networks}) > 1:
         notes.append("The runs have different numbers of time steps.")
