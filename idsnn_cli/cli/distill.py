@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import Device, DryRun, Force, Json, Output, Quiet, RunDir, StudentFile, TeacherFile, Words
+from idsnn_cli.cli.steps import run_step
 
 
 def distill(
@@ -19,15 +20,16 @@ def distill(
     force: Force = False,
 ) -> None:
     """Train the spiking student from its first weights, against the teacher, into RUN/student.safetensors."""
-    from idsnn_cli.cli.session import make_session, working
-    from idsnn_cli.cli.show import show_plan, show_steps
-    from idsnn_cli.pipeline import distill_step, preview
-
     console = Console(as_json=as_json, quiet=quiet)
-    session = make_session(console, words, run_dir=run_dir, device=device, force=force)
-    given = {k: v for k, v in {"teacher": teacher, "student": student, "output": output}.items() if v}
-    if dry_run:
-        show_plan(console, "distill", preview(session, ["distill"], given))
-        return
-    with working(console, session, ["distill"], given):
-        show_steps(console, "distill", session, [distill_step(session, **given)])
+    run_step(
+        "distill",
+        console,
+        words,
+        run_dir=run_dir,
+        device=device,
+        dry_run=dry_run,
+        force=force,
+        teacher=teacher,
+        student=student,
+        output=output,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import Device, DryRun, Force, Json, Output, Quiet, RunDir, TeacherFile, Words
+from idsnn_cli.cli.steps import run_step
 
 
 def pretrain(
@@ -18,15 +19,15 @@ def pretrain(
     force: Force = False,
 ) -> None:
     """Train the mapped student as an ANN of its own shape, before it is spiking, into RUN/pretrain.safetensors."""
-    from idsnn_cli.cli.session import make_session, working
-    from idsnn_cli.cli.show import show_plan, show_steps
-    from idsnn_cli.pipeline import pretrain_step, preview
-
     console = Console(as_json=as_json, quiet=quiet)
-    session = make_session(console, words, run_dir=run_dir, device=device, force=force)
-    given = {k: v for k, v in {"teacher": teacher, "output": output}.items() if v}
-    if dry_run:
-        show_plan(console, "pretrain", preview(session, ["pretrain"], given))
-        return
-    with working(console, session, ["pretrain"], given):
-        show_steps(console, "pretrain", session, [pretrain_step(session, **given)])
+    run_step(
+        "pretrain",
+        console,
+        words,
+        run_dir=run_dir,
+        device=device,
+        dry_run=dry_run,
+        force=force,
+        teacher=teacher,
+        output=output,
+    )

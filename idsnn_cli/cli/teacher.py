@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import Device, DryRun, Force, Json, Output, Quiet, RunDir, Words
+from idsnn_cli.cli.steps import run_step
 
 
 def teacher(
@@ -17,15 +18,5 @@ def teacher(
     force: Force = False,
 ) -> None:
     """Train the larger ANN into RUN/teacher.safetensors, or take it from teacher.checkpoint."""
-    from idsnn_cli.cli.session import make_session, working
-    from idsnn_cli.cli.show import show_plan, show_steps
-    from idsnn_cli.pipeline import preview, teacher_step
-
     console = Console(as_json=as_json, quiet=quiet)
-    session = make_session(console, words, run_dir=run_dir, device=device, force=force)
-    given = {"output": output} if output else {}
-    if dry_run:
-        show_plan(console, "teacher", preview(session, ["teacher"], given))
-        return
-    with working(console, session, ["teacher"], given):
-        show_steps(console, "teacher", session, [teacher_step(session, output=output)])
+    run_step("teacher", console, words, run_dir=run_dir, device=device, dry_run=dry_run, force=force, output=output)
