@@ -17,6 +17,7 @@ ROOT = Path(idsnn_cli.__file__).parent
 # From the ground up. A part imports from itself and from what stands on a line below its own.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
+    ("registry", "results"),
     ("architecture", "seeding", "published", "rules", "outputs"),
     ("checkpoint",),
     ("recipe", "spiking"),
@@ -133,7 +134,7 @@ def test_only_the_console_prints() -> None:
 def test_each_library_stays_where_it_belongs() -> None:
     """The terminal's libraries in the command line; torch and arrays in what computes; PIL where files are decoded."""
     entry = {"", "__main__", "errors", "version", "cli"}
-    light = entry | {"architecture", "seeding", "published", "outputs", "recipe", "families"}
+    light = entry | {"registry", "results", "architecture", "seeding", "published", "outputs", "recipe", "families"}
     everything = set(FLOOR) | {""}
     kept_out = {
         "typer": everything - {"cli"},
@@ -164,13 +165,26 @@ def test_starting_up_imports_nothing_that_computes() -> None:
             packages = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
             pending += [name for name in (*packages, *imports(TREES[module], lazy=False)) if name in FILES]
     assert {part_of(module) for module in reached} <= {
-        *("", "__main__", "errors", "version", "architecture", "seeding", "published", "outputs", "recipe", "cli"),
+        *(
+            "",
+            "__main__",
+            "errors",
+            "version",
+            "registry",
+            "results",
+            "architecture",
+            "seeding",
+            "published",
+            "outputs",
+            "recipe",
+            "cli",
+        ),
     }
 
 
 def test_help_and_recipes_do_without_torch() -> None:
     """Torch takes seconds to import; ``--help`` and a recipe's faults are to be had at once."""
-    data = ("errors", "architecture", "seeding", "published", "outputs", "recipe")
+    data = ("errors", "registry", "results", "architecture", "seeding", "published", "outputs", "recipe")
     modules = [PACKAGE, *(module for module in FILES if part_of(module) in data), f"{PACKAGE}.cli.main"]
     program = (
         "import importlib, sys\n"

@@ -1,0 +1,49 @@
+"""What is added by adding a file: each module of a package is one entry, named as its file is.
+
+``early_exit.py`` in ``evaluation/measures`` is the measure ``early-exit``: it is found without being listed anywhere.
+Names alone are read off the folder, so that a recipe can be checked without importing what computes.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from typing import TypeVar
+
+from idsnn_cli.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
+
+
+@cache
+def names(package: str) -> tuple[str, ...]:
+    """The names of a package's entries, sorted; a module that begins with an underscore is none. Imports none of them."""
+    path = import_module(package).__path__
+    found = (each.name for each in pkgutil.iter_modules(path))
+    return tuple(sorted(name.replace("_", "-") for name in found if not name.startswith("_")))
+
+
+def find(package: str, name: str, kind: type[T]) -> T:
+    """The entry ``name`` of ``package``: the one object of type ``kind`` in its module.
+
+    Raises :class:`UsageError` for a name that there is not, with the nearest and the list, and :class:`TypeError` for
+    a module without such an object or with two: a fault of who added it.
+    """
+    known = names(package)
+    if name not in known:
+        what = package.rpartition(".")[2]
+        raise UsageError(
+            f"'{name}' is none of the {what} that are known.{did_you_mean(name, known)}",
+            f"Give one of {', '.join(known)}.",
+        )
+    module = import_module(f"{package}.{name.replace('-', '_')}")
+    entries = [value for key, value in vars(module).items() if isinstance(value, kind) and not key.startswith("_")]
+    if len(entries) != 1:
+        raise TypeError(f"{module.__name__} holds {len(entries)} objects of type {kind.__name__}, not one")
+    return entries[0]
+
+
+def entries(package: str, kind: type[T]) -> dict[str, T]:
+    """Every entry of ``package`` by its name, sorted; each is imported."""
+    return {name: find(package, name, kind) for name in names(package)}

@@ -1,0 +1,90 @@
+"""What commands find out, as dataclasses: one ``to_dict`` for all, and the words that the page about JSON is made of.
+
+A field says what it holds beside its type: ``top1: Annotated[float, "percent, after the last step"]``.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+class Result:
+    """Base of every dataclass that a command's JSON holds. A field ``class_`` is the key ``class``."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, in the order of the fields: results become dictionaries, tuples lists, paths text."""
+        assert is_dataclass(self)
+        return {key_of(field.name): plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def key_of(name: str) -> str:
+    """The JSON key of a field: a Python keyword stands with an underscore behind it."""
+    return name.removesuffix("_")
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON knows it."""
+    if isinstance(value, Result):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, PurePath) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a result: its JSON type in words, what it holds, and the result that is nested there."""
+
+    name: str
+    kind: str
+    words: str
+    nested: type[Result] | None
+
+
+def keys(result: type[Result]) -> Iterator[Key]:
+    """The keys of a result's JSON, in order."""
+    assert is_dataclass(result)
+    hints = get_type_hints(result, include_extras=True)
+    for field in fields(result):
+        annotation, words = hints[field.name], ""
+        if get_origin(annotation) is Annotated:
+            annotation, *said = get_args(annotation)
+            words = next((each for each in said if isinstance(each, str)), "")
+        yield Key(key_of(field.name), json_type(annotation), words, _nested(annotation))
+
+
+def json_type(annotation: Any) -> str:
+    """A type in the words of JSON: ``list of numbers``, ``text or null``."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return json_type(arguments[0])
+    if origin in (Union, types.UnionType):
+        parts = [json_type(each) for each in arguments if each is not type(None)]
+        return " or ".join(dict.fromkeys([*parts, *(["null"] if type(None) in arguments else [])]))
+    if origin is Literal:
+        return " or ".join(f"`{each}`" for each in arguments)
+    if origin in (list, tuple) or getattr(origin, "__name__", "") == "Sequence":
+        inner = arguments[0] if arguments else Any
+        return f"list of {json_type(inner)}"
+    if getattr(origin, "__name__", "") in ("dict", "Mapping"):
+        return f"object of {json_type(arguments[1])}"
+    simple = {bool: "true or false", int: "integer", float: "number", str: "text", type(None): "null", Any: "anything"}
+    if annotation in simple:
+        return simple[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, PurePath):
+        return "text"
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def _nested(annotation: Any) -> type[Result] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Result):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _nested(each)) is not None), None)
