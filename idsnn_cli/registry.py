@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @cache
 def names(package: str) -> tuple[str, ...]:
-    """The names of a package's entries, sorted; a module that begins with an underscore is none. Imports none of them."""
+    """The names of a package's entries, sorted, without importing them; a leading underscore hides a module."""
     path = import_module(package).__path__
     found = (each.name for each in pkgutil.iter_modules(path))
     return tuple(sorted(name.replace("_", "-") for name in found if not name.startswith("_")))

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
+@dataclass(frozen=True, slots=True)
 class Result:
     """Base of every dataclass that a command's JSON holds. A field ``class_`` is the key ``class``."""
 
-    __slots__ = ()
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, in the order of the fields: results become dictionaries, tuples lists, paths text."""
-        assert is_dataclass(self)
         return {key_of(field.name): plain(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -51,7 +49,6 @@ class Key:
 
 def keys(result: type[Result]) -> Iterator[Key]:
     """The keys of a result's JSON, in order."""
-    assert is_dataclass(result)
     hints = get_type_hints(result, include_extras=True)
     for field in fields(result):
         annotation, words = hints[field.name], ""
