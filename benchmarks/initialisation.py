@@ -25,7 +25,11 @@ from idsnn_cli.checkpoint import open_checkpoint, write_checkpoint
 from idsnn_cli.data import calibration_batches
 from idsnn_cli.initializer import reestimate
 from idsnn_cli.models import build, load
-from idsnn_cli.pipeline import Session, distill_step, evaluate_networks, init_step
+from idsnn_cli.pipeline.measuring import evaluate_networks
+from idsnn_cli.pipeline.run import do_step
+from idsnn_cli.pipeline.run_directory import RunDirectory
+from idsnn_cli.pipeline.steps.base import Given, step
+from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import recipe_from_mapping
 from idsnn_cli.seeding import derive_seed
 
@@ -174,16 +178,16 @@ def recipe_of(options: argparse.Namespace, group: Group, arm: Arm, seed: int) ->
     return recipe_from_mapping(plain, arm.overrides, origin="the benchmark")
 
 
-def changed(session: Session, change: Change, seed: int) -> Path:
+def changed(run: RunDirectory, change: Change, seed: int) -> Path:
     """The start after a control's ``change``, with BatchNorm re-estimated, in a file of its own."""
-    path = session.file("init").with_name("control.safetensors")
-    model = load(session.file("init"))
+    path = step("init").file(run).with_name("control.safetensors")
+    model = load(step("init").file(run))
     generator = torch.Generator().manual_seed(derive_seed(seed, "control"))
     start, random = model.state_dict(), build(model.architecture, derive_seed(seed, "init", "weights")).state_dict()
     change(start, random, generator)
     draws = derive_seed(seed, "init", "calibration")
-    reestimate(model, calibration_batches(session.data.train, 64, BATCHES, draws, "cpu"))
-    with open_checkpoint(session.file("init")) as file:
+    reestimate(model, calibration_batches(run.workspace.data.train, 64, BATCHES, draws, "cpu"))
+    with open_checkpoint(step("init").file(run)) as file:
         metadata = dict(file.metadata or {})
     write_checkpoint(path, model.state_dict(), metadata)
     return path
@@ -192,13 +196,14 @@ def changed(session: Session, change: Change, seed: int) -> Path:
 def measure(options: argparse.Namespace, group: str, arm: Arm, seed: int) -> dict[str, Any]:
     """One run: the start, its accuracy, the training, and the accuracy after each epoch that counts."""
     folder = options.work / f"{group}-{arm.name}-{seed}".replace(" ", "_").replace(",", "").replace(":", "")
-    session = Session(recipe_of(options, GROUPS[group], arm, seed), "initialisation", folder)
-    session.settle_process()
-    with session.locked():
-        init_step(session)
-        start = session.file("init") if arm.change is None else changed(session, arm.change, seed)
-        at_start = evaluate_networks(session, {"init": start})["results"][0]["top1"]
-        distill_step(session, student=start)
+    workspace = Workspace(recipe_of(options, GROUPS[group], arm, seed), "initialisation")
+    workspace.settle_process()
+    run = RunDirectory(folder, workspace)
+    with run.locked():
+        do_step(run, "init")
+        start = step("init").file(run) if arm.change is None else changed(run, arm.change, seed)
+        at_start = evaluate_networks(workspace, {"init": start})["results"][0]["top1"]
+        do_step(run, "distill", Given(student=start))
     records = [json.loads(line) for line in (folder / "distill" / "metrics.jsonl").read_text().splitlines()]
     by_epoch = {record["epoch"]: record["test_top1"] for record in records}
     accuracy = {str(epoch): at_start if epoch == 0 else by_epoch[epoch] for epoch in EPOCHS}

@@ -17,7 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from idsnn_cli.pipeline import Session, gather, run_all
+from idsnn_cli.pipeline.collecting import gather
+from idsnn_cli.pipeline.run import run_all
+from idsnn_cli.pipeline.run_directory import RunDirectory
+from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import load_recipe
 from idsnn_cli.report.run_data import Run
 from idsnn_cli.report.runs import describe_runs
@@ -127,10 +130,11 @@ def overrides(options: argparse.Namespace, place: Place) -> list[str]:
 def train(options: argparse.Namespace, place: Place) -> None:
     """Begin, continue or leave one run."""
     loaded = load_recipe(RECIPE, overrides(options, place))
-    session = Session(loaded.recipe, loaded.name, folder_of(options, place), loaded.text)
-    session.settle_process()
-    with session.locked():
-        run_all(session)
+    workspace = Workspace(loaded.recipe, loaded.name, loaded.text)
+    workspace.settle_process()
+    run = RunDirectory(folder_of(options, place), workspace)
+    with run.locked():
+        run_all(run)
 
 
 def runs_of(options: argparse.Namespace, study: str) -> list[Run]:

@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 @cache
 def names(package: str) -> tuple[str, ...]:
-    """The names of a package's entries, sorted, without importing them; a leading underscore hides a module."""
+    """The names of a package's entries, sorted, without importing them; ``base`` and a leading underscore are none."""
     path = import_module(package).__path__
     found = (each.name for each in pkgutil.iter_modules(path))
-    return tuple(sorted(name.replace("_", "-") for name in found if not name.startswith("_")))
+    return tuple(sorted(name.replace("_", "-") for name in found if name != "base" and not name.startswith("_")))
 
 
 def find(package: str, name: str, kind: type[T]) -> T:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from idsnn_cli.checkpoint.atomic import atomic_path, write_bytes, write_json, write_text
-from idsnn_cli.checkpoint.downloads import Download, fetch, needed_download
 from idsnn_cli.checkpoint.file import CheckpointFile
 from idsnn_cli.checkpoint.provenance import TensorsDigest, file_sha256, tensors_sha256
 from idsnn_cli.checkpoint.reading import checkpoint_files, checkpoint_sha256, load_state, open_checkpoint
@@ -12,15 +11,12 @@ from idsnn_cli.checkpoint.writing import FORMAT_VERSION, write_checkpoint
 __all__ = [
     "FORMAT_VERSION",
     "CheckpointFile",
-    "Download",
     "TensorsDigest",
     "atomic_path",
     "checkpoint_files",
     "checkpoint_sha256",
-    "fetch",
     "file_sha256",
     "load_state",
-    "needed_download",
     "open_checkpoint",
     "tensors_sha256",
     "write_bytes",

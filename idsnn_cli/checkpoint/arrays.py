@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.checkpoint.file import CheckpointFile
-from idsnn_cli.checkpoint.sniffing import excerpt
 from idsnn_cli.errors import CheckpointError
+from idsnn_cli.text import excerpt
 
 _AGAIN = "Download or copy it again."
 # Weights hardly compress, so an archive that claims far more than it has is damaged or made to harm.

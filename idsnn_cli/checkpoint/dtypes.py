@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from idsnn_cli.checkpoint.sniffing import excerpt
 from idsnn_cli.errors import CheckpointError
+from idsnn_cli.text import excerpt
 
 # From the narrowest to the widest, in the order of the safetensors package.
 TORCH_DTYPES: dict[str, torch.dtype] = {

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from idsnn_cli.checkpoint.dtypes import is_plain, refuse_odd
 from idsnn_cli.checkpoint.numpy_records import STAND_INS, ArrayRecord
-from idsnn_cli.checkpoint.sniffing import Format, excerpt
+from idsnn_cli.checkpoint.sniffing import Format
 from idsnn_cli.errors import CheckpointError
+from idsnn_cli.text import excerpt
 
 _AGAIN = "Download or copy it again."
 _SAVE_STATE = "Save model.state_dict() instead of the model, where you trust the file, and give that."

@@ -12,16 +12,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from idsnn_cli.checkpoint.arrays import NpzFile, is_npz
-from idsnn_cli.checkpoint.downloads import NamesOnly, fetch, needed_download, normalisation
 from idsnn_cli.checkpoint.dtypes import TORCH_DTYPES
 from idsnn_cli.checkpoint.file import CheckpointFile
 from idsnn_cli.checkpoint.pickles import read_pickle
 from idsnn_cli.checkpoint.provenance import file_sha256
 from idsnn_cli.checkpoint.sharded import SUFFIX, ShardedFile, index_in, shard_paths
-from idsnn_cli.checkpoint.sniffing import excerpt, sniff, unreadable
+from idsnn_cli.checkpoint.sniffing import sniff, unreadable
 from idsnn_cli.checkpoint.writing import FORMAT_VERSION, METADATA_KEY
 from idsnn_cli.errors import CheckpointError
-from idsnn_cli.published import Published, Source
+from idsnn_cli.sources.names import Published, Source
+from idsnn_cli.text import excerpt
 
 _AGAIN = "Download or copy it again."
 _safe_open: Any = safe_open  # the package's stubs leave its methods untyped
@@ -31,14 +31,14 @@ def open_checkpoint(path: Source, *, download: bool = True) -> CheckpointFile:
     """Open a checkpoint: safetensors, torch.save's (zip or legacy), numpy's ``.npz``, or several files with an index.
 
     The content says which of the first three a file is. For several files ``path`` is their ``*.index.json``, or a
-    folder with exactly one of these. Weights that torchvision publishes are downloaded into torch's cache where they
-    are not there; without ``download`` such a file has names and shapes alone. Raises :class:`CheckpointError` in one
+    folder with exactly one of these. A published network is downloaded where this machine does not have
+    it; without ``download`` such a file has names and shapes alone. Raises :class:`CheckpointError` in one
     line that says what the file is, where it is none of these.
     """
     if isinstance(path, Published):
-        there = download or needed_download(path) is None
-        file = open_checkpoint(fetch(path)) if there else NamesOnly(path)
-        file.normalisation = normalisation(path)
+        there = download or path.needed_download() is None
+        file = open_checkpoint(path.fetch()) if there else _NamesOnly(path)
+        file.normalisation = path.normalisation()
         return file
     try:
         index = _index_of(path)
@@ -53,7 +53,7 @@ def checkpoint_files(path: Source) -> tuple[Path, ...]:
     Raises :class:`CheckpointError`.
     """
     if isinstance(path, Published):
-        return (fetch(path),)
+        return (path.fetch(),)
     try:
         index = _index_of(path)
         return (path,) if index is None else (index, *shard_paths(index))
@@ -159,6 +159,32 @@ class _PickleFile(CheckpointFile):
 
     def close(self) -> None:
         self._tensors = {}
+
+
+class _NamesOnly(CheckpointFile):
+    """What the file of a published network will hold, known without it: names, shapes and types, but no values."""
+
+    def __init__(self, source: Published) -> None:
+        self.path = source.cached_file
+        self.metadata = None
+        self.others = {}
+        self._source = source
+        self._state = source.tensors()
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._state)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return tuple(self._state[key].shape)
+
+    def dtype(self, key: str) -> torch.dtype:
+        return self._state[key].dtype
+
+    def get(self, key: str, device: torch.device | str = "cpu") -> Tensor:
+        raise CheckpointError(f"{self._source} is not downloaded yet.", "Leave --dry-run out.")
+
+    def close(self) -> None:
+        self._state = {}
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:

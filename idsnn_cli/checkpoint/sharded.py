@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.checkpoint.file import CheckpointFile
-from idsnn_cli.checkpoint.sniffing import excerpt
 from idsnn_cli.errors import CheckpointError
+from idsnn_cli.text import excerpt
 
 SUFFIX = ".index.json"
 _LARGEST_INDEX = 10_000_000  # some 50,000 tensors of the longest names

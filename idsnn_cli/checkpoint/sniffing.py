@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from idsnn_cli.errors import CheckpointError
+from idsnn_cli.text import excerpt
 
 Format = Literal["safetensors", "zip", "legacy"]
 
@@ -80,12 +81,6 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"{path}: could not be read: {reason.lower().rstrip('.')}.", "Check the path and its permissions."
     )
-
-
-def excerpt(text: str, limit: int = 60) -> str:
-    """``text`` on one line, printable and at most ``limit`` characters long."""
-    line = "".join(c if c.isprintable() else " " for c in " ".join(text[: 4 * limit].split()))
-    return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 3] + "..."
 
 
 def _checkpoints_inside(folder: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,11 +22,13 @@ from idsnn_cli.cli.options import (
     Weights,
     Words,
     foreign_options,
-    option_name,
+    refuse_with,
+    refuse_without,
 )
+from idsnn_cli.cli.steps import run_step
 from idsnn_cli.errors import UsageError, did_you_mean
 from idsnn_cli.outputs import check_output
-from idsnn_cli.published import parse_source
+from idsnn_cli.sources.names import Source, parse_source
 
 Checkpoint = Annotated[
     str | None,
@@ -93,46 +95,64 @@ def evaluate(
     dry_run: DryRun = False,
 ) -> None:
     """Measure a run's networks into RUN/eval.json, or any checkpoint of ours or of others."""
-    from idsnn_cli.cli.session import make_session, working
-    from idsnn_cli.cli.show import show_plan, show_steps
-    from idsnn_cli.cli.show_evaluation import show_evaluation
-    from idsnn_cli.pipeline import eval_step, evaluate_networks, preview
-
     console = Console(as_json=as_json, quiet=quiet)
     words = [*(words or []), *measure_overrides(full, measure, timesteps)]
     foreign = foreign_options(normalise, weights, allow_unused, scheme, bottleneck_stride)
     if checkpoint is None:
-        options = {"--data": data} | {option_name(key): value for key, value in foreign.items()}
-        for name, value in options.items():
-            if value is not None:
-                raise UsageError(f"{name} goes with --checkpoint FILE", "With a recipe, set it there.")
-        session = make_session(console, words, run_dir=run_dir, device=device)
-        given = {k: v for k, v in {"student": student, "output": output, "report": report}.items() if v}
-        if dry_run:
-            show_plan(console, "eval", preview(session, ["eval"], given))
-            return
-        with working(console, session, ["eval"], given):
-            show_steps(console, "eval", session, [eval_step(session, student=student, output=output, report=report)])
+        refuse_without("--checkpoint FILE", {"data": data, **foreign})
+        run_step(
+            "eval",
+            console,
+            words,
+            run_dir=run_dir,
+            device=device,
+            dry_run=dry_run,
+            student=student,
+            output=output,
+            report=report,
+        )
         return
-    from idsnn_cli.cli.checkpoint import checkpoint_session
-    from idsnn_cli.pipeline import check_report, write_document, write_report
-
-    for option, path in {"--student": student, "--run-dir": run_dir}.items():
-        if path is not None:
-            raise UsageError(f"{option} does not go with --checkpoint", "Leave it out.")
+    refuse_with("--checkpoint", {"student": student, "run_dir": run_dir})
     source = parse_source(checkpoint)
-    session = checkpoint_session(console, words, source, data=data, foreign=foreign, device=device)
+    _measure(console, source, words, data, foreign, device, output=output, report=report, dry_run=dry_run)
+
+
+def _measure(
+    console: Console,
+    source: Source,
+    words: list[str],
+    data: str | None,
+    foreign: dict[str, Any],
+    device: str | None,
+    *,
+    output: Path | None,
+    report: Path | None,
+    dry_run: bool,
+) -> None:
+    """Measure one network that is named, or show what that would read and write."""
+    from idsnn_cli.checkpoint import write_json
+    from idsnn_cli.cli.opening import device_override, request_of
+    from idsnn_cli.cli.show import show_plan
+    from idsnn_cli.cli.show_evaluation import show_evaluation
+    from idsnn_cli.pipeline.measuring import evaluate_networks
+    from idsnn_cli.pipeline.reporting import check_report, write_report
+    from idsnn_cli.pipeline.standalone import measuring_workspace, preview_measuring
+    from idsnn_cli.pipeline.steps.base import Given
+
+    request = request_of(console, source, "--checkpoint", words, foreign)
+    workspace = measuring_workspace(request, data, device_override(device))
+    workspace.settle_process()
     if dry_run:
-        named: dict[str, object] = {"checkpoint": source, "output": output, "report": report}
-        show_plan(console, "eval", preview(session, ["eval"], {k: v for k, v in named.items() if v}))
+        given = Given(checkpoint=source, output=output, report=report)
+        show_plan(console, "eval", preview_measuring(workspace, given))
         return
     if output is not None:
         check_output(output, force=True)
     if report is not None:
         check_report(report)
-    document = evaluate_networks(session, {source.name: source})
+    document = evaluate_networks(workspace, {source.name: source})
     if output is not None:
-        write_document(output, document)
+        write_json(output, document)
     files = () if report is None else write_report(report, document)
     console.document({"command": "eval", **document})
     show_evaluation(console, document)

@@ -21,7 +21,7 @@ def export(
     checkpoint: Checkpoint, output: Output, as_json: Json = False, quiet: Quiet = False, force: Force = False
 ) -> None:
     """Fold a student's learnt spike amplitudes into its weights (Real Spike): binary spikes, the same outputs."""
-    from idsnn_cli.pipeline import export as fold
+    from idsnn_cli.pipeline.exporting import export as fold
 
     console = Console(as_json=as_json, quiet=quiet)
     document = fold(checkpoint, output, force=force)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.session import device_override, recipe_words, session_for
+from idsnn_cli.cli.opening import device_override, recipe_words, run_of
 
 
 def run_grid(
@@ -21,30 +21,30 @@ def run_grid(
     dry_run: bool,
 ) -> None:
     """Run, continue or preview every run of the grid, and show what each came to."""
-    from idsnn_cli.pipeline import Grid, summary
+    from idsnn_cli.pipeline.grid import Grid
+    from idsnn_cli.pipeline.run import summary
     from idsnn_cli.recipe import LoadedRecipe, make_cells
     from idsnn_cli.training import is_main, process_group
 
     word, overrides = recipe_words(words)
     cells = make_cells(word, [*overrides, *device_override(device)], seeds, vary)
 
-    def open_session(loaded: LoadedRecipe, folder: Path) -> Any:
-        recipe = loaded.recipe
-        return session_for(console, recipe, name=loaded.name, text=loaded.text, run_dir=folder, force=force)
+    def open_cell(loaded: LoadedRecipe, folder: Path) -> Any:
+        return run_of(console, loaded, folder, force=force)
 
-    grid = Grid(run_dir or Path("runs") / cells[0].loaded.name, cells, open_session)
+    grid = Grid(run_dir or Path("runs") / cells[0].loaded.name, cells, open_cell)
     if dry_run:
         _show_plan(console, grid.folder, grid.preview())
         return
-    with process_group(grid.session(cells[0]).device):
+    with process_group(grid.run_of(cells[0]).workspace.device):
         console.main = is_main()
         grid.check()
         done = []
-        for number, (cell, session, results) in enumerate(grid.run(), 1):
-            rows = summary(results)
+        for number, (cell, run, results) in enumerate(grid.run(), 1):
+            rows = [row.to_dict() for row in summary(results)]
             top1 = {row["name"]: row["top1"] for row in rows}
             done.append({"run": cell.name, "steps": [result.to_dict() for result in results], "summary": rows})
-            console.say(f"{number} of {len(cells)}: {session.run_dir}, student {top1['student']:.2f} %")
+            console.say(f"{number} of {len(cells)}: {run.path}, student {top1['student']:.2f} %")
         console.document({"command": "run", "run_dir": str(grid.folder), "grid": done})
         _show_runs(console, grid.folder, done)
 
@@ -59,9 +59,11 @@ def _show_runs(console: Console, folder: Path, done: list[dict[str, Any]]) -> No
 
 
 def _show_plan(console: Console, folder: Path, plans: list[dict[str, Any]]) -> None:
+    from idsnn_cli.pipeline.steps.base import all_steps
+
     console.document({"command": "run", "dry_run": True, "run_dir": str(folder), "grid": plans})
     console.line(f"run {plans[0]['recipe']}: {len(plans)} runs in {folder}")
     for plan in plans:
         steps = ", ".join(f"{step['step']} ({step['recorded']})" for step in plan["steps"])
-        shared = "".join(f"; {step} from {plan[step]}" for step in ("teacher", "pretrain", "baseline") if plan[step])
+        shared = "".join(f"; {step.name} from {plan[step.name]}" for step in all_steps() if plan.get(step.name))
         console.line(f"{plan['run']}: {steps}{shared}")

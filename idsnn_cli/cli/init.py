@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,9 +23,11 @@ from idsnn_cli.cli.options import (
     Weights,
     Words,
     foreign_options,
-    option_name,
+    refuse_with,
+    refuse_without,
 )
-from idsnn_cli.published import Source, parse_source
+from idsnn_cli.cli.steps import run_step
+from idsnn_cli.sources.names import Source, parse_source
 
 From = Annotated[
     str | None,
@@ -73,48 +76,51 @@ def init(
     mapping: list[str],
 ) -> None:
     """Map a ResNet's weights into the student: RUN/init.safetensors and RUN/mapping.json, or -o FILE."""
-    from idsnn_cli.cli.session import make_session, working
-    from idsnn_cli.cli.show import show_plan, show_steps
-    from idsnn_cli.cli.standalone import standalone_session
-    from idsnn_cli.pipeline import init_step, preview, write_init
-
     console = Console(as_json=as_json, quiet=quiet)
     foreign = foreign_options(normalise, weights, allow_unused, scheme)
-    source: Source | None = None if from_ is None else parse_source(from_)
     words = [*(words or []), *mapping]
-    origin: Source | None = teacher
-    if source is not None:
-        session, output = standalone_session(
+    if from_ is None:
+        refuse_without("--from CKPT", {"arch": arch, "num_classes": num_classes, **foreign})
+        run_step(
+            "init",
             console,
             words,
-            source=source,
-            arch=arch,
-            num_classes=num_classes,
-            foreign=foreign,
-            output=output,
+            run_dir=run_dir,
             device=device,
+            dry_run=dry_run,
             force=force,
-            conflicting={"--teacher": teacher, "--run-dir": run_dir},
+            teacher=teacher,
+            output=output,
         )
-        origin = source
-    else:
-        _only_with_from({"--arch": arch, "--num-classes": num_classes})
-        _only_with_from({option_name(key): value for key, value in foreign.items()})
-        session = make_session(console, words, run_dir=run_dir, device=device, force=force)
-    given: dict[str, Any] = {k: v for k, v in {"teacher": origin, "output": output}.items() if v}
+        return
+    refuse_with("--from", {"teacher": teacher, "run_dir": run_dir})
+    request = (parse_source(from_), words, foreign, device)
+    _map(console, *request, arch=arch, num_classes=num_classes, output=output, dry_run=dry_run, force=force)
+
+
+def _map(
+    console: Console,
+    source: Source,
+    words: list[str],
+    foreign: dict[str, Any],
+    device: str | None,
+    *,
+    arch: str | None,
+    num_classes: int | None,
+    output: Path | None,
+    dry_run: bool,
+    force: bool,
+) -> None:
+    """Map a network that is named into a student's first weights, or show what that would do."""
+    from idsnn_cli.cli.opening import request_of
+    from idsnn_cli.cli.show import show_plan, show_steps
+    from idsnn_cli.pipeline.standalone import check_mapping, mapping_workspace, preview_mapping, write_mapping
+
+    request = request_of(console, source, "--from", words, foreign, device)
+    student, target = check_mapping(request, arch, output, force=force)
+    workspace = mapping_workspace(request, student, num_classes)
+    workspace.settle_process()
     if dry_run:
-        show_plan(console, "init", preview(session, ["init"], given))
-        return
-    if source is not None and output is not None:
-        show_steps(console, "init", session, [write_init(session, source, output)])
-        return
-    with working(console, session, ["init"], given):
-        show_steps(console, "init", session, [init_step(session, source=origin, output=output)])
-
-
-def _only_with_from(options: dict[str, object]) -> None:
-    from idsnn_cli.errors import UsageError
-
-    for name, value in options.items():
-        if value is not None:
-            raise UsageError(f"{name} goes with --from CKPT", "With a recipe, set student.arch and its like there.")
+        show_plan(console, "init", preview_mapping(workspace, source, target))
+    else:
+        show_steps(console, "init", None, [write_mapping(workspace, source, target)])

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.mapping_options import with_mapping_options
 from idsnn_cli.cli.options import AllowUnused, Html, Json, Quiet, Scheme, Weights, foreign_options
-from idsnn_cli.errors import MissingInputError, UsageError
+from idsnn_cli.errors import UsageError
 from idsnn_cli.outputs import check_output
-from idsnn_cli.published import Published, Source, parse_source
-
-if TYPE_CHECKING:
-    from idsnn_cli.families import Reading
+from idsnn_cli.sources.names import Published, Source, parse_source
 
 Files = Annotated[
     list[str] | None,
@@ -70,24 +67,25 @@ def inspect(
     elif force:
         raise UsageError("--force is for the file of --html", "Give --html FILE, or leave it out.")
     console = Console(as_json=as_json, quiet=quiet)
+    from idsnn_cli.cli.opening import request_of
     from idsnn_cli.cli.show_checkpoint import show_comparison, show_contents
     from idsnn_cli.cli.show_mapping import show_plan_map
-    from idsnn_cli.pipeline.own_scheme import make_reading
 
-    reading = make_reading(weights, allow_unused, scheme)
+    foreign = foreign_options(None, weights, allow_unused, scheme)
     values = as_json or html is not None
     if plan is not None and to is not None:
-        foreign = foreign_options(None, weights, allow_unused, scheme)
-        document = _plan(console, _source(console, plan), to, given, num_classes, foreign, reading, values)
+        document = _plan(console, _source(console, plan), to, given, num_classes, foreign, values)
         show = show_plan_map
     elif len(given) == 2:
         from idsnn_cli.report.comparison import compare_checkpoints
 
+        reading = request_of(console, Path(given[0]), "FILE", (), foreign).reading()
         document = compare_checkpoints(_source(console, given[0]), _source(console, given[1]), reading)
         show = show_comparison
     else:
         from idsnn_cli.report.contents import describe_checkpoint
 
+        reading = request_of(console, Path(given[0]), "FILE", (), foreign).reading()
         origin = None if source is None else _source(console, source)
         document = describe_checkpoint(_source(console, given[0]), reading, values=values, source=origin)
         show = show_contents
@@ -135,11 +133,9 @@ def _check_page(page: Path, read: list[str], force: bool) -> None:
 
 def _source(console: Console, text: str) -> Source:
     """What ``text`` names, on this machine by then."""
-    from idsnn_cli.checkpoint import fetch
-
     source = parse_source(text)
     if isinstance(source, Published):
-        fetch(source, console.say)
+        source.fetch(console.say)
     return source
 
 
@@ -150,24 +146,16 @@ def _plan(
     words: list[str],
     num_classes: int | None,
     foreign: dict[str, Any],
-    reading: Reading,
     values: bool,
 ) -> dict[str, Any]:
     """The document of ``--plan``, by the way that ``idsnn init --from`` takes."""
-    from idsnn_cli.cli.standalone import mapping_session, overrides_with
-    from idsnn_cli.pipeline import plan_start
+    from idsnn_cli.cli.opening import request_of
+    from idsnn_cli.pipeline.standalone import mapping_workspace, plan_mapping, require_source
     from idsnn_cli.report.planned import describe_plan
 
-    if isinstance(source, Path) and not source.exists():
-        raise MissingInputError(f"the network to start from is not there: {source}", "Correct --plan.")
-    session = mapping_session(
-        console,
-        overrides_with(words, "--plan"),
-        source=source,
-        arch=arch,
-        num_classes=num_classes,
-        foreign=foreign,
-        origin="the options of inspect --plan",
-    )
-    state, plan = plan_start(session, source)
-    return describe_plan(source, plan, state, reading, values=values)
+    request = request_of(console, source, "--plan", words, foreign)
+    require_source(request)
+    workspace = mapping_workspace(request, arch, num_classes)
+    workspace.settle_process()
+    state, plan = plan_mapping(workspace, source)
+    return describe_plan(source, plan, state, workspace.reading, values=values)

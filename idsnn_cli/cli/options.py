@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from idsnn_cli.errors import UsageError
+
 Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="RECIPE [section.key=value ...]", help="A recipe's name or path, and overrides of it."),
@@ -68,3 +70,17 @@ def foreign_options(
 def option_name(key: str) -> str:
     """``allow_unused`` -> ``--allow-unused``."""
     return f"--{key.replace('_', '-')}"
+
+
+def refuse_without(needed: str, given: dict[str, Any]) -> None:
+    """Raise :class:`UsageError` for an option, by its key, that goes with ``needed`` alone."""
+    for key, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option_name(key)} goes with {needed}", "With a recipe, set it there.")
+
+
+def refuse_with(option: str, given: dict[str, Any]) -> None:
+    """Raise :class:`UsageError` for an option, by its key, that does not go with ``option``."""
+    for key, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option_name(key)} does not go with {option}", "Leave it out.")

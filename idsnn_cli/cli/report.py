@@ -45,7 +45,7 @@ def report(
     _check(written, force)
     console = Console(as_json=as_json, quiet=quiet)
     from idsnn_cli.checkpoint import write_json, write_text
-    from idsnn_cli.pipeline import gather
+    from idsnn_cli.pipeline.collecting import gather
     from idsnn_cli.report.runs import describe_runs
     from idsnn_cli.report.runs_page import render_markdown, render_runs
 

@@ -42,9 +42,11 @@ def run(
     force: Force = False,
 ) -> None:
     """Teacher, init, distill and eval in order, going on where a killed run stopped; or a grid of such runs."""
-    from idsnn_cli.cli.session import make_session, working
+    from idsnn_cli.cli.opening import open_run, working
     from idsnn_cli.cli.show import show_plan, show_summary
-    from idsnn_cli.pipeline import preview, run_all, steps_of_run, summary
+    from idsnn_cli.pipeline.preview import preview
+    from idsnn_cli.pipeline.run import run_all, summary
+    from idsnn_cli.pipeline.steps.base import steps_of_run
 
     console = Console(as_json=as_json, quiet=quiet)
     if seeds is not None or vary:
@@ -52,21 +54,15 @@ def run(
 
         run_grid(console, words, seeds, vary or [], run_dir=run_dir, device=device, force=force, dry_run=dry_run)
         return
-    session = make_session(console, words, run_dir=run_dir, device=device, force=force)
-    steps = steps_of_run(session)
+    opened = open_run(console, words, run_dir=run_dir, device=device, force=force)
+    steps = steps_of_run(opened.workspace.recipe)
     if dry_run:
-        show_plan(console, "run", preview(session, steps, {}))
+        show_plan(console, "run", preview(opened, steps))
         return
-    with working(console, session, steps, {}):
-        results = run_all(session)
+    with working(console, opened, steps):
+        results = run_all(opened)
         rows = summary(results)
-        console.document(
-            {
-                "command": "run",
-                "run_dir": str(session.run_dir),
-                "steps": [result.to_dict() for result in results],
-                "summary": rows,
-            }
-        )
+        done = {"steps": [result.to_dict() for result in results], "summary": [row.to_dict() for row in rows]}
+        console.document({"command": "run", "run_dir": str(opened.path), **done})
         if rows:
-            show_summary(console, session, rows)
+            show_summary(console, opened, rows)

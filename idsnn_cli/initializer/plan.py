@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from idsnn_cli.architecture import Architecture, read_description
-from idsnn_cli.checkpoint.sniffing import excerpt
 from idsnn_cli.errors import CheckpointError, MappingError, UsageError
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.selections import Selection
 from idsnn_cli.initializer.stored import flag, integer, integers, items, members, number, one_of, optional_text, text
 from idsnn_cli.rules import Rules
+from idsnn_cli.text import excerpt
 
 Action = Literal["copied", "interpolated", "random", "constant"]
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")

@@ -20,10 +20,10 @@ from idsnn_cli.initializer.findings import find
 from idsnn_cli.initializer.plan import Plan
 from idsnn_cli.initializer.planning import make_plan
 from idsnn_cli.models import Network, ResNet, assemble, build, first_value, floating, identify, identify_tensors
-from idsnn_cli.published import Published, as_source
 from idsnn_cli.rules import Rules
+from idsnn_cli.sources.names import Published, as_source
 
-Source = str | Path | Published | Mapping[str, Tensor] | nn.Module
+Source = str | Path | Published | Network | Mapping[str, Tensor] | nn.Module
 # Of a spiking target that is given by its name alone.
 TIMESTEPS = 4
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -79,6 +79,8 @@ def open_source(source: Source, stack: ExitStack, reading: Reading | None = None
 
 
 def _open(source: Source, stack: ExitStack, reading: Reading | None, download: bool) -> Network:
+    if isinstance(source, Network):
+        return source
     if isinstance(source, str | Path | Published):
         return identify(stack.enter_context(open_checkpoint(as_source(source), download=download)), reading)
     described = source.architecture if isinstance(source, ResNet) else None
@@ -105,10 +107,11 @@ def initialize(
 ) -> Initialization:
     """Start ``target`` from the weights of ``source`` (Section 3.2.2), any ResNet on either side.
 
-    ``source`` is a checkpoint file, ``torchvision:NAME[/WEIGHTS]``, a state dict or a module; ``target`` a name such as
-    ``spiking-resnet18`` (stem, shortcut and classes are then the source's unless ``num_classes`` is given, and T is 4)
-    or a whole description. ``normalise`` is the (mean, std) of images in 0 to 1 that the source was trained with, used
-    where the source does not carry it (default: ImageNet's). ``weights``, ``allow_unused``, ``scheme`` and
+    ``source`` is a checkpoint file, ``torchvision:NAME[/WEIGHTS]``, a state dict, a module or a network that was
+    identified already; ``target`` a name such as ``spiking-resnet18`` (stem, shortcut and classes are then the source's
+    unless ``num_classes`` is given, and T is 4) or a whole description. ``normalise`` is the (mean, std) of images in 0
+    to 1 that the source was trained with, used where it does not carry it (default: ImageNet's). ``weights``,
+    ``allow_unused``, ``scheme`` and
     ``bottleneck_stride`` (which counts where the source has to run) are as for :func:`idsnn_cli.load`. ``images`` are
     batches for the rules that look at the source running: float32 (N, 3, H, W) in 0 to 1 and labels int64 (N,), which
     ``blocks: greedy`` alone reads. Values are gathered, and such a source runs, on ``device``; ``say`` hears of long
@@ -120,7 +123,7 @@ def initialize(
         network = open_source(source, stack, Reading(weights, allow_unused, scheme))
         description = _describe_target(target, network, num_classes)
         rules, where = rules or Rules(), torch.device(device)
-        name = "the source" if isinstance(source, Mapping | nn.Module) else str(source)
+        name = str(source) if isinstance(source, str | Path | Published) else network.where
         batches = [(batch.to(where), labels.to(where)) for batch, labels in images or ()]
         found = find(
             rules,

@@ -2,7 +2,7 @@
 
 from idsnn_cli.models.amplitudes import fold_amplitudes, require_amplitudes
 from idsnn_cli.models.identify import Network, described_in, floating, identify, identify_tensors
-from idsnn_cli.models.loading import assemble, load
+from idsnn_cli.models.loading import assemble, load, load_identified
 from idsnn_cli.models.placing import place
 from idsnn_cli.models.qcfs import QCFS
 from idsnn_cli.models.resnet import ResNet, SpikingResNet, build, per_step, prolonged, require_beyond
@@ -23,6 +23,7 @@ __all__ = [
     "identify",
     "identify_tensors",
     "load",
+    "load_identified",
     "per_step",
     "place",
     "prolonged",

@@ -30,7 +30,7 @@ class Network:
     being inferred from their names and shapes. ``copy`` is the kind of weights that is taken, of all ``copies`` that
     the file has. ``normalisation`` is its input's (mean, std) where that is known although no tensor holds it. Without
     a head ``architecture`` says one class, which means nothing, and ``ending`` what there is instead of a linear layer.
-    ``certainty`` says how sure the layout is where no table of names gave it.
+    ``certainty`` says how sure the layout is where no table of names gave it; ``where`` names the source in errors.
     """
 
     architecture: Architecture
@@ -46,6 +46,7 @@ class Network:
     normalisation: MeanStd | None = None
     ending: str = ""
     certainty: Certainty | None = None
+    where: str = "the source"
 
     @property
     def choice(self) -> str | None:
@@ -80,7 +81,7 @@ def identify(file: CheckpointFile, reading: Reading | None = None) -> Network:
     except FamilyError:
         refuse_odd(file.path, file.others)  # what is missing may stand in a form that is not read
         raise
-    return replace(found, normalisation=file.normalisation)
+    return replace(found, normalisation=file.normalisation, where=where)
 
 
 def described_in(metadata: Mapping[str, Any] | None) -> Architecture | None:

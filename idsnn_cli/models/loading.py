@@ -14,7 +14,7 @@ from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.families import Reading, Scheme, Weights
 from idsnn_cli.models.identify import MeanStd, Network, floating, identify
 from idsnn_cli.models.resnet import ResNet, build
-from idsnn_cli.published import Source, as_source
+from idsnn_cli.sources.names import Source, as_source
 
 
 def load(
@@ -40,27 +40,43 @@ def load(
     :class:`CheckpointError` or :class:`FamilyError` for a file that is not a ResNet, :class:`UsageError` where
     ``normalise`` is missing, or an option speaks against the file.
     """
-    source = as_source(path)
-    with open_checkpoint(source) as file:
-        network = identify(file, Reading(weights, allow_unused, scheme))
-        if not network.described and not network.has_head:
-            raise CheckpointError(
-                f"{path} {network.ending}, so it cannot classify",
-                "It can still start a student: idsnn init --from FILE --num-classes N.",
-            )
-        architecture = network.architecture
-        if bottleneck_stride is not None:
-            agrees = network.described and bottleneck_stride == architecture.bottleneck_stride
-            if architecture.block == "basic" or (network.described and not agrees):
-                why = "has no bottlenecks" if architecture.block == "basic" else "says itself where its blocks stride"
-                raise UsageError(f"{path} {why}", "Leave the bottleneck's stride out.")
-            architecture = replace(architecture, bottleneck_stride=bottleneck_stride)
-            validate(architecture)
-        model = build(architecture, seed=0)
-        stem = network.names.get(f"{architecture.stem_convolution().name}.weight")
-        if stem is not None and network.read(stem).dtype == torch.float64:
-            model.double()
-        _fill(model, network, file.path)
+    with open_checkpoint(as_source(path)) as file:
+        return load_identified(
+            identify(file, Reading(weights, allow_unused, scheme)),
+            path,
+            device=device,
+            normalise=normalise,
+            bottleneck_stride=bottleneck_stride,
+        )
+
+
+def load_identified(
+    network: Network,
+    path: str | Source,
+    *,
+    device: str | torch.device = "cpu",
+    normalise: MeanStd | None = None,
+    bottleneck_stride: BottleneckStride | None = None,
+) -> ResNet:
+    """:func:`load` of a network that was identified already, in the file ``path``, which is open."""
+    if not network.described and not network.has_head:
+        raise CheckpointError(
+            f"{path} {network.ending}, so it cannot classify",
+            "It can still start a student: idsnn init --from FILE --num-classes N.",
+        )
+    architecture = network.architecture
+    if bottleneck_stride is not None:
+        agrees = network.described and bottleneck_stride == architecture.bottleneck_stride
+        if architecture.block == "basic" or (network.described and not agrees):
+            why = "has no bottlenecks" if architecture.block == "basic" else "says itself where its blocks stride"
+            raise UsageError(f"{path} {why}", "Leave the bottleneck's stride out.")
+        architecture = replace(architecture, bottleneck_stride=bottleneck_stride)
+        validate(architecture)
+    model = build(architecture, seed=0)
+    stem = network.names.get(f"{architecture.stem_convolution().name}.weight")
+    if stem is not None and network.read(stem).dtype == torch.float64:
+        model.double()
+    _fill(model, network, network.where)
     normalise = normalise or network.normalisation
     if "input.mean" in network.names:
         if normalise is not None:
@@ -83,13 +99,13 @@ def assemble(network: Network, where: str | Path, normalise: MeanStd) -> ResNet:
     a random one of one class. Raises :class:`CheckpointError` for tensors that are missing or not finite.
     """
     model = build(network.architecture, seed=0)
-    _fill(model, network, Path(where))
+    _fill(model, network, str(where))
     if "input.mean" not in network.names:
         model.set_normalisation(*(network.normalisation or normalise))
     return model.eval()
 
 
-def _fill(model: ResNet, network: Network, path: Path) -> None:
+def _fill(model: ResNet, network: Network, path: str) -> None:
     """Copy the file's tensors into ``model``, checking that all are there and that floats are finite."""
     for name, own in model.state_dict().items():
         key = network.names.get(name)

@@ -1,4 +1,4 @@
-"""A grid of runs of one recipe: each in a folder of its own, what several need trained once, an index beside them."""
+"""A grid of runs of one recipe: each in a folder of its own, what several need done once, an index beside them."""
 
 from __future__ import annotations
 
@@ -12,148 +12,144 @@ from typing import Any
 from idsnn_cli.checkpoint import write_json
 from idsnn_cli.data import DataBundle
 from idsnn_cli.errors import CheckpointError
-from idsnn_cli.pipeline.agreement import decided_by_main
-from idsnn_cli.pipeline.pretraining import pretrain_step
-from idsnn_cli.pipeline.preview import check, preview, steps_of_run
+from idsnn_cli.pipeline.preview import check, preview
+from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.run import run_all
-from idsnn_cli.pipeline.session import Session, Step, StepResult
+from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.sharing import adopt
-from idsnn_cli.pipeline.steps import baseline_step, teacher_step
-from idsnn_cli.recipe import Cell, LoadedRecipe
+from idsnn_cli.pipeline.steps.base import Given, Step, StepResult, all_steps, depends_on, step, steps_of_run
+from idsnn_cli.recipe import Cell, LoadedRecipe, name_settings
 
 INDEX = "grid.json"
-# What runs share, and the folder in which it is trained.
-SHARED: dict[Step, str] = {"teacher": "teachers", "pretrain": "pretrained", "baseline": "baselines"}
+# What is measured with these batches can differ in its last digits, and is recorded with what is shared.
+_MEASURED_IN = "eval.batch_size"
 
 
 @dataclass
 class Grid:
-    """``cells`` in the order in which they run, in FOLDER/<name of the cell>; what they share in the folders
-    of ``SHARED``: FOLDER/teachers/<name> and so on.
+    """``cells`` in the order in which they run, in FOLDER/<name of the cell>; what they share in FOLDER/<folder of the
+    step>/<name>: FOLDER/teachers/shared for one.
 
-    A cell's folder is that of the run which its settings make alone, so every command works on it. ``open_session``
-    makes the session of a recipe in a folder.
+    A cell's folder is that of the run which its settings make alone, so every command works on it. ``open_run`` makes
+    the run of a recipe in a folder.
     """
 
     folder: Path
     cells: list[Cell]
-    open_session: Callable[[LoadedRecipe, Path], Session]
+    open_run: Callable[[LoadedRecipe, Path], RunDirectory]
     _held: tuple[str, DataBundle] | None = field(default=None, init=False)
 
-    def session(self, cell: Cell) -> Session:
-        return self.open_session(cell.loaded, self.folder / cell.name)
+    def run_of(self, cell: Cell) -> RunDirectory:
+        return self.open_run(cell.loaded, self.folder / cell.name)
 
-    def shared(self, cell: Cell) -> dict[Step, Session]:
+    def shared(self, cell: Cell) -> dict[str, RunDirectory]:
         """The runs that hold what ``cell`` shares, by its step, in the order in which they are to be done."""
         return {
-            step: self.open_session(cell.loaded, self.folder / place)
-            for step, place in self._places(cell).items()
+            name: self.open_run(cell.loaded, self.folder / place)
+            for name, place in places(cell).items()
             if place is not None
         }
 
     def preview(self) -> list[dict[str, Any]]:
-        """What each cell would do, and where its ``teacher``, ``pretrain`` and ``baseline`` are trained.
-
-        See :func:`preview`.
-        """
+        """What each cell would do, and for each step that may be shared where it is done. See :func:`preview`."""
         plans = []
         for cell in self.cells:
-            session = self.session(cell)
-            plan = preview(session, steps_of_run(session), {})
-            plans.append(plan | {"run": cell.name, "settings": dict(cell.settings)} | self._places(cell))
+            run = self.run_of(cell)
+            plan = preview(run, steps_of_run(run.workspace.recipe)).to_dict()
+            plans.append(plan | {"run": cell.name, "settings": dict(cell.settings)} | places(cell))
         return plans
 
     def check(self) -> None:
         """Let what would stop any cell stop the grid before it starts."""
         seen: set[Path] = set()
         for cell in self.cells:
-            session = self.session(cell)
-            with self._data(session):
-                check(session, steps_of_run(session), {})
-            for step, shared in self.shared(cell).items():
-                if shared.run_dir not in seen:
-                    seen.add(shared.run_dir)
+            run = self.run_of(cell)
+            with self._data(run):
+                check(run, steps_of_run(run.workspace.recipe))
+            for name, shared in self.shared(cell).items():
+                if shared.path not in seen:
+                    seen.add(shared.path)
                     with self._data(shared):
-                        # It needs a teacher in its folder, and gets the shared one.
-                        with_teacher = step == "pretrain" and shared.recipe.needs_teacher
-                        check(shared, ["teacher", step] if with_teacher else [step], {})
+                        # What it needs in its folder it gets from who shares that.
+                        check(shared, [*_needed(step(name), cell), step(name)])
 
-    def run(self) -> Iterator[tuple[Cell, Session, list[StepResult]]]:
+    def run(self) -> Iterator[tuple[Cell, RunDirectory, list[StepResult]]]:
         """Do, continue or leave each cell, what it shares before the first that needs it; the index comes first."""
-        first = self.open_session(self.cells[0].loaded, self.folder)
+        first = self.open_run(self.cells[0].loaded, self.folder)
         made: set[Path] = set()
         with first.locked():
             decided_by_main(self._write_index)
             for cell in self.cells:
                 shared = self.shared(cell)
-                for step, holder in shared.items():
-                    if holder.run_dir not in made:
-                        made.add(holder.run_dir)
+                for name, holder in shared.items():
+                    if holder.path not in made:
+                        made.add(holder.path)
                         with holder.locked(), self._data(holder):
-                            _make(step, holder, shared.get("teacher"))
-                session = self.session(cell)
-                with session.locked(), self._data(session):
-                    results = run_all(session, shared)
-                yield cell, session, results
+                            for needed in _needed(step(name), cell):
+                                if needed.name in shared:
+                                    adopt(holder, shared[needed.name], needed)
+                            step(name).do(holder, Given())
+                run = self.run_of(cell)
+                with run.locked(), self._data(run):
+                    results = run_all(run, shared)
+                yield cell, run, results
 
     @contextmanager
-    def _data(self, session: Session) -> Iterator[None]:
+    def _data(self, run: RunDirectory) -> Iterator[None]:
         """Read the images once for all runs that use the same; those of one section are held at a time."""
-        recipe = session.recipe
-        key = json.dumps([recipe.data.model_dump(mode="json"), recipe.data_seed, str(session.device)])
+        workspace = run.workspace
+        recipe = workspace.recipe
+        key = json.dumps([recipe.data.model_dump(mode="json"), recipe.data_seed, str(workspace.device)])
         if self._held is not None and self._held[0] == key:
-            session.data = self._held[1]
+            workspace.data = self._held[1]
         self._held = None
         yield
-        if session.has_data:
-            self._held = (key, session.data)
-
-    @staticmethod
-    def _places(cell: Cell) -> dict[Step, str | None]:
-        """Where each step that runs may share is done, as seen from the grid's folder; None for one of no use here."""
-        recipe = cell.loaded.recipe
-        needed: dict[Step, tuple[bool, str]] = {
-            "teacher": (recipe.needs_teacher, cell.teacher),
-            "pretrain": (recipe.pretrain.epochs > 0, cell.pretrain),
-            "baseline": (recipe.distill.baseline != "none", cell.baseline),
-        }
-        return {step: f"{SHARED[step]}/{name}" if needs else None for step, (needs, name) in needed.items()}
+        if workspace.has_data:
+            self._held = (key, workspace.data)
 
     def _write_index(self) -> None:
         """FOLDER/grid.json: every run that this folder ever held as a part of a grid, in the order of their coming."""
         old = read_index(self.folder)
         runs = {run["folder"]: run for run in old}
         for cell in self.cells:
-            seed = cell.loaded.recipe.seed
-            settings = {key: text for key, text in cell.settings if key != "seed"}
             runs[cell.name] = {
                 "folder": cell.name,
                 "recipe": cell.loaded.name,
-                "settings": settings,
-                "seed": seed,
-            } | {str(step): place for step, place in self._places(cell).items()}
+                "settings": {key: text for key, text in cell.settings if key != "seed"},
+                "seed": cell.loaded.recipe.seed,
+            } | places(cell)
         if list(runs.values()) != old:
             write_json(self.folder / INDEX, {"runs": list(runs.values())})
 
 
-def _make(step: Step, session: Session, teacher: Session | None) -> None:
-    """Do ``step`` in the folder of those who share it, with their teacher where it reads one."""
-    recipe = session.recipe
-    if step == "teacher":
-        teacher_step(session)
-        return
-    reads = step == "pretrain" or (recipe.distill.taught and recipe.distill.baseline == "distilled")
-    if teacher is not None and reads:
-        adopt(session, teacher, "teacher")
-    if step == "pretrain":
-        pretrain_step(session)
-    else:
-        baseline_step(session)
+def places(cell: Cell) -> dict[str, str | None]:
+    """Where each step that runs may share is done, as seen from the grid's folder; None for one of no use here.
+
+    Its name is that of the cell's settings on which what it makes depends.
+    """
+    recipe = cell.loaded.recipe
+    found: dict[str, str | None] = {}
+    for each in all_steps():
+        if each.shared is None:
+            continue
+        own = tuple((key, text) for key, text in cell.settings if _depends(each, key, cell))
+        name = name_settings(own) or "shared"
+        found[each.name] = f"{each.shared}/{name}" if each.wanted(recipe) else None
+    return found
+
+
+def _depends(each: Step, key: str, cell: Cell) -> bool:
+    return key == _MEASURED_IN or depends_on(each, key, cell.loaded.recipe)
+
+
+def _needed(one: Step, cell: Cell) -> list[Step]:
+    """The steps whose outputs ``one`` reads in ``cell``."""
+    return [step(name) for name in one.needs(cell.loaded.recipe) if step(name).wanted(cell.loaded.recipe)]
 
 
 def read_index(folder: Path) -> list[dict[str, Any]]:
-    """The runs of a grid's folder: ``folder`` (a name in it), ``recipe``, ``settings``, ``seed``, and the
-    folders of ``teacher``, ``pretrain`` and ``baseline`` (absent in the index of an earlier version).
+    """The runs of a grid's folder: ``folder`` (a name in it), ``recipe``, ``settings``, ``seed``, and where each shared
+    step is done, by its name.
 
     Empty where there is no index. Raises :class:`CheckpointError` where it cannot be read.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 from idsnn_cli.checkpoint import write_bytes, write_json, write_text
 from idsnn_cli.errors import WriteError
-from idsnn_cli.pipeline.fitting import make_folder
+from idsnn_cli.pipeline.run_directory import make_folder
 from idsnn_cli.report.drawing import require_matplotlib
 from idsnn_cli.report.evaluation_markdown import render_markdown
 from idsnn_cli.report.evaluation_plots import draw_evaluation

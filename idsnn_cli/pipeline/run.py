@@ -2,62 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
 
-from idsnn_cli.pipeline.measuring import eval_step
-from idsnn_cli.pipeline.pretraining import pretrain_step
-from idsnn_cli.pipeline.session import Session, Step, StepResult
+from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.sharing import adopt
-from idsnn_cli.pipeline.starting import init_step
-from idsnn_cli.pipeline.steps import baseline_step, distill_step, teacher_step
+from idsnn_cli.pipeline.steps.base import Given, StepResult, all_steps, step, steps_of_run
+from idsnn_cli.results import Result
 
 
-def run_all(session: Session, shared: Mapping[Step, Session] | None = None) -> list[StepResult]:
-    """Teacher (where one is needed), pretrain (where the recipe has epochs for it), init, distill, the baseline (where
-    the recipe asks for one) and eval.
+@dataclass(frozen=True, slots=True)
+class NetworkSummary(Result):
+    """A network of a finished run: what it is, how good it is, what it took."""
+
+    name: Annotated[str, "teacher, pretrain, student or baseline"]
+    architecture: Annotated[str, "in words"]
+    parameters: Annotated[int, "trainable values"]
+    timesteps: Annotated[int, "T; 1 of an ANN"]
+    top1: Annotated[float, "percent, on the split that eval measures"]
+    epochs: Annotated[int | None, "that it was trained for"]
+    train_seconds: Annotated[float | None, "that its training took in this run"]
+
+
+def do_step(run: RunDirectory, name: str, given: Given | None = None) -> StepResult:
+    """Do, continue or leave the step ``name`` with the files that are ``given``."""
+    return step(name).do(run, given or Given())
+
+
+def run_all(run: RunDirectory, shared: Mapping[str, RunDirectory] | None = None) -> list[StepResult]:
+    """Every step that the recipe wants, in order.
 
     ``shared`` names, for a step that another run has done with the same settings, that run.
     """
-    recipe = session.recipe
-    work: dict[Step, Callable[[Session], StepResult]] = {
-        "teacher": teacher_step,
-        "pretrain": pretrain_step,
-        "baseline": baseline_step,
-    }
-
-    def made(step: Step) -> StepResult:
-        holder = (shared or {}).get(step)
-        return work[step](session) if holder is None else adopt(session, holder, step)
-
-    results: list[StepResult] = []
-    if recipe.needs_teacher:
-        results.append(made("teacher"))
-    if recipe.pretrain.epochs:
-        results.append(made("pretrain"))
-    results.append(init_step(session))
-    results.append(distill_step(session))
-    if recipe.distill.baseline != "none":
-        results.append(made("baseline"))
-    results.append(eval_step(session))
+    results = []
+    for each in steps_of_run(run.workspace.recipe):
+        holder = (shared or {}).get(each.name)
+        results.append(each.do(run, Given()) if holder is None else adopt(run, holder, each))
     return results
 
 
-def summary(results: list[StepResult]) -> list[dict[str, Any]]:
-    """One row for each network of a finished run: what it is, how good it is, what it took."""
-    steps = {{"distill": "student"}.get(result.step, result.step): result for result in results}
-    measured = next((result for result in results if result.step == "eval"), None)
-    if measured is None:
+def summary(results: list[StepResult]) -> list[NetworkSummary]:
+    """One row for each network of a finished run."""
+    trained = {each.network: each.name for each in all_steps()}
+    by_step = {result.step: result for result in results}
+    if "eval" not in by_step:
         return []
     return [
-        {
-            "name": row["name"],
-            "architecture": row["architecture"],
-            "parameters": row["parameters"],
-            "timesteps": row["timesteps"],
-            "top1": row["top1"],
-            "epochs": row["epochs"],
-            "train_seconds": steps[row["name"]].figures.get("train_seconds") if row["name"] in steps else None,
-        }
-        for row in measured.figures["results"]
+        NetworkSummary(
+            name=row["name"],
+            architecture=row["architecture"],
+            parameters=row["parameters"],
+            timesteps=row["timesteps"],
+            top1=row["top1"],
+            epochs=row["epochs"],
+            train_seconds=by_step[trained[row["name"]]].figures.get("train_seconds")
+            if trained[row["name"]] in by_step
+            else None,
+        )
+        for row in by_step["eval"].figures["results"]
     ]

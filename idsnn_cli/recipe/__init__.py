@@ -5,7 +5,7 @@ from idsnn_cli.recipe.library import ShippedRecipe, copy_to, find, shipped
 from idsnn_cli.recipe.load import LoadedRecipe, load_recipe, recipe_from_mapping
 from idsnn_cli.recipe.overrides import split_words
 from idsnn_cli.recipe.schema import Recipe
-from idsnn_cli.recipe.variations import Cell, make_cells
+from idsnn_cli.recipe.variations import Cell, make_cells, name_settings
 
 __all__ = [
     "ABSENT",
@@ -21,6 +21,7 @@ __all__ = [
     "find",
     "load_recipe",
     "make_cells",
+    "name_settings",
     "recipe_from_mapping",
     "shipped",
     "split_words",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from idsnn_cli.errors import RecipeError
 from idsnn_cli.recipe import library
-from idsnn_cli.recipe.nodes import Fault, Items, Leaf, Node, Place, Table, merge, shorten, shown
+from idsnn_cli.recipe.nodes import Fault, Items, Leaf, Node, Place, Table, merge, shown
 from idsnn_cli.recipe.source import Unreadable, display, parse, read_text
+from idsnn_cli.text import shorten
 
 # Longer chains are no recipe's; the bound keeps them from exhausting the stack.
 MAX_CHAIN = 32

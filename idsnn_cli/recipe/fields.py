@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from idsnn_cli.published import Published
 from idsnn_cli.recipe.schema import Recipe
+from idsnn_cli.sources.names import Published, forms
 
 _BOUNDS = ("ge", "gt", "le", "lt")
 
@@ -92,7 +92,7 @@ def _words(option: Any, bounds: dict[str, Any]) -> str:
         bool: "true or false",
         str: "text",
         Path: "a path",
-        Published: "torchvision:NAME[/WEIGHTS]",
+        Published: forms(),
         type(None): "null",
     }
     if option in simple:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from idsnn_cli.errors import RecipeError, UsageError, WriteError, did_you_mean
-from idsnn_cli.recipe.nodes import shorten
 from idsnn_cli.recipe.source import display
+from idsnn_cli.text import shorten
 
 SUFFIXES = (".yaml", ".yml")
 

@@ -10,12 +10,13 @@ from typing import Any
 from idsnn_cli.errors import RecipeError
 from idsnn_cli.recipe.extends import read_tree
 from idsnn_cli.recipe.library import locate
-from idsnn_cli.recipe.nodes import Entry, Fault, Items, Leaf, Node, Place, Table, shorten
+from idsnn_cli.recipe.nodes import Entry, Fault, Items, Leaf, Node, Place, Table
 from idsnn_cli.recipe.overrides import apply_overrides
 from idsnn_cli.recipe.scalars import render
 from idsnn_cli.recipe.schema import Recipe
 from idsnn_cli.recipe.source import MAX_DEPTH, read_text
 from idsnn_cli.recipe.validation import validate
+from idsnn_cli.text import shorten
 
 _EMBEDDED_FIX = (
     "Give what is named above as an override (section.key=value); unknown keys come from another version of idsnn."

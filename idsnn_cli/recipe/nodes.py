@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Value = str | int | float | bool | None
+from idsnn_cli.text import shorten
 
-# What a message shows of a value before it is cut.
-_SHOWN = 60
+Value = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +79,6 @@ def plain(node: Node) -> Any:
     if isinstance(node, Items):
         return [plain(item) for item in node.items]
     return node.value
-
-
-def printable(text: str) -> str:
-    """``text`` with what a terminal could not show replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def shorten(text: str) -> str:
-    """``text`` on one printable line, cut where it is too long for a message."""
-    line = printable(" ".join(text.split()))
-    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 
 def shown(node: Node) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from idsnn_cli.errors import UsageError, did_you_mean
 from idsnn_cli.recipe.fields import model_of, owners
-from idsnn_cli.recipe.nodes import Fault, Place, Table, dotted, replace_at, shorten
+from idsnn_cli.recipe.nodes import Fault, Place, Table, dotted, replace_at
 from idsnn_cli.recipe.schema import Recipe
 from idsnn_cli.recipe.source import MAX_DEPTH, Unreadable, parse_value
+from idsnn_cli.text import shorten
 
 _KEY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*", re.ASCII)
 _FORM = "An override has the form section.key=value, such as distill.alpha=0.5 or seed=3."

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from idsnn_cli.errors import UsageError, did_you_mean
-from idsnn_cli.published import SCHEME, Published, Source, parse_source
+from idsnn_cli.sources.names import Published, Source, forms, parse_source
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -27,14 +27,14 @@ def _source(value: object) -> Source:
     if isinstance(value, Path | Published):
         return value
     if not isinstance(value, str):
-        raise ValueError(f"give a path, or {SCHEME}NAME")
+        raise ValueError(f"give a path, or {forms()}")
     try:
         return parse_source(value)
     except UsageError as error:
         raise ValueError(error.message) from None
 
 
-# A file, or weights that torchvision publishes; text in a recipe.
+# A file, or a published network; text in a recipe.
 NetworkSource = Annotated[Path | Published, PlainValidator(_source), PlainSerializer(str, return_type=str)]
 
 

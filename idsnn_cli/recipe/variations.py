@@ -10,18 +10,10 @@ from dataclasses import dataclass
 
 from idsnn_cli.errors import UsageError
 from idsnn_cli.recipe.load import LoadedRecipe, load_recipe
-from idsnn_cli.recipe.nodes import shorten
 from idsnn_cli.recipe.overrides import parse_override
+from idsnn_cli.text import shorten
 
 _FORM = "Give --vary section.key=value,value, such as --vary distill.alpha=0,0.3,0.5."
-# Keys of ``teacher`` that say which of its files is read, not what is in them.
-_NOT_THE_TEACHERS = ("teacher.keep",)
-# Of ``student`` and ``init``, what the ANN of the student's shape does not read, nor which of its files is taken.
-_SHAPE = ("student.arch", "student.width", "student.stem", "student.stem_padding", "student.shortcut")
-_AFTER_PRETRAINING = ("init.convert", "init.percentile", "init.reestimate", "init.calibrate", "pretrain.keep")
-# Keys of ``distill`` that no baseline reads, and those that one without a teacher does not read either.
-_NOT_THE_BASELINES = ("distill.keep",)
-_NOT_A_PLAIN_ONES = ("distill.alpha", "distill.temperature", "distill.features", "distill.feature_weight")
 _LONGEST_NAME = 120
 
 Settings = tuple[tuple[str, str], ...]
@@ -31,17 +23,12 @@ Settings = tuple[tuple[str, str], ...]
 class Cell:
     """One run of a grid.
 
-    ``name`` is its folder's, ``settings`` what sets it apart as (key, value as text), the seed last; ``teacher`` is
-    equal for the cells that share a teacher: the name of its folder. ``pretrain`` and ``baseline`` are likewise those
-    of an ANN of the student's shape and of a baseline.
-    ``overrides`` are all that make ``loaded`` of the recipe, in order.
+    ``name`` is its folder's, ``settings`` what sets it apart as (key, value as text), the seed last; ``overrides`` are
+    all that make ``loaded`` of the recipe, in order.
     """
 
     name: str
     settings: Settings
-    teacher: str
-    pretrain: str
-    baseline: str
     overrides: tuple[str, ...]
     loaded: LoadedRecipe
 
@@ -76,8 +63,7 @@ def make_cells(word: str, overrides: Sequence[str], seeds: str | None, vary: Seq
         settings = (*chosen, *draw)
         words = (*overrides, *pinned, *(f"{key}={text}" for key, text in settings))
         loaded = load_recipe(word, words)
-        baseline = _baseline(settings, distilled=loaded.recipe.distill.baseline == "distilled")
-        cells.append(Cell(_name(settings), settings, _teacher(chosen), _pretrain(settings), baseline, words, loaded))
+        cells.append(Cell(name_settings(settings), settings, words, loaded))
     _distinct(cells)
     return cells
 
@@ -121,49 +107,13 @@ def split_values(text: str) -> list[str]:
     return values
 
 
-def _name(settings: Settings) -> str:
+def name_settings(settings: Settings) -> str:
     """A folder's name that a person can read; a hash is added where letters of it had to be replaced."""
     plain = ",".join(f"{key}={text}" for key, text in settings)
     safe = re.sub(r"[^A-Za-z0-9._,=+-]", "-", plain)
     if safe != plain or len(safe) > _LONGEST_NAME:
         safe = f"{safe[:_LONGEST_NAME]}-{hashlib.blake2b(plain.encode(), digest_size=4).hexdigest()}"
     return safe
-
-
-def _teacher(chosen: Settings) -> str:
-    """The name of the teacher of a cell: of those settings that its training can depend on."""
-    own = tuple(
-        (key, text)
-        for key, text in chosen
-        if (key == "seed" or key.startswith(("teacher.", "data.", "runtime."))) and key not in _NOT_THE_TEACHERS
-    )
-    return _name(own) or "shared"
-
-
-def _pretrain(settings: Settings) -> str:
-    """The name of the ANN of the student's shape of a cell: of those settings that its training reads."""
-    sections = ("data.", "teacher.", "init.", "pretrain.", "runtime.")
-    own = tuple(
-        (key, text)
-        for key, text in settings
-        # Rules that look at images see them in batches of distill.batch_size, and epochs are measured in eval's.
-        if key in ("seed", "distill.batch_size", "eval.batch_size", *_SHAPE)
-        or (key.startswith(sections) and key not in _AFTER_PRETRAINING)
-    )
-    return _name(own) or "shared"
-
-
-def _baseline(settings: Settings, *, distilled: bool) -> str:
-    """The name of the baseline of a cell: of those settings that its training reads; ``distilled`` reads a teacher."""
-    unread = _NOT_THE_BASELINES if distilled else (*_NOT_THE_BASELINES, *_NOT_A_PLAIN_ONES)
-    sections = ("data.", "student.", "distill.", "runtime.", *(("teacher.",) if distilled else ()))
-    own = tuple(
-        # It is measured in batches of eval.batch_size.
-        (key, text)
-        for key, text in settings
-        if key in ("seed", "eval.batch_size") or (key.startswith(sections) and key not in unread)
-    )
-    return _name(own) or "shared"
 
 
 def _distinct(cells: Sequence[Cell]) -> None:

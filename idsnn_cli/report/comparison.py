@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.families import Reading
-from idsnn_cli.published import Source
 from idsnn_cli.report.network import OpenNetwork, is_parameter, merged_order, open_network
 from idsnn_cli.report.origins import block_of, layer_of
 from idsnn_cli.report.values import Moved, statistics_of
+from idsnn_cli.sources.names import Source
 
 STATUSES = ("same", "changed", "shape differs", "only in A", "only in B")
 

@@ -11,10 +11,10 @@ from idsnn_cli.checkpoint import checkpoint_files
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan
-from idsnn_cli.published import Source
 from idsnn_cli.report.mapping import describe_mapping
 from idsnn_cli.report.network import OpenNetwork, is_parameter, open_network, place_of
 from idsnn_cli.report.values import Statistics, moved_since, network_statistics
+from idsnn_cli.sources.names import Source
 
 DROPPED = "dropped"
 

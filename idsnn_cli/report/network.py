@@ -14,7 +14,7 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import CheckpointFile, open_checkpoint
 from idsnn_cli.families import Reading
 from idsnn_cli.models import Network, described_in, identify
-from idsnn_cli.published import Source
+from idsnn_cli.sources.names import Source
 
 Shape = tuple[int, ...]
 

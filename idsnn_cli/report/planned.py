@@ -10,10 +10,10 @@ from torch import Tensor
 
 from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan
-from idsnn_cli.published import Source
 from idsnn_cli.report.mapping import describe_mapping
 from idsnn_cli.report.network import open_network
 from idsnn_cli.report.values import network_statistics, statistics_by_name
+from idsnn_cli.sources.names import Source
 
 
 def describe_plan(

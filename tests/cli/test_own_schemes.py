@@ -13,9 +13,10 @@ from idsnn_cli import initialize, load
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import SchemeError
 from idsnn_cli.models import build
-from idsnn_cli.pipeline import Session, read_scheme
-from idsnn_cli.pipeline.records import own_sections
+from idsnn_cli.pipeline.steps.base import step
+from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import load_recipe
+from idsnn_cli.sources.tables import read_scheme
 
 Capture = pytest.CaptureFixture[str]
 PLAIN = build_description("resnet20", 10, width=4)
@@ -156,7 +157,7 @@ def test_a_table_that_cannot_be_read() -> None:
 def test_a_table_counts_by_its_content_in_a_run_directory() -> None:
     def sections(*overrides: str) -> dict[str, object]:
         words = ("teacher.checkpoint=theirs.pth", *overrides)
-        return own_sections(Session(load_recipe("quickstart", words).recipe, "q", Path("run")), "teacher")
+        return step("teacher").settings(Workspace(load_recipe("quickstart", words).recipe, "q"))
 
     plain, first = sections(), sections("teacher.scheme=table.yaml")
     assert "scheme" not in json.dumps(plain)

@@ -11,10 +11,11 @@ import torchvision
 from invoking import invoke
 
 from idsnn_cli import initialize, load
-from idsnn_cli.checkpoint import fetch, load_state, needed_download
+from idsnn_cli.checkpoint import load_state
 from idsnn_cli.errors import CheckpointError, UsageError
-from idsnn_cli.published import MODELS, Published, as_source, parse_source
 from idsnn_cli.recipe import load_recipe
+from idsnn_cli.sources.kinds.torchvision import MODELS
+from idsnn_cli.sources.names import Published, as_source, parse_source
 
 Capture = pytest.CaptureFixture[str]
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -53,8 +54,8 @@ def test_the_table_is_torchvisions() -> None:
 
 
 def test_words_to_sources() -> None:
-    assert parse_source("torchvision:resnet50") == Published("resnet50", "IMAGENET1K_V2")
-    assert parse_source("torchvision:ResNet50/imagenet1k_v1") == Published("resnet50", "IMAGENET1K_V1")
+    assert parse_source("torchvision:resnet50") == Published("torchvision", "resnet50/IMAGENET1K_V2")
+    assert parse_source("torchvision:ResNet50/imagenet1k_v1") == Published("torchvision", "resnet50/IMAGENET1K_V1")
     assert parse_source("a/torchvision.pth") == Path("a/torchvision.pth")
     for source in (parse_source("torchvision:resnet18"), Path("x.pth")):
         assert as_source(str(source)) == as_source(source) == source
@@ -120,7 +121,7 @@ def test_a_recipe_names_it_too(capsys: Capture, site: Site) -> None:
     assert done.code == 0, done.err
     resolved = Path("run/resolved.yaml")
     assert "torchvision:resnet18/IMAGENET1K_V1" in resolved.read_text()
-    assert load_recipe(resolved).recipe.init.source == Published("resnet18", "IMAGENET1K_V1")
+    assert load_recipe(resolved).recipe.init.source == Published("torchvision", "resnet18/IMAGENET1K_V1")
     again = invoke(capsys, *words)
     assert "already done" in again.out
     assert len(site.asked) == 1
@@ -149,7 +150,7 @@ def test_inspect_eval_and_python_take_it(capsys: Capture, site: Site) -> None:
 
 
 def test_a_download_that_fails_is_one_error(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Published("resnet18", "IMAGENET1K_V1")
+    source = Published("torchvision", "resnet18/IMAGENET1K_V1")
     for fault in (URLError("no route"), RuntimeError('invalid hash value (expected "f37072fd", got "0")')):
 
         def refuse(*_: object, _fault: Exception = fault, **__: object) -> None:
@@ -157,15 +158,15 @@ def test_a_download_that_fails_is_one_error(capsys: Capture, monkeypatch: pytest
 
         monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
         with pytest.raises(CheckpointError, match=r"could not be downloaded: (no route|invalid hash)") as caught:
-            fetch(source)
+            source.fetch()
         assert caught.value.fix
         done = invoke(capsys, "inspect", "torchvision:resnet18")
         assert done.code == 1
-        assert needed_download(source) is not None
+        assert source.needed_download() is not None
 
 
 def test_a_damaged_file_in_the_cache_is_refused(site: Site) -> None:
-    path = fetch(Published("resnet18", "IMAGENET1K_V1"))
+    path = Published("torchvision", "resnet18/IMAGENET1K_V1").fetch()
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="damaged"):
         load("torchvision:resnet18")

@@ -8,10 +8,23 @@ from typing import Any
 
 import pytest
 from invoking import invoke
-from tiny_runs import Heard, metadata_of, open_run, weights_of, write_recipe
+from tiny_runs import (
+    Heard,
+    distill_step,
+    file_of,
+    init_step,
+    metadata_of,
+    open_run,
+    preview,
+    teacher_step,
+    weights_of,
+    write_recipe,
+)
 
 from idsnn_cli.errors import IdsnnError, RecipeError, RunConflictError
-from idsnn_cli.pipeline import Session, distill_step, gather, init_step, preview, run_all, summary, teacher_step
+from idsnn_cli.pipeline.collecting import gather
+from idsnn_cli.pipeline.run import run_all, summary
+from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.report.runs import describe_runs
 
 RECIPE = """
@@ -37,18 +50,18 @@ def teachers(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     for activation in ("relu", "qcfs"):
         session = open_run(recipe, tmp_path_factory.mktemp(activation), f"teacher.activation={activation}")
         teacher_step(session)
-        found[activation] = session.file("teacher")
+        found[activation] = file_of(session, "teacher")
     return found
 
 
-def converted(recipe: Path, teachers: dict[str, Path], folder: Path, *words: str, of: str = "relu") -> Session:
+def converted(recipe: Path, teachers: dict[str, Path], folder: Path, *words: str, of: str = "relu") -> RunDirectory:
     session = open_run(recipe, folder, f"init.source={teachers[of]}", *words)
     init_step(session)
     return session
 
 
-def start(session: Session) -> dict[str, bytes]:
-    return weights_of(session.file("init"))
+def start(session: RunDirectory) -> dict[str, bytes]:
+    return weights_of(file_of(session, "init"))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +99,7 @@ def test_the_neurons_options_change_what_the_student_says(
     for folder, more in (("plain", []), ("other", words)):
         session = converted(recipe, teachers, tmp_path / folder, *more)
         distill_step(session)
-        losses.append(metadata_of(session.file("distill"))["metrics"]["test_loss"])
+        losses.append(metadata_of(file_of(session, "distill"))["metrics"]["test_loss"])
     assert losses[0] != losses[1]
     described = metadata_of(tmp_path / "plain" / "student.safetensors")["architecture"]["neuron"]
     assert (described["reset"], described["start"]) == ("soft", "half")
@@ -114,7 +127,7 @@ def test_a_conversion_knows_the_file_that_it_was_made_from(
 ) -> None:
     """The learnt lambdas are part of the source, and what they scale has not moved."""
     session = converted(recipe, teachers, tmp_path, f"init.convert={rule}", of="qcfs")
-    found = invoke(capsys, "inspect", str(session.file("init")), "--source", str(teachers["qcfs"]), "--json")
+    found = invoke(capsys, "inspect", str(file_of(session, "init")), "--source", str(teachers["qcfs"]), "--json")
     assert found.code == 0, found.err
     changes = [layer["change"] for layer in found.document["mapping"]["layers"]]
     assert 0 <= max(change for change in changes if change is not None) < 1e-6
@@ -123,12 +136,12 @@ def test_a_conversion_knows_the_file_that_it_was_made_from(
 @pytest.mark.parametrize("words", [(), ("teacher.activation=qcfs", "init.convert=learnt-thresholds")], ids=str)
 def test_a_run_of_no_epochs(recipe: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
     session, heard = open_run(recipe, tmp_path, *words), Heard()
-    session.events = heard
+    session.workspace.events = heard
     results = run_all(session)
     assert weights_of(tmp_path / "student.safetensors") == weights_of(tmp_path / "init.safetensors")
     assert not (tmp_path / "student.best.safetensors").exists()
     assert heard.epochs == [("teacher", 1)]
-    rows = {row["name"]: row for row in summary(results)}
+    rows = {row.name: row.to_dict() for row in summary(results)}
     assert rows["student"]["epochs"] == 0
     assert rows["student"]["train_seconds"] == 0
     assert metadata_of(tmp_path / "student.safetensors")["kind"] == "student"
@@ -157,8 +170,8 @@ def test_a_preview_counts_what_is_scaled_and_promises_no_best_epoch(
 def test_no_teacher_is_needed_where_nothing_reads_it(recipe: Path, teachers: dict[str, Path], tmp_path: Path) -> None:
     """alpha is the default 0.3, but nothing is distilled."""
     session = open_run(recipe, tmp_path, f"init.source={teachers['relu']}")
-    assert session.recipe.distill.alpha > 0
-    assert not session.recipe.needs_teacher
+    assert session.workspace.recipe.distill.alpha > 0
+    assert not session.workspace.recipe.needs_teacher
     assert [result.step for result in run_all(session)] == ["init", "distill", "eval"]
 
 
@@ -176,10 +189,10 @@ def test_a_converted_student_can_be_trained_further(recipe: Path, teachers: dict
         distill_step(open_run(recipe, tmp_path, *more))
     trained = open_run(recipe, tmp_path, *more, force=True)
     assert distill_step(trained).figures["epochs"] == 1
-    assert weights_of(trained.file("distill")) != start(trained)
+    assert weights_of(file_of(trained, "distill")) != start(trained)
     again = open_run(recipe, tmp_path, f"init.source={teachers['relu']}", force=True)
     distill_step(again)
-    assert weights_of(again.file("distill")) == start(again)
+    assert weights_of(file_of(again, "distill")) == start(again)
     assert not (tmp_path / "student.best.safetensors").exists()
 
 
@@ -192,7 +205,7 @@ def test_epochs_may_grow_from_0_where_the_schedule_allows(
     distill_step(session)
     longer = open_run(recipe, tmp_path, *words, "distill.epochs=1")
     assert distill_step(longer, teacher=teachers["relu"]).figures["epochs"] == 1
-    assert weights_of(longer.file("distill")) != start(longer)
+    assert weights_of(file_of(longer, "distill")) != start(longer)
 
 
 @pytest.mark.parametrize("words", [["distill.baseline=plain"], ["distill.baseline=distilled"]], ids=str)

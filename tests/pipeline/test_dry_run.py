@@ -10,7 +10,7 @@ from invoking import Outcome, invoke
 from tiny_runs import STEPS, contents, open_run, write_recipe
 
 from idsnn_cli.architecture import build_description
-from idsnn_cli.pipeline import run_all
+from idsnn_cli.pipeline.run import run_all
 
 Capture = pytest.CaptureFixture[str]
 

@@ -17,7 +17,7 @@ import idsnn_cli
 from idsnn_cli.architecture import build_description
 from idsnn_cli.checkpoint import open_checkpoint, write_checkpoint
 from idsnn_cli.data import Split, load_data
-from idsnn_cli.pipeline import run_all
+from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.recipe.schema import Data
 
 Capture = pytest.CaptureFixture[str]

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from invoking import invoke
-from tiny_runs import contents, metadata_of, open_run, write_recipe
+from tiny_runs import contents, distill_step, metadata_of, open_run, write_recipe
 
 from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint
 from idsnn_cli.models import ResNet, load
-from idsnn_cli.pipeline import distill_step, run_all
+from idsnn_cli.pipeline.run import run_all
 
 Capture = pytest.CaptureFixture[str]
 LEARNT = "student.amplitude=channel"

@@ -11,7 +11,7 @@ import pytest
 from invoking import Outcome, invoke
 from tiny_runs import contents, open_run, write_recipe
 
-from idsnn_cli.pipeline import run_all
+from idsnn_cli.pipeline.run import run_all
 
 Capture = pytest.CaptureFixture[str]
 

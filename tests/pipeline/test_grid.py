@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from invoking import invoke
 from test_killed_runs import run_dying
-from tiny_runs import Heard, contents, history, lasting, open_run, weights_of, write_recipe
+from tiny_runs import Heard, contents, history, lasting, open_run, run_of, weights_of, write_recipe
 
 from idsnn_cli.errors import CheckpointError, MissingInputError, RunConflictError
-from idsnn_cli.pipeline import Grid, Session, gather, run_all
+from idsnn_cli.pipeline.collecting import gather
+from idsnn_cli.pipeline.grid import Grid, places
+from idsnn_cli.pipeline.run import run_all
+from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.sharing import link
 from idsnn_cli.recipe import LoadedRecipe, make_cells
 from idsnn_cli.report.runs import describe_runs
@@ -23,8 +26,8 @@ VARY = ["distill.alpha=0,0.5"]
 
 
 def open_grid(recipe: Path, folder: Path, heard: Heard, *words: str, seeds: str = "0,1", force: bool = False) -> Grid:
-    def session(loaded: LoadedRecipe, where: Path) -> Session:
-        return Session(loaded.recipe, loaded.name, where, loaded.text, force=force, events=heard)
+    def session(loaded: LoadedRecipe, where: Path) -> RunDirectory:
+        return run_of(loaded, where, force=force, events=heard)
 
     return Grid(folder, make_cells(str(recipe), words, seeds, VARY), session)
 
@@ -249,3 +252,15 @@ def test_the_commands_speak_of_grids(
 def read_index(folder: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((folder / "grid.json").read_text())["runs"]
     return found
+
+
+def test_what_touches_the_teacher_gives_each_its_own(tmp_path: Path) -> None:
+    recipe = str(write_recipe(tmp_path))
+
+    def teachers(seeds: str | None, *vary: str) -> list[str | None]:
+        return [places(cell)["teacher"] for cell in make_cells(recipe, [], seeds, vary)]
+
+    assert set(teachers("0,1", "distill.alpha=0,0.3", "student.timesteps=2,4")) == {"teachers/shared"}
+    assert teachers(None, "seed=0,1") == ["teachers/seed=0", "teachers/seed=1"]
+    found = teachers("0,1", "teacher.epochs=3,4", "teacher.keep=last,best", "init.shortcut=copy,random")
+    assert set(found) == {"teachers/teacher.epochs=3", "teachers/teacher.epochs=4"}

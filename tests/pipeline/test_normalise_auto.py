@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from invoking import invoke
-from tiny_runs import Heard, metadata_of, open_run, write_recipe
+from tiny_runs import Heard, metadata_of, open_run, teacher_step, write_recipe
 
 from idsnn_cli import load
 from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.data.normalise import CONSTANTS
 from idsnn_cli.errors import UsageError
 from idsnn_cli.models import build
-from idsnn_cli.pipeline import teacher_step
-from idsnn_cli.pipeline.foreign import settle_normalisation
 
 Capture = pytest.CaptureFixture[str]
 PLAIN = build_description("resnet8", 10, width=4)
@@ -39,7 +37,7 @@ def save(name: str, normalisation: str | None, architecture: Architecture = PLAI
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 1.0
         with torch.no_grad():
-            model.train()(session.data.train.images.float() / 255 * brightness)
+            model.train()(session.workspace.data.train.images.float() / 255 * brightness)
     state = model.state_dict()
     torch.save({key: value for key, value in state.items() if not key.startswith("input.")}, name)
     return name
@@ -89,7 +87,7 @@ def test_a_teacher_keeps_what_was_found(tmp_path: Path) -> None:
     mean = load(teacher).input.mean.flatten()
     assert torch.equal(mean, torch.tensor(CONSTANTS["cifar100"][0]))
     assert teacher_step(open_run(recipe, tmp_path / "run", *words)).status == "unchanged"
-    assert settle_normalisation(session, Path("theirs.pth")).provenance() == {"normalisation": kept}
+    assert session.workspace.settle_normalisation(Path("theirs.pth")).provenance() == {"normalisation": kept}
 
 
 def test_what_carries_its_own_needs_no_looking(capsys: Capture, tmp_path: Path) -> None:
@@ -102,14 +100,14 @@ def test_what_carries_its_own_needs_no_looking(capsys: Capture, tmp_path: Path) 
     torch.save(build(PLAIN, seed=0).state_dict(), "with-buffers.pth")
     assert invoke(capsys, "eval", "--checkpoint", "with-buffers.pth", *AUTO).code == 0
     session = open_run(recipe, tmp_path / "run", "teacher.normalise=auto")
-    assert settle_normalisation(session, Path(ours)).values is None
+    assert session.workspace.settle_normalisation(Path(ours)).values is None
 
 
 def test_without_images_there_is_nothing_to_look_at(tmp_path: Path) -> None:
     session = open_run(write_recipe(Path()), tmp_path / "run", "teacher.normalise=auto")
-    session.data_given = False
+    session.workspace.data_given = False
     with pytest.raises(UsageError, match="needs training images"):
-        settle_normalisation(session, Path(save("theirs.pth", "half")))
+        session.workspace.settle_normalisation(Path(save("theirs.pth", "half")))
 
 
 def test_the_stride_of_bottlenecks_is_said_or_given(capsys: Capture) -> None:

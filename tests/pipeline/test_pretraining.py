@@ -9,13 +9,29 @@ from typing import Any
 import pytest
 import torch
 from invoking import invoke
-from tiny_runs import Heard, contents, history, lasting, metadata_of, open_run, weights_of, write_recipe
+from tiny_runs import (
+    Heard,
+    contents,
+    file_of,
+    history,
+    init_step,
+    lasting,
+    metadata_of,
+    open_run,
+    pretrain_step,
+    preview,
+    steps_of_run,
+    teacher_step,
+    weights_of,
+    write_recipe,
+)
 
 from idsnn_cli import initialize, load
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import MissingInputError, RecipeError, RunConflictError, UsageError
-from idsnn_cli.pipeline import Session, gather, init_step, preview, run_all, steps_of_run, summary, teacher_step
-from idsnn_cli.pipeline.pretraining import pretrain_step
+from idsnn_cli.pipeline.collecting import gather
+from idsnn_cli.pipeline.run import run_all, summary
+from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.report.runs import describe_runs
 from idsnn_cli.rules import Rules
 
@@ -42,10 +58,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def teacher(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     session = open_run(recipe, tmp_path_factory.mktemp("teacher"))
     teacher_step(session)
-    return session.file("teacher")
+    return file_of(session, "teacher")
 
 
-def opened(recipe: Path, teacher: Path, folder: Path, *words: str, **more: Any) -> Session:
+def opened(recipe: Path, teacher: Path, folder: Path, *words: str, **more: Any) -> RunDirectory:
     """A run that takes its teacher from a file."""
     session = open_run(recipe, folder, f"teacher.checkpoint={teacher}", *words, **more)
     teacher_step(session)
@@ -67,13 +83,13 @@ def test_it_starts_from_the_sources_weights_by_the_rules_about_shapes(
     words = [f"init.{key}={getattr(rules, key)}" for key in chosen]
     session = opened(recipe, teacher, tmp_path, *STILL, *words, "init.rescale=threshold", "init.reestimate=1")
     pretrain_step(session)
-    made = load(session.file("pretrain"))
+    made = load(file_of(session, "pretrain"))
     assert made.architecture == STUDENT
     wanted = trained(initialize(teacher, STUDENT, rules=rules, seed=_seed()).state)
     found = trained(made.state_dict())
     assert found.keys() == wanted.keys()
     assert all(torch.allclose(found[key], wanted[key], rtol=0, atol=1e-12) for key in wanted)
-    described = metadata_of(session.file("pretrain"))
+    described = metadata_of(file_of(session, "pretrain"))
     assert described["kind"] == "pretrain"
     assert described["mapping"]["rules"] == rules.to_dict()
 
@@ -92,14 +108,14 @@ def test_training_it_is_a_step_of_sgd_on_the_distilled_loss(recipe: Path, teache
     pretrain_step(session)
     start = initialize(teacher, STUDENT, seed=_seed())
     network, guide = start.module().train(), load(teacher).eval()
-    images = session.data.train.images.float() / 255
+    images = session.workspace.data.train.images.float() / 255
     logits = network(images)
     with torch.no_grad():
         soft = torch.softmax(guide(images) / 2, dim=-1)
     kl = (soft * (soft.log() - torch.log_softmax(logits / 2, dim=-1))).sum(-1).mean()
-    loss = torch.nn.functional.cross_entropy(logits, session.data.train.labels) + 0.7 * 4 * kl
+    loss = torch.nn.functional.cross_entropy(logits, session.workspace.data.train.labels) + 0.7 * 4 * kl
     loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs lack it
-    made = load(session.file("pretrain")).state_dict()
+    made = load(file_of(session, "pretrain")).state_dict()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None
         torch.testing.assert_close(made[name], parameter.detach() - 0.1 * parameter.grad, rtol=1e-4, atol=1e-6)
@@ -109,10 +125,10 @@ def test_the_student_is_a_copy_of_it_with_its_linear_layer(recipe: Path, teacher
     session = opened(recipe, teacher, tmp_path, "init.blocks=last", "init.channels=uniform")
     pretrain_step(session)
     init_step(session)
-    found = [weights_of(session.file(step)) for step in ("pretrain", "init")]
+    found = [weights_of(file_of(session, step)) for step in ("pretrain", "init")]
     first, last = ({name: value for name, value in each.items() if "num_batches" not in name} for each in found)
     assert first == last
-    assert metadata_of(session.file("init"))["architecture"]["kind"] == "spiking"
+    assert metadata_of(file_of(session, "init"))["architecture"]["kind"] == "spiking"
 
 
 def test_what_fits_weights_to_spikes_comes_after_it(recipe: Path, teacher: Path, tmp_path: Path) -> None:
@@ -123,13 +139,13 @@ def test_what_fits_weights_to_spikes_comes_after_it(recipe: Path, teacher: Path,
     for session in (plain, scaled):
         pretrain_step(session)
         init_step(session)
-    assert weights_of(plain.file("pretrain")) == weights_of(scaled.file("pretrain"))
-    found = weights_of(scaled.file("init"))
+    assert weights_of(file_of(plain, "pretrain")) == weights_of(file_of(scaled, "pretrain"))
+    found = weights_of(file_of(scaled, "init"))
     changed = {
-        name.rpartition(".")[2] for name, value in weights_of(plain.file("init")).items() if found[name] != value
+        name.rpartition(".")[2] for name, value in weights_of(file_of(plain, "init")).items() if found[name] != value
     }
     assert {"weight", "bias", "running_mean", "running_var"} <= changed
-    mapped = metadata_of(scaled.file("init"))["mapping"]
+    mapped = metadata_of(file_of(scaled, "init"))["mapping"]
     assert mapped["rules"] == Rules(head="copy", rescale="threshold", percentile=99).to_dict()
 
 
@@ -138,14 +154,14 @@ def test_a_run_has_it_between_teacher_and_init_and_measures_it(recipe: Path, tmp
     results = run_all(session)
     assert [result.step for result in results] == ["teacher", "pretrain", "init", "distill", "eval"]
     assert steps_of_run(session) == [result.step for result in results]
-    rows = {row["name"]: row for row in summary(results)}
+    rows = {row.name: row.to_dict() for row in summary(results)}
     assert list(rows) == ["teacher", "pretrain", "student"]
     assert (rows["pretrain"]["timesteps"], rows["pretrain"]["epochs"]) == (1, 2)
     assert rows["pretrain"]["parameters"] == rows["student"]["parameters"]
-    assert [record["epoch"] for record in history(session.run_dir, "pretrain")] == [1, 2]
-    before = contents(session.run_dir)
-    assert {result.status for result in run_all(open_run(recipe, session.run_dir))} == {"unchanged"}
-    assert contents(session.run_dir) == before
+    assert [record["epoch"] for record in history(session.path, "pretrain")] == [1, 2]
+    before = contents(session.path)
+    assert {result.status for result in run_all(open_run(recipe, session.path))} == {"unchanged"}
+    assert contents(session.path) == before
 
 
 def test_its_steps_by_hand_are_those_of_a_run(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,29 +200,29 @@ def test_each_of_its_keys_changes_the_weights(recipe: Path, teacher: Path, tmp_p
     plain, other = opened(recipe, teacher, tmp_path / "plain"), opened(recipe, teacher, tmp_path / "other", word)
     for session in (plain, other):
         pretrain_step(session)
-    assert weights_of(plain.file("pretrain")) != weights_of(other.file("pretrain"))
+    assert weights_of(file_of(plain, "pretrain")) != weights_of(file_of(other, "pretrain"))
 
 
 def test_a_replaced_one_makes_the_student_anew(recipe: Path, teacher: Path, tmp_path: Path) -> None:
     heard = Heard()
     session = opened(recipe, teacher, tmp_path, events=heard)
     run_all(session)
-    before = session.file("init").read_bytes()
+    before = file_of(session, "init").read_bytes()
     pretrain_step(opened(recipe, teacher, tmp_path, "pretrain.lr=0.01", force=True))
     run_all(opened(recipe, teacher, tmp_path, "pretrain.lr=0.01", events=heard))
-    assert session.file("init").read_bytes() != before
+    assert file_of(session, "init").read_bytes() != before
     assert any(said.startswith("init: its input (source) was replaced") for said in heard.said)
 
 
 def test_the_source_may_be_another_network_than_the_teacher(recipe: Path, teacher: Path, tmp_path: Path) -> None:
     other = open_run(recipe, tmp_path / "other", "teacher.arch=resnet8", "teacher.width=4")
     teacher_step(other)
-    session = opened(recipe, teacher, tmp_path / "run", *STILL, f"init.source={other.file('teacher')}")
+    session = opened(recipe, teacher, tmp_path / "run", *STILL, f"init.source={file_of(other, 'teacher')}")
     pretrain_step(session)
-    wanted = trained(initialize(other.file("teacher"), STUDENT, seed=_seed()).state)
-    found = trained(load(session.file("pretrain")).state_dict())
+    wanted = trained(initialize(file_of(other, "teacher"), STUDENT, seed=_seed()).state)
+    found = trained(load(file_of(session, "pretrain")).state_dict())
     assert all(torch.allclose(found[key], wanted[key], rtol=0, atol=1e-12) for key in wanted)
-    inputs = metadata_of(session.file("pretrain"))["provenance"]["inputs"]
+    inputs = metadata_of(file_of(session, "pretrain"))["provenance"]["inputs"]
     assert inputs["source"] != inputs["teacher"]
 
 
@@ -231,7 +247,7 @@ def test_what_it_cost_is_the_students(recipe: Path, teacher: Path, tmp_path: Pat
             entry = width
         return total + 10 * widths[-1]
 
-    height, width = session.data.image_size
+    height, width = session.workspace.data.image_size
     sizes = tuple(height * width // 16 // 4**stage for stage in range(3))
     teaching = convolutions((6, 12, 24), sizes, 2)
     own = convolutions((4, 8, 16), sizes, 1)
@@ -266,8 +282,11 @@ def test_a_preview_knows_both_networks_and_counts_the_first_mapping(recipe: Path
     plan = preview(session, steps_of_run(session), {})
     assert list(plan["networks"]) == ["teacher", "pretrain", "student"]
     run_all(session)
-    mapping = metadata_of(session.file("pretrain"))["mapping"]
-    assert plan["mapping"]["interpolated"] == initialize(session.file("teacher"), STUDENT).plan.counts()["interpolated"]
+    mapping = metadata_of(file_of(session, "pretrain"))["mapping"]
+    assert (
+        plan["mapping"]["interpolated"]
+        == initialize(file_of(session, "teacher"), STUDENT).plan.counts()["interpolated"]
+    )
     assert mapping["target"]["kind"] == "ann"
     after = preview(session, ["init"], {})
     assert after["mapping"]["random"] == after["mapping"]["interpolated"] == 0
@@ -279,8 +298,8 @@ def test_sew_blocks_poisson_coding_and_amplitudes_have_the_same_shape(
     for words in (["student.block=sew"], ["student.coding=poisson"], ["student.amplitude=channel"]):
         session = opened(recipe, teacher, tmp_path / words[0], *words)
         run_all(session)
-        assert load(session.file("pretrain")).architecture == STUDENT
-        described = load(session.file("init")).architecture
+        assert load(file_of(session, "pretrain")).architecture == STUDENT
+        described = load(file_of(session, "init")).architecture
         assert replace(described, kind="ann").depths == STUDENT.depths
 
 
@@ -291,7 +310,7 @@ def test_conversion_of_a_smaller_network(recipe: Path, teacher: Path, tmp_path: 
     # A 7x7 stem's max-pool of spikes is larger than that of rates.
     words = (*converted, "student.stem=3x3")
     session = opened(recipe, teacher, tmp_path, *words, "pretrain.epochs=4")
-    rows = {row["name"]: row["top1"] for row in summary(run_all(session))}
+    rows = {row.name: row.top1 for row in summary(run_all(session))}
     assert rows["student"] == pytest.approx(rows["pretrain"], abs=10)
 
 

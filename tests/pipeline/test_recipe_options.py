@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import history, metadata_of, open_run, weights_of, write_recipe
+from tiny_runs import distill_step, history, init_step, metadata_of, open_run, teacher_step, weights_of, write_recipe
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.checkpoint import write_checkpoint
 from idsnn_cli.models import build
-from idsnn_cli.pipeline import distill_step, init_step, run_all, teacher_step
+from idsnn_cli.pipeline.run import run_all
 
 Weights = dict[str, bytes]
 WEIGHTY = "distill.weight_decay=0.05"

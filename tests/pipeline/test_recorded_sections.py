@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from idsnn_cli.pipeline import Session
-from idsnn_cli.pipeline.records import own_sections
-from idsnn_cli.pipeline.session import Step
+from idsnn_cli.pipeline.steps.base import step
+from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import load_recipe
 
 
-def sections(step: Step, *overrides: str) -> dict[str, object]:
-    return own_sections(Session(load_recipe("quickstart", overrides).recipe, "q", Path("run")), step)
+def sections(name: str, *overrides: str) -> dict[str, object]:
+    return step(name).settings(Workspace(load_recipe("quickstart", overrides).recipe, "q"))
 
 
 def test_a_choice_counts_where_a_foreign_file_is_read() -> None:

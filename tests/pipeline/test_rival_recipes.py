@@ -9,12 +9,23 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import history, metadata_of, open_run, weights_of
+from tiny_runs import (
+    baseline_step,
+    distill_step,
+    history,
+    init_step,
+    metadata_of,
+    open_run,
+    preview,
+    teacher_step,
+    weights_of,
+)
 
 from idsnn_cli.errors import MissingInputError, RecipeError, UsageError
 from idsnn_cli.models import load
-from idsnn_cli.pipeline import Session, baseline_step, distill_step, init_step, preview, teacher_step
-from idsnn_cli.pipeline.records import own_sections
+from idsnn_cli.pipeline.run_directory import RunDirectory
+from idsnn_cli.pipeline.steps.base import step
+from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import load_recipe, recipe_from_mapping, shipped
 
 TINY = """
@@ -64,7 +75,7 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir / "teacher.best.safetensors"
 
 
-def tiny(name: str, run_dir: Path, *words: str) -> Session:
+def tiny(name: str, run_dir: Path, *words: str) -> RunDirectory:
     recipe = run_dir.parent / f"{name}.yaml"
     recipe.write_text(TINY.format(name=name))
     return open_run(recipe, run_dir, *words)
@@ -214,7 +225,7 @@ def test_features_alone_need_a_teacher(tmp_path: Path) -> None:
     fixes = {"distill.alpha=0": "set distill.features=none.", "distill.alpha=1": "distill.alpha=0 and distill.feat"}
     for number, (alpha, fix) in enumerate(fixes.items()):
         session = tiny("lasnn", tmp_path / f"run{number}", *bare, alpha)
-        assert session.recipe.needs_teacher
+        assert session.workspace.recipe.needs_teacher
         init_step(session)
         with pytest.raises(MissingInputError, match="the teacher") as caught:
             distill_step(session)
@@ -224,15 +235,11 @@ def test_features_alone_need_a_teacher(tmp_path: Path) -> None:
         assert fix in str(caught.value.fix)
 
 
-def test_records_of_earlier_versions_still_fit() -> None:
-    """A run that used none of these options is not refused for keys that its record does not have."""
+def test_a_step_is_recorded_to_depend_on_what_it_reads() -> None:
     data: dict[str, Any] = {"data": {"dataset": "digits"}}
-    session = Session(recipe_from_mapping(data, [], origin="a test"), "x", Path("run"))
-    for step in ("init", "distill", "baseline"):
-        sections = own_sections(session, step)
-        assert "amplitude" not in sections.get("student", {})
-        assert not {"tet_weight", "tet_mean", "features", "feature_weight"} & set(sections.get("distill", {}))
-    rival = recipe_from_mapping(data, ["student.amplitude=channel", "distill.features=mse"], origin="a test")
-    changed = Session(rival, "x", Path("run"))
-    assert own_sections(changed, "init")["student"]["amplitude"] == "channel"
-    assert own_sections(changed, "distill")["distill"]["features"] == "mse"
+    words = ["student.amplitude=channel", "distill.features=mse"]
+    workspace = Workspace(recipe_from_mapping(data, words, origin="a test"), "x")
+    assert step("init").settings(workspace)["student"]["amplitude"] == "channel"
+    assert step("distill").settings(workspace)["distill"]["features"] == "mse"
+    baseline = step("baseline").settings(workspace)
+    assert baseline["distill"].keys() & {"alpha", "features"} == set()

@@ -12,13 +12,26 @@ import torch
 from filelock import FileLock
 from invoking import invoke
 from safetensors.torch import load_file
-from tiny_runs import STEPS, Heard, contents, history, lasting, open_run, weights_of, write_recipe
+from tiny_runs import (
+    STEPS,
+    Heard,
+    contents,
+    distill_step,
+    history,
+    init_step,
+    lasting,
+    open_run,
+    steps_of_run,
+    teacher_step,
+    weights_of,
+    write_recipe,
+)
 
 from idsnn_cli.errors import (
     RunConflictError,
     RunLockedError,
 )
-from idsnn_cli.pipeline import distill_step, init_step, run_all, steps_of_run, teacher_step
+from idsnn_cli.pipeline.run import run_all
 
 Capture = pytest.CaptureFixture[str]
 FILES = {

@@ -8,10 +8,22 @@ from pathlib import Path
 
 import pytest
 from invoking import invoke
-from tiny_runs import Heard, contents, falling, lasting, open_run, weights_of, write_recipe
+from tiny_runs import (
+    Heard,
+    contents,
+    distill_step,
+    falling,
+    init_step,
+    lasting,
+    open_run,
+    preview,
+    teacher_step,
+    weights_of,
+    write_recipe,
+)
 
 from idsnn_cli.errors import CheckpointError, MappingError, MissingInputError, RunConflictError, UsageError, WriteError
-from idsnn_cli.pipeline import distill_step, init_step, preview, run_all, teacher_step
+from idsnn_cli.pipeline.run import run_all
 
 Capture = pytest.CaptureFixture[str]
 

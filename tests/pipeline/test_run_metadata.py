@@ -14,7 +14,7 @@ from tiny_runs import metadata_of, open_run, weights_of, write_recipe
 from idsnn_cli.architecture import read_description
 from idsnn_cli.checkpoint import file_sha256, tensors_sha256
 from idsnn_cli.models import load
-from idsnn_cli.pipeline import run_all
+from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.recipe import recipe_from_mapping
 from idsnn_cli.version import __version__
 

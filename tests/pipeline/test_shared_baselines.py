@@ -12,11 +12,14 @@ import pytest
 from invoking import invoke
 from pydantic import BaseModel
 from test_killed_runs import run_dying
-from tiny_runs import Heard, contents, history, lasting, open_run, weights_of, write_recipe
+from tiny_runs import Heard, contents, history, lasting, open_run, run_of, settings_of, weights_of, write_recipe
 
 from idsnn_cli.errors import RunConflictError
-from idsnn_cli.pipeline import Grid, Session, gather, run_all
-from idsnn_cli.pipeline.records import own_sections, read_records
+from idsnn_cli.pipeline.collecting import gather
+from idsnn_cli.pipeline.grid import Grid, places
+from idsnn_cli.pipeline.run import run_all
+from idsnn_cli.pipeline.run_directory import RunDirectory, read_records
+from idsnn_cli.pipeline.steps.base import step
 from idsnn_cli.recipe import LoadedRecipe, Recipe, make_cells
 from idsnn_cli.report.runs import describe_runs
 
@@ -27,8 +30,8 @@ PLAIN = "distill.baseline=plain"
 def open_grid(
     recipe: Path, folder: Path, heard: Heard, *words: str, vary: str = ALPHA, seeds: str = "0,1", force: bool = False
 ) -> Grid:
-    def session(loaded: LoadedRecipe, where: Path) -> Session:
-        return Session(loaded.recipe, loaded.name, where, loaded.text, force=force, events=heard)
+    def session(loaded: LoadedRecipe, where: Path) -> RunDirectory:
+        return run_of(loaded, where, force=force, events=heard)
 
     return Grid(folder, make_cells(str(recipe), words, seeds, [vary]), session)
 
@@ -276,16 +279,16 @@ def test_every_key_that_a_baseline_can_read_is_among_these() -> None:
 def test_it_is_shared_exactly_where_its_record_would_be_equal(recipe: Path, key: str, baseline: str) -> None:
     words = () if key == "distill.baseline" else (f"distill.baseline={baseline}",)
     cells = make_cells(str(recipe), (*words, *BESIDE.get(key, ())), None, [f"{key}={VALUES[key]}"])
-    names = {cell.baseline for cell in cells}
+    names = {places(cell)["baseline"] for cell in cells}
     records = set()
     for cell in cells:
-        session = Session(cell.loaded.recipe, "tiny", Path("run"))
-        session.__dict__["precision"] = cell.loaded.recipe.runtime.precision
-        read = own_sections(session, "baseline")
+        session = run_of(cell.loaded, Path("run"))
+        session.workspace.__dict__["precision"] = cell.loaded.recipe.runtime.precision
+        read = settings_of(session, "baseline")
         if baseline == "distilled":
             # The teacher counts by its bytes, which these decide.
             plain = cell.loaded.recipe.model_dump(mode="json")
-            read["its teacher"] = plain["teacher"] | {"keep": session.kept("teacher").name}
+            read["its teacher"] = plain["teacher"] | {"keep": step("teacher").kept(session).name}
         records.add(json.dumps([read, [plain_value(cell.loaded.recipe, key)] * (key in APART)]))
     assert len(names) == len(records)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from invoking import invoke
 from test_shared_baselines import APART, BESIDE, VALUES, finish, keys_of, open_grid, plain_value
-from tiny_runs import Heard, history, lasting, open_run, weights_of, write_recipe
+from tiny_runs import Heard, history, lasting, open_run, run_of, settings_of, weights_of, write_recipe
 
-from idsnn_cli.pipeline import Session, run_all
-from idsnn_cli.pipeline.records import own_sections, read_records
+from idsnn_cli.pipeline.grid import places
+from idsnn_cli.pipeline.run import run_all
+from idsnn_cli.pipeline.run_directory import read_records
+from idsnn_cli.pipeline.steps.base import step
 from idsnn_cli.recipe import Recipe, make_cells
 
 RECIPE = """
@@ -97,15 +99,15 @@ def test_it_is_shared_exactly_where_its_record_would_be_equal(recipe: Path, key:
     cells = make_cells(str(recipe), NEEDS.get(key, ()), None, [f"{key}={(VALUES | OWN)[key]}"])
     records = set()
     for cell in cells:
-        session = Session(cell.loaded.recipe, "tiny", Path("run"))
-        session.__dict__["precision"] = cell.loaded.recipe.runtime.precision
+        session = run_of(cell.loaded, Path("run"))
+        session.workspace.__dict__["precision"] = cell.loaded.recipe.runtime.precision
         plain = cell.loaded.recipe.model_dump(mode="json")
         # The teacher and the source count by their bytes, which these decide.
-        read = [own_sections(session, "pretrain"), plain["teacher"], session.kept("teacher").name]
+        read = [settings_of(session, "pretrain"), plain["teacher"], step("teacher").kept(session).name]
         records.add(
             json.dumps([read, plain["init"]["source"], [plain_value(cell.loaded.recipe, key)] * (key in APART)])
         )
-    names = {cell.pretrain for cell in cells}
+    names = {places(cell)["pretrain"] for cell in cells}
     assert len(names) == len(records) or (key in SOMETIMES and len(names) > len(records))
 
 

@@ -10,12 +10,11 @@ import torch
 import torchvision
 from foreign_networks import save_torchvision
 from invoking import Outcome, invoke
-from tiny_runs import contents, metadata_of, open_run, weights_of, write_recipe
+from tiny_runs import contents, distill_step, metadata_of, open_run, teacher_step, weights_of, write_recipe
 
 from idsnn_cli import initialize, load
 from idsnn_cli.architecture import build_description
 from idsnn_cli.initializer import Plan, Rules
-from idsnn_cli.pipeline import distill_step, teacher_step
 
 Capture = pytest.CaptureFixture[str]
 OUT = Path("init.safetensors")

@@ -7,14 +7,29 @@ from pathlib import Path
 import pytest
 import torch
 from foreign_networks import save_torchvision, torchvision_state
-from tiny_runs import Heard, contents, falling, history, lasting, metadata_of, open_run, weights_of, write_recipe
+from tiny_runs import (
+    Heard,
+    baseline_step,
+    contents,
+    distill_step,
+    eval_step,
+    falling,
+    history,
+    init_step,
+    lasting,
+    metadata_of,
+    open_run,
+    teacher_step,
+    weights_of,
+    write_recipe,
+)
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.checkpoint import file_sha256
 from idsnn_cli.errors import IdsnnError, MissingInputError, RunConflictError, UsageError
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import load
-from idsnn_cli.pipeline import baseline_step, distill_step, eval_step, init_step, run_all, teacher_step
+from idsnn_cli.pipeline.run import run_all
 
 NO_TEACHER = ("init.rule=none", "distill.alpha=0")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ import pytest
 
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.evaluation import Evaluation
-from idsnn_cli.pipeline import Session
-from idsnn_cli.recipe import load_recipe
+from idsnn_cli.pipeline.preview import Preview
+from idsnn_cli.pipeline.preview import preview as previewed
+from idsnn_cli.pipeline.run_directory import RunDirectory
+from idsnn_cli.pipeline.steps.base import Given, StepResult, step
+from idsnn_cli.pipeline.steps.base import steps_of_run as wanted_steps
+from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.recipe import LoadedRecipe, load_recipe
 from idsnn_cli.training import Events
 
 RECIPE = """
@@ -48,11 +54,61 @@ class Heard(Events):
 
 def open_run(
     recipe: Path, run_dir: Path, *overrides: str, force: bool = False, events: Events | None = None
-) -> Session:
-    """A session on ``run_dir``, which is made."""
+) -> RunDirectory:
+    """A run in ``run_dir``, which is made."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    loaded = load_recipe(recipe, overrides)
-    return Session(loaded.recipe, loaded.name, run_dir, loaded.text, force=force, events=events or Events())
+    return run_of(load_recipe(recipe, overrides), run_dir, force=force, events=events)
+
+
+def run_of(loaded: LoadedRecipe, folder: Path, *, force: bool = False, events: Events | None = None) -> RunDirectory:
+    """The run of a recipe in ``folder``, which need not be there."""
+    return RunDirectory(folder, Workspace(loaded.recipe, loaded.name, loaded.text, events=events or Events()), force)
+
+
+def teacher_step(run: RunDirectory, *, output: Path | None = None) -> StepResult:
+    return step("teacher").do(run, Given(output=output))
+
+
+def pretrain_step(run: RunDirectory, *, teacher: Path | None = None, output: Path | None = None) -> StepResult:
+    return step("pretrain").do(run, Given(teacher=teacher, output=output))
+
+
+def init_step(run: RunDirectory, *, source: Path | None = None, output: Path | None = None) -> StepResult:
+    return step("init").do(run, Given(teacher=source, output=output))
+
+
+def distill_step(
+    run: RunDirectory, *, teacher: Path | None = None, student: Path | None = None, output: Path | None = None
+) -> StepResult:
+    return step("distill").do(run, Given(teacher=teacher, student=student, output=output))
+
+
+def baseline_step(run: RunDirectory) -> StepResult:
+    return step("baseline").do(run, Given())
+
+
+def eval_step(run: RunDirectory, *, student: Path | None = None, output: Path | None = None) -> StepResult:
+    return step("eval").do(run, Given(student=student, output=output))
+
+
+def preview(run: RunDirectory, names: Iterable[str], given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What ``--dry-run`` of these steps shows."""
+    found: Preview = previewed(run, [step(name) for name in names], Given(**(given or {})))
+    return found.to_dict()
+
+
+def steps_of_run(run: RunDirectory) -> list[str]:
+    return [each.name for each in wanted_steps(run.workspace.recipe)]
+
+
+def file_of(run: RunDirectory, name: str, *, best: bool = False) -> Path:
+    """The checkpoint that a step writes."""
+    return step(name).file(run, best=best)
+
+
+def settings_of(run: RunDirectory, name: str) -> dict[str, Any]:
+    """What a step is recorded to depend on."""
+    return step(name).settings(run.workspace)
 
 
 def contents(run_dir: Path) -> dict[str, tuple[bytes, int]]:
@@ -95,4 +151,4 @@ def falling(monkeypatch: pytest.MonkeyPatch, rising: bool = False) -> None:
     def measure(*given: object, **options: object) -> Evaluation:
         return Evaluation(float(next(values)), 60.0, 2.0, [40.0], [40.0] * 10, 40, 1.0)
 
-    monkeypatch.setattr("idsnn_cli.pipeline.fitting.measure", measure)
+    monkeypatch.setattr("idsnn_cli.pipeline.training_step.measure", measure)

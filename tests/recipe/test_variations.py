@@ -30,7 +30,6 @@ def test_every_value_meets_every_other_and_each_seed_comes_whole(recipe: str) ->
     assert found == list(expected)
     assert names(cells)[0] == "distill.alpha=0,student.timesteps=2,seed=0"
     assert len(set(names(cells))) == 12
-    assert {cell.teacher for cell in cells} == {"shared"}
 
 
 def test_seeds_leave_the_images_and_the_teacher_with_the_recipes_seed(recipe: str) -> None:
@@ -45,14 +44,6 @@ def test_seeds_leave_the_images_and_the_teacher_with_the_recipes_seed(recipe: st
 def test_a_varied_seed_draws_everything_anew(recipe: str) -> None:
     cells = make_cells(recipe, [], None, ["seed=0,1"])
     assert [(c.loaded.recipe.data_seed, c.loaded.recipe.teacher_seed) for c in cells] == [(0, 0), (1, 1)]
-    assert [cell.teacher for cell in cells] == ["seed=0", "seed=1"]
-
-
-def test_what_touches_the_teacher_gives_each_its_own(recipe: str) -> None:
-    cells = make_cells(recipe, [], "0,1", ["teacher.epochs=3,4", "teacher.keep=last,best", "init.shortcut=copy,random"])
-    assert {cell.teacher for cell in cells} == {"teacher.epochs=3", "teacher.epochs=4"}
-    for cell in cells:
-        assert cell.teacher == f"teacher.epochs={cell.loaded.recipe.teacher.epochs}"
 
 
 def test_names_are_safe_for_a_folder_and_stay_apart(recipe: str) -> None:

@@ -6,31 +6,30 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import open_checkpoint
-from idsnn_cli.data import plan_data
-from idsnn_cli.errors import CheckpointError, DataError, MissingInputError
-from idsnn_cli.pipeline.fitting import METRICS
+from idsnn_cli.errors import CheckpointError, MissingInputError
 from idsnn_cli.pipeline.grid import INDEX, read_index
-from idsnn_cli.pipeline.records import FILE, read_records
-from idsnn_cli.pipeline.session import Step, best_of, training_of
+from idsnn_cli.pipeline.run_directory import EVALUATION, RECORDS, RESOLVED, Record, best_of, read_records
+from idsnn_cli.pipeline.steps.base import Step, all_steps, depends_on, step
+from idsnn_cli.pipeline.training_step import METRICS
 from idsnn_cli.recipe import Recipe, load_recipe
 from idsnn_cli.report.run_data import Role, Run, Training
 
-# The step that trains each network, and the file of its last epoch.
-STEPS: dict[Role, tuple[Step, str]] = {
-    "teacher": ("teacher", "teacher.safetensors"),
-    "pretrain": ("pretrain", "pretrain.safetensors"),
-    "student": ("distill", "student.safetensors"),
-    "baseline": ("baseline", "baseline.safetensors"),
-}
 # What tells no two runs apart that are to be averaged: seeds, places, machines, and what is said or measured of them.
-_APART: dict[str, tuple[str, ...]] = {
-    "data": ("seed", "root", "download"),
-    "teacher": ("seed", "scheme"),
-}
+_APART = (
+    "seed",
+    "runtime",
+    "claims",
+    "eval",
+    "data.seed",
+    "data.root",
+    "data.download",
+    "teacher.seed",
+    "teacher.scheme",
+)
 
 
 def gather(folders: Iterable[Path]) -> list[Run]:
@@ -41,7 +40,7 @@ def gather(folders: Iterable[Path]) -> list[Run]:
     """
     found: dict[Path, Run] = {}
     for folder in folders:
-        members: list[tuple[Path, dict[str, Any] | None]] = [(folder, None)] if (folder / FILE).exists() else []
+        members: list[tuple[Path, dict[str, Any] | None]] = [(folder, None)] if _begun(folder) else []
         members += [(folder / each["folder"], each) for each in read_index(folder) if _begun(folder / each["folder"])]
         if not members:
             what = "a grid of which no run has begun" if (folder / INDEX).exists() else "no run of idsnn"
@@ -54,30 +53,34 @@ def gather(folders: Iterable[Path]) -> list[Run]:
 
 
 def _begun(folder: Path) -> bool:
-    return (folder / FILE).exists()
+    return (folder / RECORDS).exists()
+
+
+def _roles() -> dict[Role, Step]:
+    """The step that makes each network."""
+    return {cast(Role, each.network): each for each in all_steps() if each.section is not None}
 
 
 def _run(folder: Path, entry: dict[str, Any] | None) -> Run:
-    recipe = load_recipe(folder / "resolved.yaml").recipe
+    recipe = load_recipe(folder / RESOLVED).recipe
     records = read_records(folder)
     settings = recipe.model_dump(mode="json")
-    taught = recipe.distill.taught
-    architectures = {role: _architecture(folder, role, recipe, records) for role in STEPS}
+    architectures = {role: _architecture(folder, each, recipe, records) for role, each in _roles().items()}
     trainings: dict[Role, Training] = {}
-    for role, (step, _) in STEPS.items():
+    for role, each in _roles().items():
         # One that an earlier recipe left behind is no match for this student.
-        left_behind = {"baseline": recipe.distill.baseline == "none", "pretrain": recipe.pretrain.epochs == 0}
-        if step not in records or left_behind.get(role, False):
+        if each.name not in records or not each.measured(recipe):
             continue
-        history = _history(folder / step / METRICS)
-        if role == "student" and recipe.distill.epochs == 0 and records[step].status == "done":
-            history = (_before_training(records[step].figures),)
-        images, size = _images(recipe, records[step].figures)
-        section = training_of(recipe, step)
-        with_baseline = taught and recipe.distill.baseline == "distilled"
-        teaches = {"pretrain": recipe.pretrain.taught, "student": taught, "baseline": with_baseline}.get(role, False)
-        split = records[step].sections.get("data", {}).get("select", recipe.data.select)
-        trainings[role] = Training(history, section.epochs, split, architectures[role], images, size, teaches)
+        record = records[each.name]
+        history = _history(folder / each.name / METRICS)
+        if role == "student" and recipe.distill.epochs == 0 and record.status == "done":
+            history = (_before_training(record.figures),)
+        images, size = _images(record.figures)
+        section = each.training(recipe)
+        assert section is not None
+        split = record.settings.get("data", {}).get("select", recipe.data.select)
+        taught = each.taught(recipe)
+        trainings[role] = Training(history, section.epochs, split, architectures[role], images, size, taught)
     needed = recipe.needs_teacher or recipe.init.source is not None
     trained = recipe.teacher.checkpoint is None and recipe.init.source is None
     teacher: Literal["none", "trained", "given"] = ("trained" if trained else "given") if needed else "none"
@@ -91,8 +94,8 @@ def _run(folder: Path, entry: dict[str, Any] | None) -> Run:
         teacher=teacher,
         teacher_architecture=architectures["teacher"],
         trainings=trainings,
-        evaluation=_read(folder / "eval.json") if measured else None,
-        baseline_arm=_arm(_read_by_baseline(settings)),
+        evaluation=_read(folder / EVALUATION) if measured else None,
+        baseline_arm=_arm(settings, recipe),
     )
 
 
@@ -102,53 +105,43 @@ def _label(folder: Path, entry: dict[str, Any] | None) -> str:
     return ",".join(f"{key}={text}" for key, text in entry["settings"].items()) or str(entry["recipe"])
 
 
-def _read_by_baseline(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings but for those that sets only students apart: their start, and of a plain baseline its teacher."""
-    kept = {section: values for section, values in settings.items() if section not in ("init", "pretrain")}
-    if settings["distill"]["baseline"] != "distilled":
-        del kept["teacher"]
-        unread = ("alpha", "temperature", "features", "feature_weight")
-        kept["distill"] = {key: value for key, value in settings["distill"].items() if key not in unread}
-    return kept
-
-
-def _arm(settings: dict[str, Any]) -> str:
-    kept = {
-        section: {key: value for key, value in values.items() if key not in _APART.get(section, ())}
-        for section, values in settings.items()
-        if section not in ("seed", "runtime", "claims", "eval")
-    }
+def _arm(settings: dict[str, Any], baseline_of: Recipe | None = None) -> str:
+    """What is equal for runs that differ in their seeds alone; of ``baseline_of`` for those whose baselines do."""
+    kept: dict[str, dict[str, Any]] = {}
+    for section, values in settings.items():
+        if section in _APART:
+            continue
+        found = {key: value for key, value in values.items() if f"{section}.{key}" not in _APART}
+        if baseline_of is not None:
+            found = {key: value for key, value in found.items() if _of_baseline(f"{section}.{key}", baseline_of)}
+        kept[section] = found
     return json.dumps(kept, sort_keys=True)
 
 
-def _architecture(folder: Path, role: Role, recipe: Recipe, records: dict[str, Any]) -> Architecture | None:
+def _of_baseline(key: str, recipe: Recipe) -> bool:
+    # Which of its files is measured is no matter of its training, but sets two figures apart.
+    return key == "distill.keep" or depends_on(step("baseline"), key, recipe)
+
+
+def _architecture(folder: Path, each: Step, recipe: Recipe, records: dict[str, Record]) -> Architecture | None:
     """What the checkpoint says, or before there is one what the recipe makes of the data's classes."""
-    step, name = STEPS[role]
-    path = next((path for path in (folder / name, best_of(folder / name)) if path.exists()), None)
+    last = folder / f"{each.network}.safetensors"
+    path = next((path for path in (last, best_of(last)) if path.exists()), None)
     if path is not None:
         with open_checkpoint(path) as file:
             if file.metadata is not None and "architecture" in file.metadata:
                 return read_description(file.metadata["architecture"])
-    facts = records[step].figures.get("data") if step in records else None
-    if facts is None or (role == "teacher" and recipe.teacher.checkpoint is not None):
-        return None
-    if role == "pretrain":
-        return recipe.student.ann(facts["classes"])
-    section = recipe.teacher if role == "teacher" else recipe.student
-    return section.architecture(facts["classes"])
+    facts = records[each.name].figures.get("data") if each.name in records else None
+    return None if facts is None else each.description(recipe, facts["classes"])
 
 
-def _images(recipe: Recipe, figures: dict[str, Any]) -> tuple[int | None, tuple[int, int] | None]:
-    """Training images of an epoch and their size: as recorded, or for a run of an earlier version from the data."""
+def _images(figures: dict[str, Any]) -> tuple[int | None, tuple[int, int] | None]:
+    """Training images of an epoch and their size, as recorded."""
     facts = figures.get("data")
-    if facts is not None:
-        height, width = facts["image_size"]
-        return facts["images"], (height, width)
-    try:
-        plan = plan_data(recipe.data)
-    except DataError:
+    if facts is None:
         return None, None
-    return plan.counts["train"], plan.image_size
+    height, width = facts["image_size"]
+    return facts["images"], (height, width)
 
 
 def _history(path: Path) -> tuple[dict[str, Any], ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from idsnn_cli.architecture import ForeignShortcut, Shortcut
 from idsnn_cli.errors import SchemeError, did_you_mean
-from idsnn_cli.families import Reading, Row, Scheme, Weights
+from idsnn_cli.families import Row, Scheme
 from idsnn_cli.families.own_table import canonical_fault, source_fault
 from idsnn_cli.recipe.nodes import Fault, Leaf, Node, Place, Table
 from idsnn_cli.recipe.source import Unreadable, display, parse
@@ -22,13 +22,8 @@ _FORM = (
 _PROJECTIONS: tuple[Shortcut | ForeignShortcut, ...] = ("projection", "average")
 
 
-def make_reading(weights: Weights | None, allow_unused: bool, scheme: Path | None) -> Reading:
-    """How a foreign file is read, by options or a recipe. Raises :class:`SchemeError` for a table that is wrong."""
-    return Reading(weights or "auto", allow_unused, None if scheme is None else read_scheme(scheme))
-
-
 def read_scheme(path: Path) -> Scheme:
-    """The table in a YAML file, see README. Raises :class:`SchemeError`, which lists faults by line and column."""
+    """The table in a YAML file (docs/checkpoints.md). Raises :class:`SchemeError`, listing faults by their lines."""
     name = display(path)
     faults: list[Fault] = []
     try:

@@ -1,0 +1,153 @@
+"""A student's first weights, from a source network or from nowhere, and how they came about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.data import calibration_batches, drawn_batches
+from idsnn_cli.initializer import (
+    Conversion,
+    Initialization,
+    Plan,
+    calibrate,
+    initialize,
+    looks_at_images,
+    random_plan,
+    reestimate,
+)
+from idsnn_cli.models import ResNet, build
+from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.recipe.schema import Init
+from idsnn_cli.rules import Rules
+from idsnn_cli.seeding import derive_seed
+from idsnn_cli.sources.names import Source
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstWeights:
+    """``state`` is the canonical state dict, ``provenance`` what a checkpoint says of it."""
+
+    state: State
+    plan: Plan
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def needs_data(init: Init) -> bool:
+    """Whether the data may have a part in the first weights, as far as the recipe alone tells."""
+    return init.rule == "none" or init.looks_at_images
+
+
+def looked_at_data(init: Init, plan: Plan) -> bool:
+    """Whether the data has had a part: rule ``merge`` looks at images only where the plan merges channels."""
+    merged = any(chosen.merges for chosen in plan.selections)
+    return init.rule == "none" or init.reestimate > 0 or init.calibrate > 0 or init.rules().always_looks or merged
+
+
+def first_weights(workspace: Workspace, origin: Source | None, rules: Rules) -> FirstWeights:
+    """The student's, from ``origin`` by ``rules``, or random without one; then what makes them fit for spikes."""
+    recipe = workspace.recipe
+    architecture = recipe.student.architecture(workspace.num_classes)
+    provenance: dict[str, Any] = {"rule": recipe.init.rule}
+    conversion: Conversion | None = None
+    if origin is None:
+        model = build(architecture, derive_seed(recipe.seed, "init", "weights"))
+        model.set_normalisation(workspace.data.mean, workspace.data.std)
+        plan = random_plan(architecture)
+        state = model.state_dict()
+    else:
+        found, of_source = mapped(workspace, origin, architecture, rules)
+        plan, state, conversion = found.plan, found.state, found.conversion
+        provenance |= of_source
+    if recipe.init.reestimate:
+        state, plan = _reestimated(workspace, architecture, state, plan)
+        provenance["reestimated_batches"] = recipe.init.reestimate
+    if recipe.init.calibrate and conversion is not None:
+        state, plan = _calibrated(workspace, architecture, state, plan, conversion)
+        provenance["calibrated_batches"] = recipe.init.calibrate
+    return FirstWeights(state, plan, provenance)
+
+
+def mapped(
+    workspace: Workspace, origin: Source, architecture: Architecture, rules: Rules
+) -> tuple[Initialization, dict[str, Any]]:
+    """``architecture`` started from ``origin`` by ``rules``, and what a checkpoint's provenance says of the source."""
+    settled = workspace.settle_normalisation(origin)
+    with workspace.open(origin) as opened:
+        looks = rules.looks_at_activations and looks_at_images(rules, opened.network, architecture)
+        found = initialize(
+            opened.network,
+            architecture,
+            rules=rules,
+            normalise=settled.values,
+            bottleneck_stride=workspace.bottleneck_stride,
+            images=_images(workspace) if looks else None,
+            seed=derive_seed(workspace.recipe.seed, "init", "weights"),
+            device=workspace.device,
+            say=workspace.say,
+        )
+        for words in opened.remarks():
+            workspace.say(f"{origin}: {words}")
+    provenance = {
+        "source_scheme": found.scheme,
+        "source_tensors_sha256": found.source_sha256,
+        "dropped": dict(found.dropped),
+        **settled.provenance(),
+    }
+    if found.certainty is not None:
+        provenance["source_certainty"] = asdict(found.certainty)
+    if found.normalisation_given and settled.verdict is None:
+        workspace.say(
+            f"{origin} does not carry its input normalisation; the student gets {workspace.normalisation_words()}"
+        )
+    return found, provenance
+
+
+def _images(workspace: Workspace) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The training images that a rule shows to the source, in batches, without augmentation."""
+    recipe, seed = workspace.recipe, derive_seed(workspace.recipe.seed, "init", "images")
+    count, size = recipe.init.images, recipe.distill.batch_size
+    return list(drawn_batches(workspace.data.train, count, size, seed, workspace.device))
+
+
+def _reestimated(workspace: Workspace, architecture: Architecture, state: State, plan: Plan) -> tuple[State, Plan]:
+    model = _running(workspace, architecture, state)
+    used = reestimate(model, _batches(workspace, "calibration", workspace.recipe.init.reestimate))
+    reason = f"re-estimated on {used} training batches"
+    entries = tuple(
+        replace(entry, reason=reason) if entry.target.endswith(("running_mean", "running_var")) else entry
+        for entry in plan.entries
+    )
+    return model.state_dict(), replace(plan, entries=entries)
+
+
+def _calibrated(
+    workspace: Workspace, architecture: Architecture, state: State, plan: Plan, conversion: Conversion
+) -> tuple[State, Plan]:
+    """The converted student with corrected betas; the plan's betas say so."""
+    model = _running(workspace, architecture, state)
+    batches = list(_batches(workspace, "biases", workspace.recipe.init.calibrate))
+    calibrate(model, conversion, batches)
+    reason = f"calibrated on {len(batches)} training batches"
+    acts = [f"{name.replace('act', 'norm')}.bias" for name, _ in architecture.activations()]
+    entries = tuple(replace(entry, reason=reason) if entry.target in acts else entry for entry in plan.entries)
+    return model.state_dict(), replace(plan, entries=entries)
+
+
+def _running(workspace: Workspace, architecture: Architecture, state: State) -> ResNet:
+    model = build(architecture, 0)
+    model.load_state_dict(state)
+    return model.to(workspace.device)
+
+
+def _batches(workspace: Workspace, name: str, count: int) -> Iterator[torch.Tensor]:
+    """``count`` batches of training images without augmentation, drawn by ``name``."""
+    seed = derive_seed(workspace.recipe.seed, "init", name)
+    size = workspace.recipe.distill.batch_size
+    return calibration_batches(workspace.data.train, size, count, seed, workspace.device)

@@ -1,0 +1,143 @@
+"""What a step must find before it works for hours: files that are there, and networks that fit each other."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from idsnn_cli.architecture import Architecture, read_description, stage_sizes
+from idsnn_cli.checkpoint import open_checkpoint
+from idsnn_cli.errors import CheckpointError, UsageError
+from idsnn_cli.initializer import Plan as Mapping
+from idsnn_cli.pipeline.run_directory import best_of
+from idsnn_cli.pipeline.steps.base import FOREIGN_KEYS, Given, Step, all_steps
+from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.recipe import Recipe
+from idsnn_cli.recipe.schema import Teacher
+from idsnn_cli.sources.names import Published, Source
+from idsnn_cli.sources.opened import require
+
+
+def check_classes(workspace: Workspace, architecture: Architecture, path: Source, *, teaches: bool = True) -> None:
+    """Raise :class:`UsageError` where the network in ``path`` has not as many classes as the data."""
+    classes = workspace.num_classes
+    if architecture.num_classes != classes:
+        raise UsageError(
+            f"{path} tells {architecture.num_classes} classes apart, but {workspace.recipe.data.dataset} has {classes}",
+            f"Use a teacher of the same classes. It can still be init.source, with {untaught(workspace.recipe)}."
+            if teaches
+            else "Measure it on images of its own classes.",
+        )
+
+
+def usable(workspace: Workspace, path: Source, *, teaches: bool = True) -> Architecture:
+    """What the network in ``path`` is, once it is known that it can be read, and has as many classes as the data."""
+    if isinstance(path, Published):
+        with workspace.open(path, download=False) as opened:
+            architecture = opened.network.architecture
+    else:
+        architecture = workspace.load_network(path, look=False).architecture
+    check_classes(workspace, architecture, path, teaches=teaches)
+    return architecture
+
+
+def require_teacher(workspace: Workspace, path: Source) -> None:
+    """Raise :class:`MissingInputError` where the teacher that a loss reads is not there."""
+    words = f"Run `idsnn teacher` first, name one with --teacher FILE, or set {untaught(workspace.recipe)}."
+    require(path, "the teacher", words)
+
+
+def untaught(recipe: Recipe) -> str:
+    """The overrides with which no loss reads a teacher."""
+    words = {
+        "pretrain.alpha=0": recipe.pretrain.taught,
+        "distill.alpha=0": recipe.distill.alpha > 0,
+        "distill.features=none": recipe.distill.features != "none",
+    }
+    return " and ".join(word for word, needed in words.items() if needed) or "distill.alpha=0"
+
+
+def check_features(workspace: Workspace, student: Architecture, teacher: Architecture) -> None:
+    """Raise :class:`UsageError` where ``distill.features`` cannot compare the two networks' stages."""
+    features = workspace.recipe.distill.features
+    if features == "none":
+        return
+    if len(teacher.depths) != len(student.depths):
+        raise UsageError(
+            f"distill.features {features} compares stage by stage, but the teacher has {len(teacher.depths)} stages "
+            f"and the student {len(student.depths)}",
+            "Use a teacher with as many stages, or distill.features=none.",
+        )
+    height, width = workspace.image_size
+    ours, theirs = (stage_sizes(each, height, width) for each in (student, teacher))
+    if ours != theirs:
+        sizes = [", ".join(f"{rows}x{columns}" for rows, columns in each) for each in (theirs, ours)]
+        raise UsageError(
+            f"distill.features {features} compares maps of equal size, but those behind the teacher's stages are "
+            f"{sizes[0]}, and the student's {sizes[1]}",
+            "Give the student the teacher's stem (student.stem, student.stem_padding), or use distill.features=none.",
+        )
+
+
+def distinct(target: Path, source: Source) -> None:
+    """A step must not read what it is about to replace: its own output, or the best epoch's beside it."""
+    if isinstance(source, Path) and os.path.realpath(source) in (
+        os.path.realpath(target),
+        os.path.realpath(best_of(target)),
+    ):
+        raise UsageError(f"{source} would be read and replaced by the same step", "Copy it to another name first.")
+
+
+def read_start(start: Path, architecture: Architecture) -> tuple[Mapping | None, dict[str, Any]]:
+    """The mapping and provenance in the student's first weights, once they are known to fit the recipe."""
+    with open_checkpoint(start) as file:
+        metadata = file.metadata
+    if metadata is None or "architecture" not in metadata:
+        raise CheckpointError(
+            f"{start} is not a checkpoint of idsnn", "Make one with `idsnn init --from FILE --arch NAME -o FILE`."
+        )
+    stored = read_description(metadata["architecture"])
+    if stored != architecture:
+        raise UsageError(
+            f"{start} holds a {stored.describe()}\nbut the recipe's student is a {architecture.describe()}",
+            "Run `idsnn init --force` for the recipe's student, or change the student section.",
+        )
+    plan = Mapping.from_dict(metadata["mapping"]) if "mapping" in metadata else None
+    return plan, dict(metadata.get("provenance", {}))
+
+
+def foreign_sources(recipe: Recipe, steps: tuple[Step, ...], given: Given) -> list[Source]:
+    """The networks from outside that ``steps`` would read, named by the recipe or on the command line, ours or not."""
+    named = [given.checkpoint, given.teacher, *(source for each in steps for source in each.foreign(recipe))]
+    return [source for source in dict.fromkeys(named) if source is not None]
+
+
+def refuse_unread_keys(workspace: Workspace, steps: tuple[Step, ...], given: Given) -> None:
+    """Raise :class:`UsageError` where ``teacher`` says how to read a foreign file, and neither recipe nor command names
+    one.
+
+    What only says ``auto`` asks for nothing, so it may stand anywhere. Steps that measure do not need the keys.
+    """
+    teacher, plain = workspace.recipe.teacher, Teacher()
+    said = [key for key in FOREIGN_KEYS if getattr(teacher, key) not in (getattr(plain, key), "auto")]
+    makes = any(each.makes_weights for each in steps)
+    if not said or not makes:
+        return
+    sources = foreign_sources(workspace.recipe, all_steps(), given)
+    if any(_foreign(workspace, source) for source in sources):
+        return
+    keys = " and ".join(f"teacher.{key}" for key in said)
+    found = f"{', '.join(map(str, sources))} carries all that itself" if sources else "this recipe names none"
+    hint = " A network that is trained here normalises as data.normalise says." if "normalise" in said else ""
+    raise UsageError(
+        f"{keys} {'is' if len(said) == 1 else 'are'} for a foreign file, and {found}",
+        f"Leave {'it' if len(said) == 1 else 'them'} out, or name the file: teacher.checkpoint=FILE.{hint}",
+    )
+
+
+def _foreign(workspace: Workspace, source: Source) -> bool:
+    if isinstance(source, Path) and not source.exists():
+        return True  # whoever reads it says that it is not there
+    with workspace.open(source, download=False) as opened:
+        return opened.foreign

@@ -1,0 +1,128 @@
+"""``pretrain``: the student's shape as an ANN, mapped from the source and trained before it becomes spiking.
+
+Cutting blocks out of a network ruins what it computes. An ANN mends that at a fraction of a spiking epoch's cost, for
+it has no time steps; the student then starts from a network of its own shape that works.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.errors import UsageError
+from idsnn_cli.initializer import Initialization
+from idsnn_cli.models import ResNet, build
+from idsnn_cli.pipeline.first_weights import mapped
+from idsnn_cli.pipeline.mapping import count_mapping, shape_source, where_from
+from idsnn_cli.pipeline.requirements import check_classes, distinct, require_teacher, usable
+from idsnn_cli.pipeline.run_directory import RunDirectory, best_of
+from idsnn_cli.pipeline.steps.base import FOREIGN, Given, Plan, Reads, Step, StepResult, step
+from idsnn_cli.pipeline.training_step import Job, described, train
+from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.recipe import Recipe
+from idsnn_cli.sources.names import Source
+from idsnn_cli.sources.opened import require
+from idsnn_cli.training import Objective
+
+# Of ``student``, what an ANN of its shape has too; of ``init``, what is done to the student only afterwards.
+_SHAPE = tuple(f"student.{key}" for key in ("arch", "width", "stem", "stem_padding", "shortcut"))
+_LATER = tuple(f"init.{key}" for key in ("convert", "percentile", "reestimate", "calibrate"))
+
+
+class PretrainStep(Step):
+    """Train the ANN of the student's shape into RUN/pretrain.safetensors, from the source's weights by the rules of
+    ``init`` that are about shapes; the teacher is the source, too, where the recipe names no other.
+    """
+
+    name = network = section = "pretrain"
+    after = ("teacher",)
+    shared = "pretrained"
+
+    def wanted(self, recipe: Recipe) -> bool:
+        return recipe.pretrain.epochs > 0
+
+    def reads(self, recipe: Recipe) -> Reads:
+        # Rules that look at images see them in batches of distill.batch_size.
+        batches = ("distill.batch_size",) if recipe.init.shaping().looks_at_activations else ()
+        keys = ("seed", *_SHAPE, *FOREIGN, *batches)
+        return Reads(("data", "pretrain", "init", "runtime"), keys, ("pretrain.keep", *_LATER))
+
+    def taught(self, recipe: Recipe) -> bool:
+        return recipe.pretrain.taught
+
+    def needs(self, recipe: Recipe) -> tuple[str, ...]:
+        return ("teacher",) if recipe.init.source is None or recipe.pretrain.taught else ()
+
+    def settings(self, workspace: Workspace) -> dict[str, Any]:
+        found = super().settings(workspace)
+        return found | {"init": found["init"] | {"rescale": workspace.recipe.init.shaping().rescale}}
+
+    def foreign(self, recipe: Recipe) -> tuple[Source, ...]:
+        return () if recipe.init.source is None or recipe.init.rule == "none" else (recipe.init.source,)
+
+    def description(self, recipe: Recipe, num_classes: int) -> Architecture | None:
+        return recipe.student.ann(num_classes)
+
+    def outputs(self, run: RunDirectory, given: Given) -> dict[str, Path]:
+        last = self.destination(run, given.output)
+        return {"last": last, "best": best_of(last)}
+
+    def check(self, run: RunDirectory, given: Given, plan: Plan) -> None:
+        workspace = run.workspace
+        recipe = workspace.recipe
+        if recipe.pretrain.taught and "teacher" not in plan.networks:
+            guide = given.teacher or step("teacher").kept(run)
+            require_teacher(workspace, guide)
+            plan.networks["teacher"] = usable(workspace, guide)
+        target = plan.networks["pretrain"] = recipe.student.ann(workspace.num_classes)
+        if recipe.init.rule != "none":
+            origin = recipe.init.source or given.teacher
+            count_mapping(run, plan, target, origin, recipe.init.rules())
+
+    def do(self, run: RunDirectory, given: Given) -> StepResult:
+        """Raises :class:`UsageError` where the recipe has no epochs for it."""
+        workspace = run.workspace
+        recipe = workspace.recipe
+        if recipe.pretrain.epochs == 0:
+            raise UsageError("pretrain.epochs is 0, so there is nothing to train", "Give pretrain.epochs=N.")
+        target = self.destination(run, given.output)
+        origin = recipe.init.source or given.teacher or shape_source(run)
+        guide = (given.teacher or step("teacher").kept(run)) if recipe.pretrain.taught else None
+        inputs = {"data": workspace.data.fingerprint}
+        require(origin, "the network to start from", where_from(run, origin))
+        if guide is not None:
+            require_teacher(workspace, guide)
+        for name, path in {"source": origin, "teacher": guide}.items():
+            if path is not None:
+                distinct(target, path)
+                workspace.ensure(path)
+                inputs[name] = workspace.sha256(path)
+        architecture = recipe.student.ann(workspace.num_classes)
+        first: list[tuple[Initialization, dict[str, Any]]] = []
+
+        def make() -> tuple[ResNet, ResNet | None]:
+            network = None if guide is None else workspace.load_network(guide, workspace.device)
+            if network is not None and guide is not None:
+                check_classes(workspace, network.architecture, guide)
+            first.append(mapped(workspace, origin, architecture, recipe.init.shaping()))
+            model = build(architecture, seed=0)
+            model.load_state_dict(first[0][0].state)
+            return model, network
+
+        def metadata(record: dict[str, Any]) -> dict[str, Any]:
+            found, of_source = first[0]
+            start = {"rule": recipe.init.rule} | of_source
+            provenance = {"start": start, "inputs": {name: digest for name, digest in inputs.items() if name != "data"}}
+            return described(workspace, "pretrain", architecture, provenance, record, found.plan)
+
+        objective = Objective(
+            label_smoothing=recipe.pretrain.label_smoothing,
+            alpha=recipe.pretrain.alpha if recipe.pretrain.taught else 0.0,
+            temperature=recipe.pretrain.temperature,
+        )
+        job = Job(self, recipe.pretrain, make, objective, metadata, inputs, target, "pretrain", recipe.seed)
+        return train(run, job)
+
+
+STEP = PretrainStep()

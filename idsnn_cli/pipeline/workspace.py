@@ -1,0 +1,243 @@
+"""What one command works with: the recipe, the device, the data, the networks from outside, and who listens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from idsnn_cli.architecture import BottleneckStride
+from idsnn_cli.data import DataBundle, Split, calibration_batches, load_data, plan_data
+from idsnn_cli.data.normalise import CONSTANTS
+from idsnn_cli.errors import DataError, UsageError
+from idsnn_cli.evaluation import NormalisationVerdict, find_normalisation
+from idsnn_cli.families import Reading
+from idsnn_cli.models import ResNet, load, load_identified
+from idsnn_cli.models.identify import MeanStd
+from idsnn_cli.pipeline.processes import decided_by_main
+from idsnn_cli.recipe import Recipe
+from idsnn_cli.recipe.schema import MeanStd as RecipeMeanStd
+from idsnn_cli.seeding import derive_seed
+from idsnn_cli.sources.names import Published, Source
+from idsnn_cli.sources.opened import OpenedSource, Shelf
+from idsnn_cli.sources.tables import read_scheme
+from idsnn_cli.training import Events, keep_freed_memory, resolve_device
+
+# 512 images; see evaluation/normalisation.py for what they tell apart.
+_BATCHES, _BATCH_SIZE = 4, 128
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """``values`` is the (mean, std) to read a source with, None where it brings its own or none is known; ``verdict``
+    says how it was found, where the recipe says ``auto`` and the source does not know.
+    """
+
+    values: MeanStd | None
+    verdict: NormalisationVerdict | None = None
+
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint's provenance says of it; empty where nothing was looked for."""
+        return {} if self.verdict is None else {"normalisation": self.verdict.to_dict()}
+
+
+@dataclass
+class Workspace:
+    """``name`` is the recipe's, ``text`` the recipe as given, None where it came out of a checkpoint or from options.
+
+    ``data_given`` is False where the recipe's data section only fills its place (``idsnn init --from``), and
+    ``num_classes_given`` are the student's classes where no data says so.
+    """
+
+    recipe: Recipe
+    name: str
+    text: str | None = None
+    data_given: bool = True
+    num_classes_given: int | None = None
+    events: Events = field(default_factory=Events)
+    shelf: Shelf = field(default_factory=Shelf)
+    _settled: dict[Source, Settled] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set)
+
+    def say(self, message: str) -> None:
+        """Tell a person something."""
+        self.events.say(message)
+
+    def say_once(self, message: str) -> None:
+        """Tell ``message``, which several steps may come upon, the first time only."""
+        if message not in self._said:
+            self._said.add(message)
+            self.events.say(message)
+
+    # The machine
+
+    @cached_property
+    def device(self) -> torch.device:
+        return resolve_device(self.recipe.runtime.device)
+
+    @cached_property
+    def precision(self) -> str:
+        """fp32 on the CPU and bf16 on CUDA where the recipe says auto (bf16 is slow on most CPUs)."""
+        asked = self.recipe.runtime.precision
+        if asked in ("fp16", "bf16") and self.device.type != "cuda":
+            raise UsageError(
+                f"runtime.precision is {asked}, which is for CUDA devices", "Use fp32 (or auto) on the CPU."
+            )
+        return ("bf16" if self.device.type == "cuda" else "fp32") if asked == "auto" else asked
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What weights are held in."""
+        return torch.float64 if self.precision == "fp64" else torch.float32
+
+    def settle_process(self) -> None:
+        """Set this process's threads as the recipe says, and let it keep freed memory where the CPU computes."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        if self.recipe.runtime.threads is not None:
+            torch.set_num_threads(self.recipe.runtime.threads)
+
+    # The data
+
+    @cached_property
+    def data(self) -> DataBundle:
+        return load_data(
+            self.recipe.data,
+            seed=self.recipe.data_seed,
+            max_memory_gb=self.recipe.runtime.max_memory_gb,
+            device=self.device,
+            say=self.say,
+        )
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the data has been read already."""
+        return "data" in self.__dict__
+
+    @property
+    def num_classes(self) -> int:
+        """The student's classes; read off the data's files where that is enough."""
+        if self.num_classes_given is not None:
+            return self.num_classes_given
+        planned = None if self.has_data else plan_data(self.recipe.data).num_classes
+        return planned or self.data.num_classes
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width; read off the data's files where that is enough."""
+        planned = None if self.has_data else plan_data(self.recipe.data).image_size
+        return planned or self.data.image_size
+
+    def split(self, name: str) -> Split:
+        """``test`` or ``validation``. Raises :class:`DataError` where the recipe keeps no validation images."""
+        chosen = self.data.test if name == "test" else self.data.validation
+        if chosen is None:
+            raise DataError(
+                f"the {self.data.name} data of this recipe has no validation images",
+                "Set data.validation to a count or a fraction, or choose the test split.",
+            )
+        return chosen
+
+    def portable_recipe(self) -> dict[str, Any]:
+        """The recipe that a checkpoint carries: without paths, and without data that is not its own."""
+        plain = self.recipe.portable()
+        if not self.data_given:
+            del plain["data"]
+        return plain
+
+    # Networks from outside
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How a foreign file is read: ``teacher.weights``, ``teacher.allow_unused`` and the ``teacher.scheme``'s table.
+
+        Raises :class:`SchemeError` for a table that is wrong.
+        """
+        teacher = self.recipe.teacher
+        scheme = None if teacher.scheme is None else read_scheme(teacher.scheme)
+        return Reading(teacher.weights, teacher.allow_unused, scheme)
+
+    @property
+    def bottleneck_stride(self) -> BottleneckStride | None:
+        return self.recipe.teacher.bottleneck_stride
+
+    def open(self, source: Source, *, download: bool = True) -> OpenedSource:
+        """``source`` in an open file; a foreign one is read as the ``teacher`` section says, and opened once."""
+        return self.shelf.open(source, self.reading, download=download)
+
+    def ensure(self, source: Source) -> None:
+        """Download what is published and not on this machine; one process does it, and says so."""
+        if isinstance(source, Published):
+            decided_by_main(lambda: source.fetch(self.say))
+
+    def sha256(self, source: Source) -> str:
+        """Of the source's bytes."""
+        with self.open(source) as opened:
+            return opened.sha256
+
+    def settle_normalisation(self, source: Source) -> Settled:
+        """The normalisation to read ``source`` with: the one that ``teacher.normalise`` names or, for ``auto``, the one
+        that comes with it or that the training images show, which is told once.
+
+        Raises :class:`UsageError` where ``auto`` has no images to look at, or what they show is not clear, and
+        :class:`CheckpointError` where the network cannot tell.
+        """
+        chosen = self.recipe.teacher.normalise
+        if chosen != "auto":
+            if chosen is None:
+                return Settled(None)
+            return Settled((chosen.mean, chosen.std) if isinstance(chosen, RecipeMeanStd) else CONSTANTS[chosen])
+        if source in self._settled:
+            return self._settled[source]
+        with self.open(source, download=False) as opened:
+            if opened.normalises_itself:
+                return Settled(None)
+            if not self.data_given:
+                raise UsageError(
+                    f"{source} does not say how its images were normalised, and finding it needs training images",
+                    "Give data.dataset=NAME (and data.path or data.root), or name it: --normalise imagenet.",
+                )
+            seed = derive_seed(self.recipe.seed, "normalise")
+            batches = calibration_batches(self.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu")
+            verdict = find_normalisation(opened.network, batches, where=source).require_clear(source)
+        self.say_once(f"{source}: normalised as {verdict.words()}")
+        settled = self._settled[source] = Settled((verdict.mean, verdict.std), verdict)
+        return settled
+
+    def normalisation_words(self) -> str:
+        """What a source that does not carry its input normalisation is given, in words."""
+        chosen = self.recipe.teacher.normalise
+        if chosen is None:
+            return "ImageNet's (name another with teacher.normalise)"
+        return "the recipe's teacher.normalise" if isinstance(chosen, RecipeMeanStd) else f"that of {chosen}"
+
+    def load_network(self, source: Source, device: torch.device | str = "cpu", *, look: bool = True) -> ResNet:
+        """The network in ``source``, of the workspace's precision; a foreign one is read as ``teacher`` says.
+
+        Without ``look`` nothing is looked for in images: the description is right, the normalisation need not be.
+        """
+        with self.open(source) as opened:
+            if not opened.foreign:
+                return load(source, device=device).to(self.dtype)
+            self._tell(opened)
+            anything = self.recipe.teacher.normalise == "auto" and not look
+            values = None if anything else self.settle_normalisation(source).values
+            model = load_identified(
+                opened.network,
+                source,
+                device=device,
+                normalise=CONSTANTS["none"] if anything and not opened.normalises_itself else values,
+                bottleneck_stride=self.bottleneck_stride,
+            )
+        return model.to(self.dtype)
+
+    def _tell(self, opened: OpenedSource) -> None:
+        for words in opened.remarks():
+            self.say_once(f"{opened.source}: {words}")
+        if opened.strides_untold and self.bottleneck_stride is None:
+            self.say_once(
+                f"{opened.source}: its bottlenecks are taken to stride in the 3x3 convolution, which names cannot tell "
+                "(--bottleneck-stride 1x1, teacher.bottleneck_stride=1x1 for the original form)"
+            )

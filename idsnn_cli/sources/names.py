@@ -1,0 +1,132 @@
+"""A network's name as a person writes it: a file's path, or ``KIND:ADDRESS`` of one that is published somewhere.
+
+Nothing here imports torch, so a recipe can hold such names; a kind (a file in :mod:`idsnn_cli.sources.kinds`) imports
+what it needs once its file is asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from idsnn_cli import registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KINDS = "idsnn_cli.sources.kinds"
+Say = Callable[[str], None]
+MeanStd = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What a command would fetch. ``megabytes`` are of 10^6 bytes."""
+
+    source: str
+    url: str
+    megabytes: float
+
+
+class Kind(ABC):
+    """A place that publishes networks. ``form`` shows how its names are written: ``torchvision:NAME[/WEIGHTS]``.
+
+    An address is what stands behind the colon, in full, as :meth:`parse` gives it.
+    """
+
+    form: str
+
+    @abstractmethod
+    def parse(self, text: str) -> str:
+        """The whole address that ``text``, what a person wrote behind the colon, stands for.
+
+        Nothing is downloaded or imported for it. Raises :class:`UsageError` with the nearest name for one that is not
+        known.
+        """
+
+    def short(self, address: str) -> str:
+        """What the network is called in tables."""
+        return address
+
+    @abstractmethod
+    def cached_file(self, address: str) -> Path:
+        """Where its file is on this machine once it was fetched, there or not."""
+
+    @abstractmethod
+    def needed_download(self, address: str) -> Download | None:
+        """What reading it would download; None where this machine has it."""
+
+    @abstractmethod
+    def fetch(self, address: str, say: Say | None) -> Path:
+        """Its file, downloaded where this machine lacks it, of which ``say`` hears. Raises :class:`CheckpointError`."""
+
+    @abstractmethod
+    def tensors(self, address: str) -> dict[str, Tensor]:
+        """Names, shapes and types of what its file will hold, on the meta device, known without it."""
+
+    @abstractmethod
+    def normalisation(self, address: str) -> MeanStd | None:
+        """The (mean, std) of images in 0 to 1 that it was trained with; None where the place does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published network by its kind and address; ``str`` gives ``KIND:ADDRESS``, which is parsed to an equal one."""
+
+    kind: str
+    address: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.address}"
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables, as a path's last part is."""
+        return self._place.short(self.address)
+
+    @property
+    def cached_file(self) -> Path:
+        return self._place.cached_file(self.address)
+
+    def needed_download(self) -> Download | None:
+        return self._place.needed_download(self.address)
+
+    def fetch(self, say: Say | None = None) -> Path:
+        return self._place.fetch(self.address, say)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self._place.tensors(self.address)
+
+    def normalisation(self) -> MeanStd | None:
+        return self._place.normalisation(self.address)
+
+    @property
+    def _place(self) -> Kind:
+        return registry.find(KINDS, self.kind, Kind)
+
+
+Source = Path | Published
+
+
+def parse_source(text: str) -> Source:
+    """``KIND:ADDRESS`` of a kind that there is as what is published, all else as a path.
+
+    Raises :class:`UsageError` for an address that its kind does not know.
+    """
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in registry.names(KINDS):
+        return Path(text)
+    return Published(kind, registry.find(KINDS, kind, Kind).parse(rest))
+
+
+def as_source(given: str | Source) -> Source:
+    """A path or a published network as they are, text as :func:`parse_source` reads it."""
+    return parse_source(given) if isinstance(given, str) else given
+
+
+def forms() -> str:
+    """How published networks are named, every kind: ``torchvision:NAME[/WEIGHTS]``."""
+    return " or ".join(kind.form for kind in registry.entries(KINDS, Kind).values())

@@ -1,0 +1,23 @@
+"""Text of others as messages show it: on one line, printable, and no longer than a reader wants."""
+
+from __future__ import annotations
+
+# What a message shows of a value before it is cut.
+SHOWN = 60
+
+
+def excerpt(text: str, limit: int = SHOWN) -> str:
+    """``text`` on one line, printable and at most ``limit`` characters long."""
+    line = "".join(c if c.isprintable() else " " for c in " ".join(text[: 4 * limit].split()))
+    return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """``text`` with what a terminal could not show replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def shorten(text: str) -> str:
+    """``text`` on one printable line, cut where it is too long for a message."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 3]}..."
