@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("models",),
     ("sources",),
-    ("initializer",),
+    ("initializer", "export"),
     ("evaluation",),
     ("report",),
     ("training",),
@@ -182,6 +182,8 @@ def test_starting_up_imports_nothing_that_computes() -> None:
             reached.add(module)
             packages = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
             pending += [name for name in (*packages, *imports(TREES[module], lazy=False)) if name in FILES]
+    # A package's own file may hold nothing but its words.
+    reached = {module for module in reached if len(TREES[module].body) > 1}
     assert {part_of(module) for module in reached} <= {
         *(
             "",

@@ -10,12 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from idsnn_cli import registry
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 KINDS = "idsnn_cli.sources.kinds"
 Say = Callable[[str], None]
@@ -64,8 +61,8 @@ class Kind(ABC):
         """Its file, downloaded where this machine lacks it, of which ``say`` hears. Raises :class:`CheckpointError`."""
 
     @abstractmethod
-    def tensors(self, address: str) -> dict[str, Tensor]:
-        """Names, shapes and types of what its file will hold, on the meta device, known without it."""
+    def tensors(self, address: str) -> dict[str, Any]:
+        """What its file will hold by name, as tensors on the meta device: shapes and types, known without the file."""
 
     @abstractmethod
     def normalisation(self, address: str) -> MeanStd | None:
@@ -97,7 +94,7 @@ class Published:
     def fetch(self, say: Say | None = None) -> Path:
         return self._place.fetch(self.address, say)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Any]:
         return self._place.tensors(self.address)
 
     def normalisation(self) -> MeanStd | None:

@@ -196,7 +196,7 @@ def npz(tmp_path: Path) -> Path:
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
     capsys: Capture, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("idsnn_cli.pipeline.evaluate_networks", lambda *given: pytest.fail("it was measured"))
+    monkeypatch.setattr("idsnn_cli.pipeline.measuring.evaluate_networks", lambda *given: pytest.fail("it was measured"))
     student = folder / "run" / "student.safetensors"
     for place, said in (("gone/mine.json", "folder does not exist"), (".", "it is a folder")):
         found = invoke(capsys, "eval", "--checkpoint", student, "-o", place)

@@ -142,6 +142,7 @@ def test_what_cannot_be_folded_is_told_and_nothing_is_written(run: Path, capsys:
         ("notes.txt", "out", "not a checkpoint", 1),
         ("gone.safetensors", "out", "is not there", 1),
         ("folded.safetensors", "./folded.safetensors", "read and replaced", 2),
+        (student, "out.onnxx", "stands for no format", 2),
         (student, "folder", "it is a folder", 1),
         (student, "nowhere/out", "folder does not exist", 1),
     ]
@@ -152,6 +153,8 @@ def test_what_cannot_be_folded_is_told_and_nothing_is_written(run: Path, capsys:
         assert found.document["error"]["fix"]
         assert "Traceback" not in found.err
         assert not Path("out").exists()
+    named = invoke(capsys, "export", student, "-o", "out.onnxx", "--format", "fould", "--json")
+    assert "Did you mean 'fold'?" in named.document["error"]["message"]
     assert json.loads(json.dumps(metadata_of(Path("folded.safetensors"))))["kind"] == "student"
 
 

@@ -166,17 +166,6 @@ def test_a_report_of_the_folder_has_its_figures(folder: Path) -> None:
     assert taught - plain == pytest.approx(teacher / 6)
 
 
-def test_a_run_of_an_earlier_version_is_counted_from_its_data(folder: Path, tmp_path: Path) -> None:
-    old = tmp_path / "old"
-    shutil.copytree(folder / "distill.alpha=0.5,seed=0", old)
-    new = describe_runs(gather([old]), 0.0)["networks"]
-    records: dict[str, Any] = json.loads((old / "steps.json").read_text())
-    for record in records.values():
-        record["figures"].pop("data", None)
-    (old / "steps.json").write_text(json.dumps(records))
-    assert describe_runs(gather([old]), 0.0)["networks"] == new
-
-
 def test_energy_is_that_of_eval(recipe: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cell = tmp_path / "cell"
     shutil.copytree(folder / "distill.alpha=0.5,seed=0", cell)

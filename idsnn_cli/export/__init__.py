@@ -1,0 +1,1 @@
+"""What a trained student can become: one file a format."""

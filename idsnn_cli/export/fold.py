@@ -1,0 +1,48 @@
+"""A checkpoint of ours with the learnt spike amplitudes folded into the layers behind them (Real Spike)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.checkpoint import write_checkpoint
+from idsnn_cli.export.base import Format, Student
+from idsnn_cli.models import fold_amplitudes, require_amplitudes
+
+
+class Fold(Format):
+    """Binary spikes, the same outputs. What the checkpoint says about itself is kept, and its provenance says what was
+    folded: how many ``amplitudes``, the ``smallest``, the ``largest``, and the ``source_sha256``.
+    """
+
+    # What has no ending is ours, too.
+    suffixes = (".safetensors", "")
+    key = "folded"
+    words = "a checkpoint of binary spikes, learnt amplitudes folded into the weights"
+
+    def require(self, architecture: Architecture, path: Path) -> None:
+        require_amplitudes(architecture, path)
+
+    def write(self, student: Student, target: Path) -> tuple[str, dict[str, Any]]:
+        state = student.model.state_dict()
+        values = [value for name, value in state.items() if ".amplitude" in name]
+        facts = {
+            "amplitudes": sum(value.numel() for value in values),
+            "smallest": min(float(value.min()) for value in values),
+            "largest": max(float(value.max()) for value in values),
+            "source_sha256": student.sha256,
+        }
+        folded, weights = fold_amplitudes(student.architecture, state)
+        provenance = dict(student.metadata.get("provenance", {})) | {"folded": facts}
+        metadata = {**student.metadata, "architecture": folded.to_dict(), "provenance": provenance}
+        write_checkpoint(target, weights, metadata)
+        return folded.describe(), facts
+
+    def tell(self, facts: Mapping[str, Any]) -> str:
+        counted = f"{facts['amplitudes']:,} amplitudes of {facts['smallest']:.4g} to {facts['largest']:.4g}"
+        return f"{counted} are folded."
+
+
+FORMAT = Fold()
