@@ -169,7 +169,7 @@ class _NamesOnly(CheckpointFile):
         self.metadata = None
         self.others = {}
         self._source = source
-        self._state = source.tensors()
+        self._state: dict[str, Tensor] = source.tensors()
 
     def keys(self) -> tuple[str, ...]:
         return tuple(self._state)
