@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 # What a message shows of a value before it is cut.
 SHOWN = 60
 
@@ -21,3 +23,19 @@ def shorten(text: str) -> str:
     """``text`` on one printable line, cut where it is too long for a message."""
     line = printable(" ".join(text.split()))
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 3]}..."
+
+
+def visible(text: str) -> str:
+    """``text`` of others as it may be sent to a terminal or a page: control characters, marks of the direction of
+    writing and halves of characters are written as escapes (``\\x1b``); line breaks and tabs stay.
+    """
+    return text if text.isprintable() else "".join(c if _is_shown(c) else _escape(c) for c in text)
+
+
+def _is_shown(c: str) -> bool:
+    return c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs"
+
+
+def _escape(c: str) -> str:
+    code = ord(c)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.checkpoint.dtypes import is_plain, refuse_odd
+from idsnn_cli.checkpoint.integrity import AGAIN, check_archive, check_pickle
 from idsnn_cli.checkpoint.numpy_records import STAND_INS, ArrayRecord
 from idsnn_cli.checkpoint.sniffing import Format
 from idsnn_cli.errors import CheckpointError
 from idsnn_cli.text import excerpt
 
-_AGAIN = "Download or copy it again."
 _SAVE_STATE = "Save model.state_dict() instead of the model, where you trust the file, and give that."
 _MOST_LEAVES = 200_000
 _DEEPEST = 100
@@ -32,9 +32,10 @@ def read_pickle(path: Path, kind: Format) -> tuple[dict[str, Tensor], dict[str, 
     Nothing in the file is executed: a name that is not on torch's list of safe ones (with argparse.Namespace and
     numpy's numbers and arrays) stops the reading. Zip files are memory-mapped. Raises :class:`CheckpointError`.
     """
-    if kind == "zip":
-        _check_archive(path)
     size = path.stat().st_size
+    if kind == "zip":
+        _check_kind(path, check_archive(path))
+    check_pickle(path, _pickle_bytes(path, kind), size)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace, *STAND_INS]):
             warnings.simplefilter("ignore")  # torch's remarks about old formats would reach the user as noise
@@ -57,12 +58,7 @@ def _load(path: Path, kind: Format) -> Any:
         return torch.load(handle, map_location="cpu", weights_only=True)
 
 
-def _check_archive(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except Exception as error:  # zipfile raises many kinds for damaged directories
-        raise CheckpointError(f"{path}: a truncated or damaged zip file of torch.save.", _AGAIN) from error
+def _check_kind(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     names = [entry.filename for entry in entries]
     if any("/code/" in name for name in names):
         raise CheckpointError(
@@ -86,7 +82,7 @@ def _split(path: Path, content: Any, size: int) -> tuple[dict[str, Tensor], dict
     for name, leaf in _leaves(path, content):
         value = leaf.tensor() if isinstance(leaf, ArrayRecord) else leaf
         if name in tensors or name in others:
-            raise CheckpointError(f"{path}: the name '{excerpt(name)}' stands twice in it.", _AGAIN)
+            raise CheckpointError(f"{path}: the name '{excerpt(name)}' stands twice in it.", AGAIN)
         if not isinstance(value, Tensor) or not is_plain(value):
             others[name] = value
             continue
@@ -94,9 +90,9 @@ def _split(path: Path, content: Any, size: int) -> tuple[dict[str, Tensor], dict
         storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
         # A damaged size makes torch enlarge the storage, or repeat it: such a tensor was never in the file.
         if value.numel() * value.element_size() > size:
-            raise CheckpointError(f"{path}: damaged: '{excerpt(name)}' claims more bytes than the file has.", _AGAIN)
+            raise CheckpointError(f"{path}: damaged: '{excerpt(name)}' claims more bytes than the file has.", AGAIN)
     if sum(storages.values()) > size:
-        raise CheckpointError(f"{path}: damaged: its tensors claim more bytes than the file has.", _AGAIN)
+        raise CheckpointError(f"{path}: damaged: its tensors claim more bytes than the file has.", AGAIN)
     return tensors, others
 
 
@@ -150,7 +146,7 @@ def _explain(path: Path, kind: Format, error: Exception) -> CheckpointError:
     reason = excerpt(text, 120) or type(error).__name__
     if "Weights only load failed" in text:
         reason = "its pickle makes no sense"
-    return CheckpointError(f"{path}: a truncated or damaged file of torch.save: {reason.rstrip('.')}.", _AGAIN)
+    return CheckpointError(f"{path}: a truncated or damaged file of torch.save: {reason.rstrip('.')}.", AGAIN)
 
 
 def _pickle_bytes(path: Path, kind: Format) -> bytes:

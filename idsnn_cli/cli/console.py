@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from idsnn_cli.errors import IdsnnError
+from idsnn_cli.text import visible
 
 
 class _Rich(RichConsole):
@@ -46,12 +47,12 @@ class Console:
     def say(self, message: str) -> None:
         """A line that a person should know, on stderr."""
         if self.talks:
-            self.err.print(Text(message))
+            self.err.print(_text(message))
 
     def line(self, message: str = "") -> None:
         """A line of the result, on stdout."""
         if self.main and not self.as_json:
-            self.out.print(Text(message))
+            self.out.print(_text(message))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
         """A table of the result, on stdout; columns of numbers are set flush right."""
@@ -60,9 +61,9 @@ class Console:
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for index, name in enumerate(columns):
             numeric = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
-            table.add_column(Text(name), justify="right" if numeric and rows else "left", overflow="fold")
+            table.add_column(_text(name), justify="right" if numeric and rows else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(_cell(value)) for value in row))
+            table.add_row(*(_text(_cell(value)) for value in row))
         # soft_wrap would keep rich from fitting the columns into the terminal.
         self.out.print(table, soft_wrap=False)
 
@@ -74,11 +75,16 @@ class Console:
 
     def error(self, error: IdsnnError) -> None:
         """What went wrong and the fix, on stderr; with ``--json`` the document says so too."""
-        self.err.print(Text.assemble(("Error: ", "bold red"), error.message))
+        self.err.print(Text.assemble(("Error: ", "bold red"), visible(error.message)))
         if error.fix:
-            self.err.print(Text(error.fix))
+            self.err.print(_text(error.fix))
         kind = type(error).__name__
         self.document({"error": {"type": kind, "message": error.message, "fix": error.fix}})
+
+
+def _text(words: str) -> Text:
+    """What is printed: never markup, and nothing in it that a terminal would obey."""
+    return Text(visible(words))
 
 
 def _cell(value: Any) -> str:

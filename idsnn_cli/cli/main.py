@@ -23,6 +23,7 @@ from idsnn_cli.cli.report import report
 from idsnn_cli.cli.run import run
 from idsnn_cli.cli.teacher import teacher
 from idsnn_cli.errors import IdsnnError, UsageError
+from idsnn_cli.text import excerpt
 from idsnn_cli.version import __version__
 
 app = typer.Typer(
@@ -89,16 +90,19 @@ def main() -> NoReturn:
     # Typer would turn Ctrl-C into exit 1, so SIGINT has a handler of its own too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    _settle_streams()
     as_json = "--json" in sys.argv
     try:
         # For a person typer words and frames its own usage errors; a program reads them as the document of any other.
         code = (app(standalone_mode=False) or 0) if as_json else app() or 0
+        sys.stdout.flush()
     except _WrongWords as wrong:
         error = _as_usage_error(wrong)
         Console(as_json=True).error(error)
         code = error.exit_code
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
+        code = _flushed(code)
     except IdsnnError as failure:
         Console(as_json=as_json).error(failure)
         code = failure.exit_code
@@ -106,11 +110,53 @@ def main() -> NoReturn:
         code = stopped.exit_code
     except BrokenPipeError:
         # The reader of our output has left (`idsnn inspect FILE | head`): nothing more to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         code = 0
+    except OSError as refused:
+        code = _refused(refused, as_json)
     if "RANK" in os.environ and "torch.distributed" in sys.modules:
         # Under torchrun torch now and then aborts while it tears its threads down, after all work is done and written.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _settle_streams() -> None:
+    """Let output reach a terminal of any encoding, and a closed one be no error of its own."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as the process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _flushed(code: int) -> int:
+    """``code``, or 1 where what was printed does not reach its place."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+    except OSError as refused:
+        return _refused(refused, as_json=False)
+    return code
+
+
+def _refused(error: OSError, as_json: bool) -> int:
+    """What the system refused, told as any other failure: a path that is too long, a disk that is full."""
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    if error.filename is None:
+        # Of what has no name it is our own output, which the document of the error would not reach either.
+        _silence_stdout()
+        failure = IdsnnError(f"the output could not be written: {reason}", "Free some space, or send it elsewhere.")
+        Console().error(failure)
+    else:
+        failure = IdsnnError(f"{excerpt(str(error.filename), 200)}: {reason}", "Check the path and its permissions.")
+        Console(as_json=as_json).error(failure)
+    return failure.exit_code
+
+
+def _silence_stdout() -> None:
+    """Let what is still to be written to stdout go nowhere, so that the interpreter's end is no second error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

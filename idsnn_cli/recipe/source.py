@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def read_text(path: Path) -> str:
     """The text of a recipe file. Raises :class:`RecipeError` for what is not a small UTF-8 text file."""
     name = display(path)
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise RecipeError(f"{name}: this is not an ordinary file", "Name a recipe file.")
         with open(path, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +40,8 @@ def read_scheme(path: Path) -> Scheme:
 
 def _text(path: Path, name: str) -> str:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise SchemeError(f"{name}: this is not an ordinary file", "Correct --scheme (teacher.scheme).")
         with open(path, "rb") as stream:
             raw = stream.read(_MOST_BYTES + 1)
         if len(raw) > _MOST_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,10 @@ KEYS = st.sampled_from(["data", "student", "distill", "normalise", "augment", "d
 def test_random_data_gives_a_recipe_or_a_recipe_error(plain: dict[str, Any]) -> None:
     message = message_of(lambda: recipe_from_mapping(plain, origin="t"))
     assert message is None or message.startswith("t: ")
+
+
+def test_a_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    with pytest.raises(RecipeError, match=r"pipe\.yaml: this is not an ordinary file"):
+        load_recipe(pipe)
