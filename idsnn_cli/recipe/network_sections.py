@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from idsnn_cli.architecture import (
     ANN_NAMES,
     SPIKING_NAMES,
-    SURROGATE_SCALES,
     Activation,
     Architecture,
     BottleneckStride,
@@ -24,11 +23,18 @@ from idsnn_cli.architecture import (
     SpikingBlock,
     Start,
     Stem,
-    Surrogate,
     build_description,
 )
 from idsnn_cli.recipe.data_section import Normalisation
 from idsnn_cli.recipe.values import NetworkSource, Positive, Rate, Section, Seed, one_of
+from idsnn_cli.registry import names
+from idsnn_cli.spiking.surrogates import surrogate
+
+# The files of the folder, which a type checker cannot know.
+if TYPE_CHECKING:
+    SurrogateName = str
+else:
+    SurrogateName = Literal[names("idsnn_cli.spiking.surrogates")]
 
 # What the authors of QCFS use for CIFAR-100.
 QCFS_LEVELS = 8
@@ -176,7 +182,7 @@ class Student(Network):
     tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     reset: Reset = "hard"
     start: Start = "zero"
-    surrogate: Surrogate = "rectangle"
+    surrogate: SurrogateName = "rectangle"
     surrogate_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     coding: Coding = "direct"
     amplitude: Literal["one", "channel"] = "one"
@@ -207,7 +213,7 @@ class Student(Network):
         decay = self.decay
         if decay is None:
             decay = 0.25 if self.tau is None else math.exp(-1 / self.tau)
-        scale = SURROGATE_SCALES[self.surrogate] if self.surrogate_scale is None else self.surrogate_scale
+        scale = surrogate(self.surrogate).default if self.surrogate_scale is None else self.surrogate_scale
         return Neuron(self.v_threshold, decay, self.surrogate, scale, self.reset, self.start)
 
     def traits(self) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from idsnn_cli.architecture import Neuron
-from idsnn_cli.spiking.layout import empty_steps, step_format, steps_are_dense
-from idsnn_cli.spiking.triton import constants
-from idsnn_cli.spiking.triton.constants import OPTIONS, neurons_at_once, on_device, state_bytes, surrogate_constants
-from idsnn_cli.spiking.triton.lif_kernels import lif_backward_bits, lif_backward_smooth, lif_forward
+from idsnn_cli.spiking.memory_layout import empty_steps, step_format, steps_are_dense
+from idsnn_cli.spiking.triton import launch
+from idsnn_cli.spiking.triton.launch import OPTIONS, kernel_form, neurons_at_once, on_device, state_bytes
+from idsnn_cli.spiking.triton.neuron_kernels import lif_backward_bits, lif_backward_smooth, lif_forward
 
 
 class _FusedLIF(torch.autograd.Function):
@@ -21,14 +21,14 @@ class _FusedLIF(torch.autograd.Function):
         steps, size = x.shape[0], x[0].numel()
         memory_format = step_format(x)
         spikes = empty_steps(x.shape, memory_format, x)
-        bits = keep_state and neuron.surrogate == "rectangle"
+        form = kernel_form(neuron)
+        bits = keep_state and form.shape == "rectangle"
         state = torch.empty(state_bytes(steps, size) if bits else (0, 0), dtype=torch.uint8, device=x.device)
-        scale, _ = surrogate_constants(neuron)
         block = neurons_at_once(steps, smooth=False)
         if size:
             with on_device(x):
                 lif_forward[(-(-size // block),)](
-                    *(x, spikes, state, size, x.stride(0), neuron.decay, neuron.v_threshold, scale),
+                    *(x, spikes, state, size, x.stride(0), neuron.decay, neuron.v_threshold, form.scale),
                     STEPS=steps,
                     KEEP=bits,
                     BLOCK=block,
@@ -52,25 +52,25 @@ class _FusedLIF(torch.autograd.Function):
             grad = empty_steps(grad.shape, ctx.memory_format, grad).copy_(grad)
         if not size:
             return dx, None, None
-        scale, peak = surrogate_constants(neuron)
-        smooth = neuron.surrogate != "rectangle"
+        form = kernel_form(neuron)
+        smooth = form.shape != "rectangle"
         block = neurons_at_once(steps, smooth=smooth)
         grid, last = (-(-size // block),), (steps - 1) * size
         with on_device(grad):
             if smooth:
                 lif_backward_smooth[grid](
                     *(saved, grad, dx, size, last, saved.stride(0)),
-                    *(neuron.decay, neuron.v_threshold, scale, peak),
-                    SURROGATE=neuron.surrogate,
+                    *(neuron.decay, neuron.v_threshold, form.scale, form.peak),
+                    SURROGATE=form.shape,
                     STEPS=steps,
-                    SEGMENT=min(steps, constants.SEGMENT),
+                    SEGMENT=min(steps, launch.SEGMENT),
                     BLOCK=block,
                     **OPTIONS,
                 )
             else:
                 state_last = (saved.shape[0] - 1) * size
                 lif_backward_bits[grid](
-                    *(grad, saved, dx, size, last, state_last, neuron.decay, peak),
+                    *(grad, saved, dx, size, last, state_last, neuron.decay, form.peak),
                     STEPS=steps,
                     BLOCK=block,
                     **OPTIONS,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from idsnn_cli.spiking.backend import fusible, is_watched, takes_kernels
-from idsnn_cli.spiking.lif import LIF
+from idsnn_cli.spiking.neuron import KERNEL_DTYPES, LIF, takes_kernels
 from idsnn_cli.spiking.norm import BatchNorm
 
 
@@ -35,3 +34,21 @@ def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None
     if type(norm) is not BatchNorm or type(act) is not LIF:
         return False
     return takes_kernels(x, act.neuron) and fusible(norm, x, residual) and not is_watched(norm, act)
+
+
+def fusible(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None) -> bool:
+    """Whether a kernel can stand for the BatchNorm ``norm`` over maps ``x`` (and for the addition of ``residual``).
+
+    It needs maps in one dtype, of four axes, and BatchNorm's parameters and running statistics all there.
+    """
+    complete = norm.affine and norm.track_running_stats and norm.running_mean is not None
+    alike = residual is None or (residual.shape == x.shape and residual.dtype == x.dtype)
+    return complete and alike and x.dim() == 4 and x.dtype in KERNEL_DTYPES
+
+
+def is_watched(*modules: nn.Module) -> bool:
+    """Whether a hook waits for a module's own forward or backward, which a fused call would pass by."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(module, name) for module in modules for name in hooks):
+        return True
+    return any(getattr(nn.modules.module, f"_global{name}") for name in hooks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.architecture import Neuron
-from idsnn_cli.spiking.layout import merged_format
+from idsnn_cli.spiking.memory_layout import merged_format
+from idsnn_cli.spiking.surrogates import KernelForm, surrogate
 
-# No fused multiply-add, see dynamics.py; four warps read a block of bf16 in 16 bytes a thread.
+# No fused multiply-add, see neuron_kernels.py; four warps read a block of bf16 in 16 bytes a thread.
 OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
 BLOCK = 1024
 # Steps whose membranes a backward program holds in registers; a longer time is recomputed in segments.
@@ -35,24 +35,11 @@ def state_bytes(steps: int, neurons: int) -> tuple[int, int]:
     return -(-steps // STEPS_PER_BYTE), neurons
 
 
-def surrogate_constants(neuron: Neuron) -> tuple[float, float]:
-    """``scale`` and ``peak`` of the kernels' surrogate derivative.
-
-    rectangle: peak inside |v| < scale; triangle: peak max(0, scale - |v|); arctan: peak / (1 + (scale v)^2);
-    sigmoid and dspike: peak e / (1 + e)^2 with e = exp(-scale |v|), which is peak s (1 - s) and peak sech^2 / 4.
-    """
-    scale = neuron.surrogate_scale
-    match neuron.surrogate:
-        case "rectangle":
-            return scale, 1 / (2 * scale)
-        case "triangle":
-            return scale, 1 / (scale * scale)
-        case "sigmoid":
-            return scale, scale
-        case "arctan":
-            return math.pi * scale / 2, scale / 2
-        case "dspike":
-            return 2 * scale, 4 * scale / (2 * math.tanh(scale / 2))
+def kernel_form(neuron: Neuron) -> KernelForm:
+    """The neuron's surrogate as the kernels know it; only neurons with one come here (``takes_kernels``)."""
+    form = surrogate(neuron.surrogate).kernel
+    assert form is not None
+    return form(neuron.surrogate_scale)
 
 
 def neurons_at_once(steps: int, *, smooth: bool) -> int:
