@@ -11,7 +11,7 @@ import torch
 
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.data import calibration_batches
-from idsnn_cli.data.normalise import CONSTANTS
+from idsnn_cli.data.load import CONSTANTS
 from idsnn_cli.errors import UsageError
 from idsnn_cli.evaluation import NormalisationVerdict, find_normalisation
 from idsnn_cli.families import BOTTLENECK_STRIDE

@@ -9,7 +9,7 @@ from typing import Any
 from idsnn_cli.architecture import Architecture, read_description, stage_sizes
 from idsnn_cli.checkpoint import fetch, open_checkpoint
 from idsnn_cli.data import plan_data
-from idsnn_cli.data.normalise import CONSTANTS, Triple
+from idsnn_cli.data.load import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError
 from idsnn_cli.families import Certainty, Reading
 from idsnn_cli.initializer import Plan

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from idsnn_cli.recipe.data_section import Augment, Data, MeanStd
+from idsnn_cli.recipe.data_section import Augment, Data, MeanStd, data_needs
 from idsnn_cli.recipe.init_section import Init
 from idsnn_cli.recipe.network_sections import Pretrain, Student, Teacher, Training
 from idsnn_cli.recipe.values import Positive, Rate, Section, Seed
@@ -151,7 +151,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        held_out = self.data.validation is not None or self.data.dataset in ("npz", "folder")
+        held_out = self.data.validation is not None or data_needs(self.data.dataset).own_validation
         for key, split in (("data.select", self.data.select), ("eval.split", self.eval.split)):
             if split == "validation" and not held_out:
                 raise ValueError(f"{key} is validation, but data.validation keeps no images for it")
