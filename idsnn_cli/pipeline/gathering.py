@@ -18,6 +18,7 @@ from idsnn_cli.pipeline.records import FILE, read_records
 from idsnn_cli.pipeline.session import Step, best_of, training_of
 from idsnn_cli.recipe import Recipe, load_recipe
 from idsnn_cli.report.run_data import Role, Run, Training
+from idsnn_cli.training.losses import teachers_keys
 
 # The step that trains each network, and the file of its last epoch.
 STEPS: dict[Role, tuple[Step, str]] = {
@@ -107,8 +108,7 @@ def _read_by_baseline(settings: dict[str, Any]) -> dict[str, Any]:
     kept = {section: values for section, values in settings.items() if section not in ("init", "pretrain")}
     if settings["distill"]["baseline"] != "distilled":
         del kept["teacher"]
-        unread = ("alpha", "temperature", "features", "feature_weight")
-        kept["distill"] = {key: value for key, value in settings["distill"].items() if key not in unread}
+        kept["distill"] = {key: value for key, value in settings["distill"].items() if key not in teachers_keys()}
     return kept
 
 

@@ -61,10 +61,6 @@ def pretrain_step(session: Session, *, teacher: Path | None = None, output: Path
         provenance = {"start": start, "inputs": {name: digest for name, digest in inputs.items() if name != "data"}}
         return described(session, "pretrain", architecture, provenance, record, found.plan)
 
-    objective = Objective(
-        label_smoothing=recipe.pretrain.label_smoothing,
-        alpha=recipe.pretrain.alpha if recipe.pretrain.taught else 0.0,
-        temperature=recipe.pretrain.temperature,
-    )
+    objective = Objective.of(dict(recipe.pretrain))
     job = Job("pretrain", recipe.pretrain, make, objective, metadata, inputs, target, "pretrain", recipe.seed)
     return train(session, job)

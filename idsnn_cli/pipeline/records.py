@@ -14,6 +14,7 @@ from idsnn_cli.pipeline.inputs import FOREIGN_KEYS
 from idsnn_cli.pipeline.session import Session, Step, training_of
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.dump import ABSENT, Change, changes
+from idsnn_cli.training.losses import teachers_keys
 
 FILE = "steps.json"
 Decision = Literal["fresh", "continue", "unchanged"]
@@ -105,7 +106,7 @@ def own_sections(session: Session, step: Step) -> dict[str, Any]:
         # What separates the baseline from the student: no teacher in its start, and perhaps none in its loss.
         sections |= {"student": plain["student"], "baseline": recipe.distill.baseline}
         if recipe.distill.baseline == "plain":
-            for key in ("alpha", "temperature", "features", "feature_weight"):
+            for key in teachers_keys():
                 plain["distill"].pop(key, None)
             return sections
     return sections | foreign if recipe.distill.taught else sections

@@ -44,7 +44,7 @@ def teacher_step(session: Session, *, output: Path | None = None) -> StepResult:
     def metadata(record: dict[str, Any]) -> dict[str, Any]:
         return described(session, "teacher", architecture, {"trained": True}, record)
 
-    objective = Objective(label_smoothing=recipe.teacher.label_smoothing)
+    objective = Objective.of(dict(recipe.teacher))
     inputs = {"data": session.data.fingerprint}
     seed = recipe.teacher_seed
     return train(session, Job("teacher", recipe.teacher, make, objective, metadata, inputs, target, "teacher", seed))
@@ -131,17 +131,7 @@ def _student_job(
         provenance = {"start": origin, "inputs": {k: v for k, v in inputs.items() if k != "data"}}
         return described(session, kind, architecture, provenance, record, plan)
 
-    loss = recipe.distill
-    objective = Objective(
-        label_smoothing=loss.label_smoothing,
-        every_step=loss.loss_on == "steps",
-        alpha=loss.alpha if taught else 0.0,
-        temperature=loss.temperature,
-        tet_weight=loss.tet_weight,
-        tet_mean=loss.tet_mean,
-        features=loss.features if taught else "none",
-        feature_weight=loss.feature_weight,
-    )
+    objective = Objective.of(dict(recipe.distill), taught=taught)
     return Job(step, recipe.distill, make, objective, metadata, inputs, target, "distill", recipe.seed)
 
 

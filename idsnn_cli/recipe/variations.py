@@ -12,6 +12,7 @@ from idsnn_cli.errors import UsageError
 from idsnn_cli.recipe.load import LoadedRecipe, load_recipe
 from idsnn_cli.recipe.nodes import shorten
 from idsnn_cli.recipe.overrides import parse_override
+from idsnn_cli.training.losses import teachers_keys
 
 _FORM = "Give --vary section.key=value,value, such as --vary distill.alpha=0,0.3,0.5."
 # Keys of ``teacher`` that say which of its files is read, not what is in them.
@@ -21,7 +22,7 @@ _SHAPE = ("student.arch", "student.width", "student.stem", "student.stem_padding
 _AFTER_PRETRAINING = ("init.convert", "init.percentile", "init.reestimate", "init.calibrate", "pretrain.keep")
 # Keys of ``distill`` that no baseline reads, and those that one without a teacher does not read either.
 _NOT_THE_BASELINES = ("distill.keep",)
-_NOT_A_PLAIN_ONES = ("distill.alpha", "distill.temperature", "distill.features", "distill.feature_weight")
+_NOT_A_PLAIN_ONES = tuple(f"distill.{key}" for key in teachers_keys())
 _LONGEST_NAME = 120
 
 Settings = tuple[tuple[str, str], ...]

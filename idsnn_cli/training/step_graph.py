@@ -46,6 +46,11 @@ class CudaRecorder:
         return replay
 
 
+def is_watched(device: torch.device, precision: str) -> bool:
+    """Whether steps run without the host: on CUDA, but not in fp16, whose scaler is asked at each."""
+    return device.type == "cuda" and precision != "fp16"
+
+
 def graph_is_possible(*, asked: bool, watched: bool, processes: int, draws_on_host: bool) -> bool:
     """Whether a training's steps can be captured at all; ``watched`` is what :func:`is_watched` says of them.
 
