@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import idsnn_cli
+from idsnn_cli import rulebook
 
 PACKAGE = "idsnn_cli"
 ROOT = Path(idsnn_cli.__file__).parent
@@ -18,6 +19,7 @@ ROOT = Path(idsnn_cli.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
     ("registry", "results"),
+    ("rulebook",),
     ("architecture", "seeding", "published", "rules", "outputs"),
     ("checkpoint",),
     ("recipe", "spiking"),
@@ -134,7 +136,8 @@ def test_only_the_console_prints() -> None:
 def test_each_library_stays_where_it_belongs() -> None:
     """The terminal's libraries in the command line; torch and arrays in what computes; PIL where files are decoded."""
     entry = {"", "__main__", "errors", "version", "cli"}
-    light = entry | {"registry", "results", "architecture", "seeding", "published", "outputs", "recipe", "families"}
+    light = entry | {"registry", "results", "rulebook", "rules", "architecture", "seeding", "published", "outputs"}
+    light |= {"recipe", "families"}
     everything = set(FLOOR) | {""}
     kept_out = {
         "typer": everything - {"cli"},
@@ -172,6 +175,8 @@ def test_starting_up_imports_nothing_that_computes() -> None:
             "version",
             "registry",
             "results",
+            "rulebook",
+            "rules",
             "architecture",
             "seeding",
             "published",
@@ -184,8 +189,9 @@ def test_starting_up_imports_nothing_that_computes() -> None:
 
 def test_help_and_recipes_do_without_torch() -> None:
     """Torch takes seconds to import; ``--help`` and a recipe's faults are to be had at once."""
-    data = ("errors", "registry", "results", "architecture", "seeding", "published", "outputs", "recipe")
-    modules = [PACKAGE, *(module for module in FILES if part_of(module) in data), f"{PACKAGE}.cli.main"]
+    data = ("errors", "registry", "results", "rulebook", "rules", "architecture", "seeding", "published", "outputs")
+    modules = [PACKAGE, *(module for module in FILES if part_of(module) in (*data, "recipe")), f"{PACKAGE}.cli.main"]
+    modules += [module for module in FILES if module.startswith(rulebook.PACKAGE)]
     program = (
         "import importlib, sys\n"
         f"for name in {modules!r}:\n"

@@ -10,9 +10,19 @@ from typing import Any, Literal, get_args
 from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint.sniffing import excerpt
 from idsnn_cli.errors import CheckpointError, MappingError, UsageError
+from idsnn_cli.initializer.json_values import (
+    flag,
+    integer,
+    integers,
+    items,
+    members,
+    number,
+    one_of,
+    optional_text,
+    text,
+)
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.selections import Selection
-from idsnn_cli.initializer.stored import flag, integer, integers, items, members, number, one_of, optional_text, text
 from idsnn_cli.rules import Rules
 
 Action = Literal["copied", "interpolated", "random", "constant"]

@@ -95,7 +95,7 @@ def rules_from(session: Session, origin: Source) -> Rules:
     rules = session.recipe.init.rules()
     if not is_pretrained(session, origin):
         return rules
-    return Rules(head="copy", rescale=rules.rescale, convert=rules.convert, percentile=rules.percentile)
+    return rules.for_own_shape()
 
 
 def write_init(session: Session, source: Source, target: Path) -> StepResult:
