@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from idsnn_cli import rulebook
 from idsnn_cli.initializer.json_values import integer, items, members, one_of, optional_text, text
+from idsnn_cli.results import Result
 
 # Of every BatchNorm here (models and torch alike).
 EPSILON = 1e-5
@@ -19,25 +20,24 @@ _PIECE = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
-    """A convolution that stands before another and is folded into it, with the BatchNorm behind it.
+class Folded(Result):
+    """A convolution that stands before another and is folded into it, with the BatchNorm behind it."""
 
-    ``weight`` is its source key and ``groups`` its groups; ``gamma`` and ``variance`` are the keys of its BatchNorm's,
-    None without one. ``stride`` is by how much it thins the map out, which spreads the taps of what follows.
-    """
+    weight: Annotated[str, "its source key"]
+    gamma: Annotated[str | None, "the key of its BatchNorm's gamma; absent without one"]
+    variance: Annotated[str | None, "and of its variance"]
+    stride: Annotated[int, "by how much it thins the map out, which spreads the taps of what follows"]
+    groups: Annotated[int, "its groups"] = 1
 
-    weight: str
-    gamma: str | None
-    variance: str | None
-    stride: int
-    groups: int = 1
+    def to_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in Result.to_dict(self).items() if value is not None}
 
     def keys(self) -> tuple[str, ...]:
         return tuple(key for key in (self.weight, self.gamma, self.variance) if key is not None)
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(Result):
     """What is done to a source kernel before its channels are selected.
 
     First kernels of ``groups`` become dense ones, zero between the groups; then those ``before`` it are folded in, the
@@ -45,20 +45,15 @@ class Kernel:
     around the centre, or resized by area with the sum kept.
     """
 
-    size: int
-    to: int
-    resize: str = "centre"
-    groups: int = 1
-    before: tuple[Folded, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        plain = asdict(self)
-        plain["before"] = [{k: v for k, v in each.items() if v is not None} for each in plain["before"]]
-        return plain
+    size: Annotated[int, "taps along a side of the source's, with what is folded in"]
+    to: Annotated[int, "taps along a side of the target's"]
+    resize: Annotated[str, "the rule of `kernels`"] = "centre"
+    groups: Annotated[int, "of the source's kernel, where it becomes a dense one"] = 1
+    before: Annotated[tuple[Folded, ...], "the convolutions that are folded in, in order"] = ()
 
     @staticmethod
     def from_dict(plain: Any) -> Kernel:
-        """What :meth:`to_dict` gave. Raises :class:`ValueError` or :class:`KeyError` for anything else."""
+        """What ``to_dict`` gave. Raises :class:`ValueError` or :class:`KeyError` for anything else."""
         values = members(plain, Kernel.__slots__)
         return Kernel(
             integer(values["size"], 1),

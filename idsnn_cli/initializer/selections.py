@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from idsnn_cli import rulebook
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer.json_values import integer, integers, items, members, text
 from idsnn_cli.initializer.spaces import Spaces
+from idsnn_cli.results import Result
 from idsnn_cli.seeding import derive_seed
 
 Channels = tuple[tuple[int, ...], ...]
@@ -24,17 +25,17 @@ def loop_indices(source_size: int, target_size: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Result):
     """The channels of the space ``target`` made of those of the space ``source``, which has ``of``.
 
-    ``channels`` holds for each target channel the source channels that it stands for: one, several that are averaged
-    (by the rule ``merge``), or none where it keeps the target's own start.
+    ``channels`` holds for each target channel the source channels that it stands for: one, several that are averaged,
+    or none where it keeps the target's own start.
     """
 
-    target: str
-    source: str
-    of: int
-    channels: Channels
+    target: Annotated[str, "the target's channel space"]
+    source: Annotated[str, "the source's that it is made of"]
+    of: Annotated[int, "how many channels that has"]
+    channels: Annotated[Channels, "for each channel the source channel that it takes, or a list of those averaged"]
 
     @property
     def merges(self) -> bool:
@@ -49,8 +50,8 @@ class Selection:
         return counts
 
     def to_dict(self) -> dict[str, Any]:
-        plain = [each[0] if len(each) == 1 else list(each) for each in self.channels]
-        return {"target": self.target, "source": self.source, "of": self.of, "channels": plain}
+        channels = [each[0] if len(each) == 1 else list(each) for each in self.channels]
+        return Result.to_dict(self) | {"channels": channels}
 
     @staticmethod
     def from_dict(plain: Any) -> Selection:
