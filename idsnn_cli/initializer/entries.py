@@ -102,7 +102,10 @@ class Planner:
             return
         require_neurons(self.rules, self.target)
         rule = rulebook.rule("rescale", self.rules.rescale)
-        factors = rule(planner=self, thresholds=self.found.thresholds, neuron=self.target.neuron)
+        self.scale(rule(planner=self, thresholds=self.found.thresholds, neuron=self.target.neuron))
+
+    def scale(self, factors: Mapping[str, float]) -> None:
+        """Multiply target tensors, by their names, where they are taken from the source."""
         for name, factor in factors.items():
             entry = self.entries.get(name)
             if entry is not None and entry.source is not None and factor != 1.0:

@@ -71,7 +71,7 @@ class Kernel(Result):
         if self.before:
             words.append(f"{len(self.before) + 1} convolutions folded into one {self.size}x{self.size}")
         if self.size != self.to:
-            how = rulebook.rule("kernels", self.resize if self.size > 1 else "centre").hint
+            how = rulebook.rule("kernels", self.resize).hint
             words.append(f"{self.size}x{self.size} to {self.to}x{self.to} {how}")
         return ", ".join(words)
 
