@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import idsnn_cli
+from idsnn_cli import rulebook
 
 PACKAGE = "idsnn_cli"
 ROOT = Path(idsnn_cli.__file__).parent
@@ -19,6 +20,7 @@ ROOT = Path(idsnn_cli.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
     ("registry", "results", "text"),
+    ("rulebook",),
     ("spiking.surrogates", "sources.names"),
     ("sources.kinds",),
     ("architecture", "seeding", "rules", "outputs"),
@@ -36,6 +38,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("cli",),
     ("__main__",),
+)
+# What a recipe is read with and --help reaches: no torch, no arrays.
+LIGHT = (
+    *("errors", "registry", "results", "text", "rulebook", "rules", "architecture", "seeding", "sources.names"),
+    *("outputs", "recipe"),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 DECLARED = {part for part in FLOOR if "." in part}
@@ -141,17 +148,7 @@ def test_only_the_console_prints() -> None:
 def test_each_library_stays_where_it_belongs() -> None:
     """The terminal's libraries in the command line; torch and arrays in what computes; PIL where files are decoded."""
     entry = {"", "__main__", "errors", "version", "cli"}
-    light = entry | {
-        "registry",
-        "results",
-        "architecture",
-        "seeding",
-        "text",
-        "sources.names",
-        "outputs",
-        "recipe",
-        "families",
-    }
+    light = entry | set(LIGHT) | {"families"}
     everything = set(FLOOR) | {""}
     kept_out = {
         "typer": everything - {"cli"},
@@ -192,6 +189,8 @@ def test_starting_up_imports_nothing_that_computes() -> None:
             "version",
             "registry",
             "results",
+            "rulebook",
+            "rules",
             "architecture",
             "seeding",
             "text",
@@ -209,20 +208,8 @@ def _computes(module: str) -> bool:
 
 def test_help_and_recipes_do_without_torch() -> None:
     """Torch takes seconds to import; ``--help`` and a recipe's faults are to be had at once."""
-    data = (
-        "errors",
-        "registry",
-        "results",
-        "architecture",
-        "seeding",
-        "text",
-        "sources.names",
-        "outputs",
-        "recipe",
-        *DECLARED,
-    )
-    modules = [PACKAGE, *(module for module in FILES if part_of(module) in data), f"{PACKAGE}.cli.main"]
-    modules += [module for module in FILES if module.startswith(f"{PACKAGE}.data.sets.")]
+    modules = [PACKAGE, *(module for module in FILES if part_of(module) in LIGHT), f"{PACKAGE}.cli.main"]
+    modules += [module for module in FILES if module.startswith((f"{PACKAGE}.data.sets.", rulebook.PACKAGE))]
     program = (
         "import importlib, sys\n"
         f"for name in {modules!r}:\n"

@@ -141,7 +141,7 @@ class Recipe(Section):
                 raise ValueError(f"{key} is validation, but data.validation keeps no images for it")
         if self.pretrain.epochs and self.init.rule == "none":
             raise ValueError("pretrain starts from mapped weights, but init.rule is none; use loop, best or 0 epochs")
-        if self.pretrain.epochs and self.init.convert == "learnt-thresholds":
+        if self.pretrain.epochs and self.init.rules().reads_learnt:
             raise ValueError("pretrain trains a network of ReLUs, which learns no thresholds for init.convert")
         return self
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from idsnn_cli import rulebook
 from idsnn_cli.architecture import Architecture, Convolution
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.blocks import choose_blocks
-from idsnn_cli.initializer.clusters import cluster
-from idsnn_cli.initializer.facts import Findings
 from idsnn_cli.initializer.kernels import Folded, Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, Action, Entry
+from idsnn_cli.initializer.requirements import Findings, require_neurons
 from idsnn_cli.initializer.selections import Selection, Selector
 from idsnn_cli.initializer.spaces import channel_spaces
 from idsnn_cli.rules import Rules
@@ -33,15 +32,16 @@ class Planner:
         self.source, self.target, self.names, self.rules, self.found = source, target, names, rules, found
         self.source_shapes, self.target_shapes = source.tensors(), target.tensors()
         self.ours, self.theirs = channel_spaces(target), channel_spaces(source)
-        self.selector = Selector(
-            rules.channels, self.theirs, self.ours, found.scores, found.correlations, cluster, seed
-        )
+        chosen = rulebook.rule("channels", rules.channels)
+        self.selector = Selector(chosen, self.theirs, self.ours, found.scores, found.correlations, seed)
         self.blocks = choose_blocks(source, target, rules, found.blocks)
         self.entries: dict[str, Entry] = {}
         self.selections: list[Selection] = []
         self.places: dict[tuple[str, str], int | None] = {}
-        # Target space -> the source spaces that it is made of, for the rule threshold.
+        # Target space -> the source spaces that it is made of.
         self.made_of: dict[str, set[str]] = {}
+        # Target convolutions, each with the source's that it takes.
+        self.taken: list[tuple[Convolution, Convolution]] = []
 
     def keep(self, name: str, action: Action, reason: str) -> None:
         self.entries[name] = Entry(name, self.target_shapes[name], action, reason=reason)
@@ -64,7 +64,6 @@ class Planner:
         name: str,
         canonical: str,
         *,
-        scale: float = 1.0,
         rows: int | None = None,
         columns: int | None = None,
         kernel: Kernel | None = None,
@@ -87,7 +86,6 @@ class Planner:
             "interpolated",
             self.names[canonical],
             from_shape,
-            scale,
             rows=rows,
             columns=columns,
             kernel=kernel,
@@ -95,8 +93,23 @@ class Planner:
             divide=weights and self.rules.multiplicity == "divide",
             noise=self.rules.noise if weights and grows else 0.0,
         )
-        whole = (rows, columns, kernel, scale, shape) == (None, None, None, 1.0, from_shape)
+        whole = (rows, columns, kernel, shape) == (None, None, None, from_shape)
         self.entries[name] = replace(entry, action="copied", divide=False) if whole else entry
+
+    def rescale(self) -> None:
+        """Multiply the values that are taken, by the rule. Raises :class:`UsageError` where it does not fit."""
+        if self.rules.rescale == rulebook.NONE:
+            return
+        require_neurons(self.rules, self.target)
+        rule = rulebook.rule("rescale", self.rules.rescale)
+        self.scale(rule(planner=self, thresholds=self.found.thresholds, neuron=self.target.neuron))
+
+    def scale(self, factors: Mapping[str, float]) -> None:
+        """Multiply target tensors, by their names, where they are taken from the source."""
+        for name, factor in factors.items():
+            entry = self.entries.get(name)
+            if entry is not None and entry.source is not None and factor != 1.0:
+                self.entries[name] = replace(entry, scale=entry.scale * factor, action="interpolated")
 
     def _repeats(self, rows: int | None, have: int, want: int) -> bool:
         if rows is None:
@@ -118,13 +131,10 @@ class Planner:
         kernel = kernel or self._kernel(conv, taken)
         rows = self.selection(self.ours.writes[conv.name], self.theirs.writes[taken.name])
         columns = self.selection(self.ours.reads[conv.name], reads or self.theirs.reads[taken.name])
-        scale = 1.0
-        if self.rules.rescale == "variance":
-            scale = math.sqrt(taken.out_channels * taken.kernel**2 / (conv.out_channels * conv.kernel**2))
+        self.taken.append((conv, taken))
         self.take(
             f"{conv.name}.weight",
             f"{taken.name}.weight",
-            scale=scale,
             rows=rows,
             columns=columns if conv.groups == 1 else None,
             kernel=kernel,

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from idsnn_cli.architecture import Architecture, Convolution
 from idsnn_cli.errors import MappingError
-from idsnn_cli.initializer.balancing import balance
-from idsnn_cli.initializer.checks import check_rules
-from idsnn_cli.initializer.converting import learnt_lambdas, scaled_plan
-from idsnn_cli.initializer.facts import Findings
+from idsnn_cli.initializer.conversion import learnt_lambdas
+from idsnn_cli.initializer.entries import Planner
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan, constant_reason
-from idsnn_cli.initializer.planner import Planner
+from idsnn_cli.initializer.requirements import Findings
 from idsnn_cli.initializer.selections import Selection
-from idsnn_cli.initializer.spaces import channel_spaces
 from idsnn_cli.rules import Rules
 
 
@@ -220,19 +215,19 @@ def make_plan(
     """Plan how ``target`` starts from ``source``.
 
     ``names`` holds, for every tensor that the source has, its canonical name and the source's own key for it; ``found``
-    what rules that look at weights or activations need; ``seed`` is for the rule ``random``. Raises
+    what rules that look at weights or activations need; ``seed`` is for those that draw. Raises
     :class:`MappingError`, naming both tensors, where a target tensor cannot be made by the rules, and
     :class:`UsageError` where a rule's facts are not in ``found``.
     """
-    planner, pairs = _planned(source, target, names, rules, found or Findings(), seed)
+    planner, pairs = planned(source, target, names, rules, found or Findings(), seed)
     lambdas = learnt_lambdas(planner.made_of, planner.ours, planner.found.learnt) if planner.found.learnt else {}
     entries = tuple(planner.entries[name] for name in planner.target_shapes)
     return Plan(source, target, rules, pairs, entries, tuple(planner.selections), lambdas)
 
 
-def _planned(
+def planned(
     source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules, found: Findings, seed: int
-) -> tuple[_Network, tuple[BlockPair, ...]]:
+) -> tuple[Planner, tuple[BlockPair, ...]]:
     """A planner that has planned every part, and whose blocks take which."""
     planner = _Network(source, target, names, rules, found, seed)
     planner.input()
@@ -247,44 +242,5 @@ def _planned(
         reason = constant_reason(name)
         if reason is not None:
             planner.keep(name, "constant", reason)
-    if rules.rescale == "threshold":
-        balance(planner)
+    planner.rescale()
     return planner, pairs
-
-
-def count_values(source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> dict[str, int]:
-    """How many of the target's values would end as each action, found without running the source.
-
-    Raises :class:`MappingError` as :func:`make_plan` does, and :class:`UsageError` for a source or a target that a rule
-    refuses.
-    """
-    check_rules(rules, source, target, has_head="head.weight" in names)
-    # Any lambda makes as many values; nothing scales what comes in. What is learnt apart will differ.
-    spaces = channel_spaces(source)
-    scaled = spaces.sizes.keys() - {"input"}
-    apart = {space: math.e + place for place, space in enumerate(spaces.sizes)}
-    learnt = {space: apart[spaces.linked(space)] for space in scaled}
-    quantised = rules.convert != "none" and source.activation == "qcfs"
-    found = Findings(thresholds=dict.fromkeys(scaled, math.e), learnt=learnt if quantised else {})
-    plan = make_plan(source, target, names, _without_images(rules), found)
-    if rules.convert != "none":
-        plan = scaled_plan(plan, dict.fromkeys(channel_spaces(target).sizes.keys() - {"input"}, math.e))
-    return plan.counts()
-
-
-def merges(rules: Rules, source: Architecture, target: Architecture, names: Mapping[str, str]) -> bool:
-    """Whether ``channels: merge`` is asked for and any channels are merged: the target has fewer somewhere.
-
-    Raises :class:`MappingError` as :func:`make_plan` does.
-    """
-    if rules.channels != "merge":
-        return False
-    planner, _ = _planned(source, target, names, _without_images(rules.unscaled()), Findings(), 0)
-    return bool(planner.selector.narrowed)
-
-
-def _without_images(rules: Rules) -> Rules:
-    """``rules`` with blocks and channels that need no images; they are others, but as many values of each kind."""
-    blocks = "proportional" if rules.blocks == "greedy" else rules.blocks
-    channels = "uniform" if rules.channels == "merge" else rules.channels
-    return replace(rules, blocks=blocks, channels=channels)

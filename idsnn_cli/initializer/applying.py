@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,11 +10,10 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.errors import MappingError
-from idsnn_cli.initializer.kernels import Folded, Kernel, dense, fold, norm_scale, resized
-from idsnn_cli.initializer.memory import zeros
+from idsnn_cli.initializer.kernels import Folded, Kernel, dense, fold, norm_scale, padded, resized
 from idsnn_cli.initializer.plan import Entry, Plan
 from idsnn_cli.initializer.selections import Selection
-from idsnn_cli.initializer.sources import Extremes, Sources
+from idsnn_cli.rulebook import rule
 from idsnn_cli.seeding import derive_seed
 
 Read = Callable[[str], Tensor]
@@ -30,7 +30,7 @@ def apply(
     value is NaN or infinite, for a spiking neuron would swallow it silently; source values that are not taken (channels
     or taps that are left out) are not looked at. On a device one look at the end tells, so that nothing waits.
     """
-    work = _Work(plan, Sources(plan, read, device), start, device, seed)
+    work = _Work(plan, _Sources(plan, read, device), start, device, seed)
     state: dict[str, Tensor] = {}
     for entry in plan.entries:
         if entry.source is None:
@@ -48,16 +48,57 @@ def apply(
     return state
 
 
+class _Sources:
+    """A plan's source tensors on ``device``, each read when it is first needed and let go after its last use."""
+
+    def __init__(self, plan: Plan, read: Callable[[str], Tensor], device: torch.device) -> None:
+        self._read, self._device = read, device
+        self._uses = Counter(key for entry in plan.entries for key in set(entry.source_keys()))
+        self._held: dict[str, Tensor] = {}
+
+    def get(self, key: str) -> Tensor:
+        if key not in self._held:
+            self._held[key] = self._read(key).to(self._device)
+        return self._held[key]
+
+    def done(self, entry: Entry) -> None:
+        """No more of ``entry`` is made."""
+        for key in set(entry.source_keys()):
+            self._uses[key] -= 1
+            if not self._uses[key]:
+                self._held.pop(key, None)
+
+
+class _Extremes:
+    """The smallest and the largest value of many tensors, looked at once: each look waits for the device."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._found: list[Tensor] = []
+
+    def add(self, name: str, value: Tensor) -> None:
+        if value.numel():
+            self._names += [name, name]
+            self._found += torch.aminmax(value.detach())
+
+    def first_not_finite(self) -> str | None:
+        """The name of the first tensor that holds NaN or infinity; None where none does."""
+        if not self._found:
+            return None
+        finite = torch.isfinite(torch.stack([each.double() for each in self._found])).tolist()
+        return next((name for name, good in zip(self._names, finite, strict=True) if not good), None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     """What all entries share; ``indices`` are the channels of selections, by place, on the device."""
 
     plan: Plan
-    sources: Sources
+    sources: _Sources
     start: Mapping[str, Tensor]
     device: torch.device
     seed: int
-    extremes: Extremes = field(default_factory=Extremes)
+    extremes: _Extremes = field(default_factory=_Extremes)
     indices: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -102,12 +143,12 @@ class _Maker:
         shared = value.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
         if not shared and value.is_contiguous() and value.dtype == self.own.dtype:
             return value
-        return zeros(self.entry.shape, value.new_empty(0, dtype=self.own.dtype)).copy_(value)
+        return value.new_empty(self.entry.shape, dtype=self.own.dtype).copy_(value)
 
     def padded(self, taken: Tensor) -> Tensor:
         """A kernel that is to grow around its centre, grown."""
         kernel = self.entry.kernel
-        return taken if kernel is None or taken.dim() != 4 else resized(taken, kernel.to, "centre")
+        return taken if kernel is None or taken.dim() != 4 else padded(taken, kernel.to)
 
     def formed(self, source: Tensor, kernel: Kernel) -> Tensor:
         """The source kernel with its groups opened, what stands before it folded in, and of the target's size.
@@ -124,7 +165,7 @@ class _Maker:
                 whole = fold(whole, self.scaled(folded), stride)
                 stride *= folded.stride
             whole = fold(whole, self.rows(last.to(self.own.dtype)), stride)
-        grows = kernel.to > kernel.size and (kernel.resize == "centre" or kernel.size == 1)
+        grows = kernel.to > kernel.size and (rule("kernels", kernel.resize).pads or kernel.size == 1)
         return whole if grows else resized(whole.to(self.own.dtype), kernel.to, kernel.resize)
 
     def scaled(self, folded: Folded, first: bool = False) -> Tensor:

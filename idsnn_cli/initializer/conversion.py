@@ -20,12 +20,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from idsnn_cli import rulebook
 from idsnn_cli.architecture import Architecture, Neuron
 from idsnn_cli.errors import MappingError, UsageError
-from idsnn_cli.initializer.currents import balance_currents
 from idsnn_cli.initializer.plan import Entry, Plan
 from idsnn_cli.initializer.spaces import Spaces, activation_spaces, channel_spaces
-from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import ResNet, build
 
 State = dict[str, Tensor]
@@ -67,11 +66,9 @@ def convert(
 ) -> tuple[Plan, State, Conversion]:
     """Scale ``state``, which ``plan`` made, by the plan's rule ``convert``; ``plan`` then says so.
 
-    ``weight-normalisation``: lambda is the ``percentile`` of the ANN's activations on ``batches``.
-    ``threshold-balancing``: of the input currents of the spiking network itself, layer after layer.
-    ``learnt-thresholds``: what the activations of a QCFS source learnt, ``plan.lambdas``; ``batches`` may be empty.
-    Images are (N, C, H, W) in 0 to 1 on the device of ``state``. Raises :class:`UsageError` where images are missing or
-    the target cannot be converted.
+    ``batches`` are images (N, C, H, W) in 0 to 1 on the device of ``state``, and may be empty for a rule that asks for
+    none. ``plan.lambdas`` are what the activations of a QCFS source learnt. Raises :class:`UsageError`
+    where images are missing or the target cannot be converted.
     """
     rules, target = plan.rules, plan.target
     require_convertible(target)
@@ -83,15 +80,14 @@ def convert(
         )
     if say is not None and any(entry.target == "head.weight" and entry.action == "random" for entry in plan.entries):
         say("convert: the linear layer is random, so the network guesses until it is trained; init.head=copy takes it")
-    if rules.convert != "learnt-thresholds" and not batches:
-        raise UsageError(f"convert: {rules.convert} needs images", "Give the data set, or another rule.")
+    rule = rulebook.rule("convert", rules.convert)
+    if "images" in rule.asks and not batches:
+        raise UsageError(f"{rule} needs images", "Give the data set, or another rule.")
     reference = ann_twin(plan, state)
-    if rules.convert == "learnt-thresholds":
-        lambdas = plan.lambdas
-    elif rules.convert == "weight-normalisation":
-        lambdas = thresholds(reference, batches, rules.percentile)
-    else:
-        lambdas = balance_currents(_spiking(plan, state), batches, rules.percentile, scales)
+    facts = {"twin": reference, "images": batches, "percentile": rules.percentile, "learnt": plan.lambdas}
+    if "student" in rule.asks:
+        facts["student"] = _spiking(plan, state)
+    lambdas: Mapping[str, float] = rule(**facts)
     factors = scales(target, lambdas)
     scaled = {name: value * factors[name] if name in factors else value for name, value in state.items()}
     return scaled_plan(plan, lambdas), scaled, Conversion(lambdas, reference)
