@@ -208,7 +208,8 @@ def _computes(module: str) -> bool:
 
 def test_help_and_recipes_do_without_torch() -> None:
     """Torch takes seconds to import; ``--help`` and a recipe's faults are to be had at once."""
-    modules = [PACKAGE, *(module for module in FILES if part_of(module) in LIGHT), f"{PACKAGE}.cli.main"]
+    light = (*LIGHT, *DECLARED)
+    modules = [PACKAGE, *(module for module in FILES if part_of(module) in light), f"{PACKAGE}.cli.main"]
     modules += [module for module in FILES if module.startswith((f"{PACKAGE}.data.sets.", rulebook.PACKAGE))]
     program = (
         "import importlib, sys\n"
