@@ -37,7 +37,7 @@ from idsnn_cli.models import build, per_step
 from idsnn_cli.recipe.schema import Augment, Training
 from idsnn_cli.spiking import LIF, BatchNorm, fire, lif, lif_reference
 from idsnn_cli.training import Objective, keep_freed_memory, make_optimiser
-from idsnn_cli.training.graph import WARM_UP, CudaRecorder, StepGraph
+from idsnn_cli.training.step_graph import WARM_UP, CudaRecorder, StepGraph
 
 CASES: dict[str, dict[str, Any]] = {
     "lif": {"shape": [4, 64, 64, 32, 32], "tiny": [4, 2, 3, 8, 8]},
@@ -137,7 +137,7 @@ def training_step(
         teacher = build(build_description(entry_of(case)["teacher"], 10, width=4 if tiny else None), seed=1)
         teacher.eval().requires_grad_(False)
         teacher.to(place.device).to(memory_format=torch.channels_last)
-    objective = Objective(alpha=0.3, teacher=teacher)
+    objective = Objective.of({"alpha": 0.3}, teacher=teacher)
 
     def step(images: Tensor, labels: Tensor) -> None:
         with place.autocast():

@@ -7,9 +7,10 @@ Names alone are read off the folder, so that a recipe can be checked without imp
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from idsnn_cli.errors import UsageError, did_you_mean
 
@@ -47,3 +48,18 @@ def find(package: str, name: str, kind: type[T]) -> T:
 def entries(package: str, kind: type[T]) -> dict[str, T]:
     """Every entry of ``package`` by its name, sorted; each is imported."""
     return {name: find(package, name, kind) for name in names(package)}
+
+
+def handed_out(package: str, homes: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:
+    """A package's ``__getattr__`` that hands out the names of its modules, ``homes``, on their first use.
+
+    So a recipe can read what is declared in a folder of the package without importing all that computes in it.
+    """
+    home_of = {name: module for module, names_there in homes.items() for name in names_there}
+
+    def hand_out(name: str) -> Any:
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{home_of[name]}"), name)
+
+    return hand_out

@@ -1,39 +1,44 @@
-"""The choices that a mapping is made by, as data: what a recipe names and the initializer follows."""
+"""The choices that a mapping is made by, as data: what a recipe names and the initializer follows.
+
+Each option stands here once, with its type, default, bounds and words. The recipe's ``init`` section, the options of
+``idsnn init`` and ``idsnn inspect --plan``, and the rows of the pages about them are made from that.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from idsnn_cli import rulebook
 from idsnn_cli.errors import UsageError
+from idsnn_cli.rulebook import NONE, Rule
 
-BlockRule = Literal["first", "proportional", "last", "ends", "greedy"]
-ChannelRule = Literal["loop", "uniform", "importance", "merge", "random"]
-Multiplicity = Literal["ignore", "divide"]
-KernelRule = Literal["centre", "area"]
-BottleneckRule = Literal["fold", "drop"]
-ShortcutRule = Literal["copy", "random"]
-BareShortcutRule = Literal["random", "select"]
 HeadRule = Literal["random", "copy", "match", "map"]
-Rescale = Literal["none", "variance", "threshold"]
-Convert = Literal["none", "weight-normalisation", "threshold-balancing", "learnt-thresholds"]
 BlockLists = tuple[tuple[int, ...], ...]
 # Which percentile lambda is where none is given: the largest but for one activation in a thousand.
 PERCENTILE = 99.9
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "blocks": get_args(BlockRule),
-    "channels": get_args(ChannelRule),
-    "multiplicity": get_args(Multiplicity),
-    "kernels": get_args(KernelRule),
-    "bottleneck": get_args(BottleneckRule),
-    "shortcut": get_args(ShortcutRule),
-    "bare_shortcut": get_args(BareShortcutRule),
-    "head": get_args(HeadRule),
-    "rescale": get_args(Rescale),
-    "convert": get_args(Convert),
-}
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is said of an option, once.
+
+    ``help`` is its line in ``--help``, and ``words`` its row of docs/recipes.md; code in them stands between
+    backticks. In ``help`` ``{choices}`` stands for "a, b (hint), c" and ``{either}`` for "a, b or c"; without it no
+    command has the option. ``choices`` says that rules of the rule book are to choose from, whose own words follow
+    ``words``. ``ge``, ``gt`` and ``le`` are bounds. ``fits_spikes`` marks what makes weights fit for spikes, which
+    comes after all that gives a network its shape.
+    """
+
+    metavar: str
+    help: str
+    words: str
+    choices: bool = False
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    fits_spikes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +58,125 @@ class Rules:
     ``class_map`` names for each target class (None: random). ``rescale``: ``variance`` multiplies each kernel by sqrt(O
     k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma and beta by v_threshold / lambda,
     lambda the ``percentile`` of the source's activation there. ``convert``: conversion without training, see
-    :mod:`idsnn_cli.initializer.converting`: all weights are scaled so that spike rates times lambda are the
+    :mod:`idsnn_cli.initializer.conversion`: all weights are scaled so that spike rates times lambda are the
     activations, with lambda the ``percentile`` of the ANN's activations (``weight-normalisation``), of the spiking
     network's own input currents (``threshold-balancing``), or what a QCFS source learnt (``learnt-thresholds``).
+    Blocks, channels, kernels, rescale and convert take any rule of :mod:`idsnn_cli.rulebook`.
     """
 
-    blocks: BlockRule | BlockLists = "proportional"
-    channels: ChannelRule = "loop"
-    multiplicity: Multiplicity = "ignore"
-    noise: float = 0.0
-    kernels: KernelRule = "centre"
-    bottleneck: BottleneckRule = "fold"
-    shortcut: ShortcutRule = "copy"
-    bare_shortcut: BareShortcutRule = "random"
-    head: HeadRule = "random"
-    class_map: tuple[int | None, ...] = ()
-    rescale: Rescale = "none"
-    convert: Convert = "none"
-    percentile: float = PERCENTILE
+    blocks: Annotated[
+        str | BlockLists,
+        Option(
+            "RULE",
+            "Which blocks: {choices}, or a list for each stage: `[[0,1],[0,3],[0,5],[0,2]]`.",
+            "Which source block each student block takes, or one list for each stage.",
+            choices=True,
+        ),
+    ] = "proportional"
+    channels: Annotated[
+        str,
+        Option(
+            "RULE",
+            "Which channels: {choices}.",
+            "Which source channels, one choice for each residual stream and inner width.",
+            choices=True,
+        ),
+    ] = "loop"
+    multiplicity: Annotated[
+        Literal["ignore", "divide"],
+        Option(
+            "RULE",
+            "What reads a repeated channel: `ignore` (the paper), or `divide` (keeps the function).",
+            "`divide` divides what reads a repeated channel by how often it is there, so that growth keeps the "
+            "function.",
+        ),
+    ] = "ignore"
+    noise: Annotated[
+        float,
+        Option(
+            "SHARE",
+            "Noise on repeated channels, in standard deviations of their kernel.",
+            "Added to repeated channels, in standard deviations of their kernel.",
+            ge=0,
+        ),
+    ] = 0.0
+    kernels: Annotated[
+        str, Option("RULE", "Kernels of another size: {either}.", "Kernels of another size.", choices=True)
+    ] = "centre"
+    bottleneck: Annotated[
+        Literal["fold", "drop"],
+        Option(
+            "RULE",
+            "A bottleneck's 1x1 convolutions for a basic block: {either}.",
+            "For a basic block: a bottleneck's 1x1 convolutions are multiplied in, or left out.",
+        ),
+    ] = "fold"
+    shortcut: Annotated[
+        Literal["copy", "random"],
+        Option("RULE", "Projections: {either}.", "Take projections, or leave them random as the authors' code does."),
+    ] = "copy"
+    bare_shortcut: Annotated[
+        Literal["random", "select"],
+        Option(
+            "RULE",
+            "A projection where the source has none: {either}.",
+            "A projection where the source has none: random, or a selection of channels.",
+        ),
+    ] = "random"
+    head: Annotated[
+        HeadRule,
+        Option(
+            "RULE",
+            "The linear layer: `random`, `copy`, `match` (copy where there are as many classes), `map`.",
+            "The linear layer. `match` copies it where there are as many classes; `map` by `class_map`. The paper "
+            "leaves it random.",
+        ),
+    ] = "random"
+    class_map: Annotated[
+        tuple[int | None, ...],
+        Option(
+            "LIST",
+            "With `--head map`: the source class, or null, for each class: `[0,5,null]`.",
+            "With `map`: the source class of each class, null for a random one.",
+        ),
+    ] = ()
+    rescale: Annotated[
+        str,
+        Option("RULE", "{choices}.", "What multiplies the values that are taken.", choices=True, fits_spikes=True),
+    ] = NONE
+    convert: Annotated[
+        str,
+        Option(
+            "RULE",
+            "Conversion without training: {choices}.",
+            "[Conversion without training](conversion.md): all weights scaled so that spike rates stand for "
+            "activations.",
+            choices=True,
+            fits_spikes=True,
+        ),
+    ] = NONE
+    percentile: Annotated[
+        float,
+        Option(
+            "PERCENT",
+            "Of `--rescale threshold` and `--convert`: lambda's percentile, 99.9 unless given.",
+            "With `rescale` threshold and `convert`: lambda is this percentile of the activations "
+            "(`threshold-balancing`: of the input currents).",
+            gt=0,
+            le=100,
+            fits_spikes=True,
+        ),
+    ] = PERCENTILE
 
     def __post_init__(self) -> None:
-        for key, choices in _CHOICES.items():
-            value = getattr(self, key)
-            if key == "blocks" and isinstance(value, tuple):
-                continue
-            if value not in choices:
-                raise UsageError(f"{key} is {value!r}", f"Give one of {', '.join(choices)}.")
-        if not 0 <= self.noise < math.inf:
-            raise UsageError(f"noise is {self.noise}", "Give a finite number of 0 or more.")
-        if not 0 < self.percentile <= 100:
-            raise UsageError(f"percentile is {self.percentile}", "Give a number above 0 and up to 100.")
-        if self.percentile != PERCENTILE and not (self.rescale == "threshold" or self.converts_by_images):
+        for key, option in OF_RULES.items():
+            _check(key, getattr(self, key), option)
+        used = self.used()
+        if self.percentile != PERCENTILE and not any(rule.asks & {"thresholds", "percentile"} for rule in used):
             raise UsageError(
                 f"percentile is read by neither rescale {self.rescale} nor convert {self.convert}", "Leave it out."
             )
-        if self.convert != "none" and self.rescale != "none":
+        if self.convert != NONE and self.rescale != NONE:
             raise UsageError(
                 f"convert {self.convert} and rescale {self.rescale} would both scale the weights", "Give one of them."
             )
@@ -98,31 +187,58 @@ class Rules:
                 "Give head: map together with class_map, one source class (or null) for each target class.",
             )
 
-    @property
-    def converts_by_images(self) -> bool:
-        """Whether a conversion finds its lambdas on images."""
-        return self.convert in ("weight-normalisation", "threshold-balancing")
+    def used(self) -> tuple[Rule, ...]:
+        """The rules of the rule book that are chosen, in the order of the keys."""
+        chosen = {key: getattr(self, key) for key, option in OF_RULES.items() if option.choices}
+        return tuple(rulebook.rule(key, name) for key, name in chosen.items() if isinstance(name, str) and name != NONE)
+
+    def searched_blocks(self) -> Rule | None:
+        """The rule that chooses blocks by running the source, None where they are chosen without."""
+        return next((rule for rule in self.used() if rule.searches), None)
 
     @property
     def always_looks(self) -> bool:
         """Whether a network has to run on images: the source before a plan is made, or what is made of it."""
-        return self.blocks == "greedy" or self.rescale == "threshold" or self.converts_by_images
+        return any(rule.always_looks for rule in self.used())
+
+    @property
+    def may_merge(self) -> bool:
+        """Whether the source has to run where the target has fewer channels."""
+        return any(rule.merges for rule in self.used())
+
+    @property
+    def reads_learnt(self) -> bool:
+        """Whether it takes a source that learnt its thresholds."""
+        return any("learnt" in rule.asks for rule in self.used())
 
     @property
     def looks_at_activations(self) -> bool:
-        """Whether a network may have to run on images; ``merge`` looks only where the target has fewer channels."""
-        return self.always_looks or self.channels == "merge"
+        """Whether a network may have to run on images."""
+        return self.always_looks or self.may_merge
 
     def unscaled(self) -> Rules:
         """These rules without what multiplies the tensors that they make: neither ``rescale`` nor ``convert``."""
-        return replace(self, rescale="none", convert="none", percentile=PERCENTILE)
+        return replace(self, **{key: getattr(_DEFAULT, key) for key in _FITTING})
+
+    def of_shape(self) -> Rules:
+        """These rules for a network without spikes: what only a spiking target can have is left out."""
+        spiking = any(rule.kind == "rescale" and rule.asks & {"thresholds", "neuron"} for rule in self.used())
+        return replace(self.unscaled(), rescale=NONE if spiking else self.rescale)
+
+    def without_images(self) -> Rules:
+        """These rules with blocks and channels that need no images: others, but as many values of each kind."""
+        blocks = "proportional" if self.searched_blocks() is not None else self.blocks
+        return replace(self, blocks=blocks, channels="uniform" if self.may_merge else self.channels)
+
+    def for_own_shape(self) -> Rules:
+        """What is left where a source has the target's shape already: all is copied, and made fit for spikes."""
+        return Rules(head="copy", **{key: getattr(self, key) for key in _FITTING})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without what is at its default beyond the four rules that every plan names."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         kept = ("blocks", "shortcut", "head", "rescale")
-        default = Rules()
-        plain = {key: value for key, value in plain.items() if key in kept or value != getattr(default, key)}
+        plain = {key: value for key, value in plain.items() if key in kept or value != getattr(_DEFAULT, key)}
         return {key: _lists(value) for key, value in plain.items()}
 
     @staticmethod
@@ -145,6 +261,54 @@ class Rules:
         return rules
 
 
+def kind_of(key: str) -> Any:
+    """The type of an option of :class:`Rules`, without what is said of it."""
+    return get_args(_HINTS[key])[0]
+
+
+def choices(key: str) -> tuple[str, ...]:
+    """What an option of :class:`Rules` is chosen from by name; nothing for numbers and lists."""
+    if OF_RULES[key].choices:
+        return rulebook.names(key)
+    kind = kind_of(key)
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def help_line(key: str) -> str:
+    """The option in a line of help, with code between backticks."""
+    hints = {rule.name: rule.hint for rule in rulebook.rules(key)} if OPTIONS[key].choices else {}
+    names = [f"`{name}`" for name in choices(key)] if key in OF_RULES else []
+    hinted = [f"{name} ({hint})" if (hint := hints.get(name[1:-1])) else name for name in names]
+    return OPTIONS[key].help.replace("{choices}", ", ".join(hinted)).replace("{either}", _joined(names, "or"))
+
+
+def page_words(key: str) -> str:
+    """The option in a row of docs/recipes.md."""
+    each = [f"`{rule.name}`: {rule.words}" for rule in rulebook.rules(key)] if OPTIONS[key].choices else []
+    every = [rule for kind in OF_RULES if OF_RULES[kind].choices for rule in rulebook.rules(kind)]
+    looking = _joined([f"`{rule.name}`" for rule in every if rule.always_looks or rule.merges], "and")
+    return OPTIONS[key].words.replace("{looking}", looking) + (f" {'; '.join(each)}." if each else "")
+
+
+def _joined(names: list[str], word: str) -> str:
+    return f"{', '.join(names[:-1])} {word} {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _said(hint: Any) -> Option:
+    return next(each for each in get_args(hint) if isinstance(each, Option))
+
+
+def _check(key: str, value: Any, option: Option) -> None:
+    """Raise :class:`UsageError` for a choice that there is not, or a number out of bounds."""
+    known = choices(key)
+    if known and value not in known and not (key == "blocks" and isinstance(value, tuple)):
+        raise UsageError(f"{key} is {value!r}", f"Give one of {', '.join(known)}.")
+    if option.ge is not None and not option.ge <= value < math.inf:
+        raise UsageError(f"{key} is {value}", f"Give a finite number of {option.ge:g} or more.")
+    if option.gt is not None and option.le is not None and not option.gt < value <= option.le:
+        raise UsageError(f"{key} is {value}", f"Give a number above {option.gt:g} and up to {option.le:g}.")
+
+
 def _is_place(value: Any) -> bool:
     return type(value) is int and value >= 0
 
@@ -153,6 +317,40 @@ def _lists(value: Any) -> Any:
     return [_lists(each) for each in value] if isinstance(value, tuple) else value
 
 
+_HINTS = get_type_hints(Rules, include_extras=True)
+# What is said of each of the rules.
+OF_RULES: dict[str, Option] = {key: _said(hint) for key, hint in _HINTS.items()}
+_FITTING = tuple(key for key, option in OF_RULES.items() if option.fits_spikes)
+
+# All keys of a recipe's ``init`` section, as help lists them. Those beside the rules have their types in the section.
+OPTIONS: dict[str, Option] = {
+    "rule": Option(
+        "RULE",
+        "A whole set of the rules below: `loop` (the paper's) or `best` (the benchmark's).",
+        "A whole set of the keys below: the paper's, the one that started best in the "
+        "[benchmark](../benchmarks/README.md#which-start-is-best), or nothing. Keys beside it replace its own.",
+    ),
+    **OF_RULES,
+    "calibrate": Option(
+        "BATCHES",
+        "With `--convert`: correct each channel's bias on so many batches of training images.",
+        "With `convert`: batches of training images on which each channel's bias is corrected by its mean spike rate; "
+        "0: not.",
+    ),
+    "reestimate": Option(
+        "BATCHES",
+        "Re-estimate BatchNorm in the spiking network on so many batches of training images.",
+        "Batches of training images on which BatchNorm's statistics are measured anew in the spiking network; 0: not.",
+    ),
+    "images": Option(
+        "COUNT",
+        "",
+        "Training images, each once, for {looking}, which watch a network run; all where there are fewer.",
+    ),
+    "source": Option("CKPT", "", "Start from this ResNet instead of the teacher."),
+}
+
+_DEFAULT = Rules()
 # What `rule: best` stands for, and the batches on which it re-estimates BatchNorm: of all rules that
 # benchmarks/initialisation.py scored, those after which a student was best after three epochs (benchmarks/README.md).
 # What was not scored stays the paper's, whose own rule is Rules() without re-estimation.

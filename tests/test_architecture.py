@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,12 +16,12 @@ from idsnn_cli.architecture import (
     SPIKING_NAMES,
     Architecture,
     Neuron,
-    Surrogate,
     build_description,
     read_description,
     validate,
 )
 from idsnn_cli.errors import CheckpointError, UsageError
+from idsnn_cli.registry import names
 
 NAMES = (*ANN_NAMES, *SPIKING_NAMES)
 
@@ -125,7 +125,7 @@ def descriptions(draw: st.DrawFn) -> Architecture:
     if architecture.block == "basic" and draw(st.booleans()):
         architecture = replace(architecture, shortcut="pad")
     if architecture.kind == "spiking":
-        surrogate: Surrogate = draw(st.sampled_from(get_args(Surrogate)))
+        surrogate = draw(st.sampled_from(names("idsnn_cli.spiking.surrogates")))
         neuron = Neuron(draw(st.floats(0.01, 5)), draw(st.floats(0, 1)), surrogate, draw(st.floats(0.1, 9)))
         architecture = replace(
             architecture,

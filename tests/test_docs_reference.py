@@ -12,11 +12,13 @@ import typer
 from documents import DOCS, PAGES, ROOT, name, table_rows
 from pydantic import BaseModel
 
-from idsnn_cli.architecture import ANN_NAMES, SPIKING_NAMES, SURROGATE_SCALES
+from idsnn_cli.architecture import ANN_NAMES, SPIKING_NAMES
 from idsnn_cli.cli.main import app
 from idsnn_cli.recipe.fields import allowed, annotation_at
 from idsnn_cli.recipe.scalars import render
 from idsnn_cli.recipe.schema import Recipe
+from idsnn_cli.registry import entries
+from idsnn_cli.spiking.surrogates import Surrogate
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
@@ -101,7 +103,7 @@ def test_sections_within_sections_are_rows_of_their_own_and_choices_are_one_row(
     rows = {key: (takes, default) for key, takes, default in keys_of(Recipe)}
     within = [key for key in rows if key.startswith("`data.augment")]
     assert within == [f"`data.augment.{key}`" for key in ("crop", "flip", "autoaugment", "cutout")]
-    assert rows["`data.dataset`"] == ("one of cifar10, cifar100, digits, npz, folder", "required")
+    assert rows["`data.dataset`"] == ("one of cifar10, cifar100, digits, folder, npz", "required")
     assert rows["`student.timesteps`"] == ("an integer from 1 to 1024", "`4`")
     assert rows["`data.normalise`"][0].endswith("or a mapping with the keys mean, std")
 
@@ -109,7 +111,8 @@ def test_sections_within_sections_are_rows_of_their_own_and_choices_are_one_row(
 def test_the_names_of_networks_and_the_scales_of_surrogates_are_all_there() -> None:
     text = (DOCS / "recipes.md").read_text(encoding="utf-8")
     assert all(f"`{each}`" in text for each in (*ANN_NAMES, *SPIKING_NAMES))
-    assert ", ".join(f"{word} {scale:g}" for word, scale in SURROGATE_SCALES.items()) in text
+    found = entries("idsnn_cli.spiking.surrogates", Surrogate)
+    assert ", ".join(f"{word} {each.default:g}" for word, each in found.items()) in text
 
 
 def test_the_figures_of_choosing_are_those_of_the_benchmark() -> None:

@@ -9,7 +9,6 @@ from idsnn_cli.architecture.validation import validate
 from idsnn_cli.architecture.words import (
     ANN_NAMES,
     SPIKING_NAMES,
-    SURROGATE_SCALES,
     Activation,
     Amplitude,
     Attention,
@@ -26,13 +25,11 @@ from idsnn_cli.architecture.words import (
     Start,
     Stem,
     StemPool,
-    Surrogate,
 )
 
 __all__ = [
     "ANN_NAMES",
     "SPIKING_NAMES",
-    "SURROGATE_SCALES",
     "Activation",
     "Amplitude",
     "Architecture",
@@ -52,7 +49,6 @@ __all__ = [
     "Start",
     "Stem",
     "StemPool",
-    "Surrogate",
     "build_description",
     "forward_macs",
     "read_description",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from idsnn_cli.architecture.words import Reset, Start, Surrogate
+from idsnn_cli.architecture.words import Reset, Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Neuron:
 
     v_threshold: float = 0.5
     decay: float = 0.25
-    surrogate: Surrogate = "rectangle"
+    surrogate: str = "rectangle"
     surrogate_scale: float = 0.5
     reset: Reset = "hard"
     start: Start = "zero"

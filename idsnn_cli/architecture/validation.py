@@ -8,7 +8,6 @@ from idsnn_cli.architecture.description import ANN_TRAITS, Architecture
 from idsnn_cli.architecture.parts import Neuron
 from idsnn_cli.architecture.words import (
     SPIKING_NAMES,
-    SURROGATE_SCALES,
     Activation,
     Amplitude,
     Attention,
@@ -27,6 +26,7 @@ from idsnn_cli.architecture.words import (
     StemPool,
 )
 from idsnn_cli.errors import UsageError
+from idsnn_cli.registry import names
 
 # What nobody builds, but a damaged file may claim: it must not take hours, or all memory, to find that out.
 _MOST, _MOST_BLOCKS = 2**31 - 1, 4_000
@@ -170,8 +170,9 @@ def _validate_activation(architecture: Architecture) -> None:
 
 
 def _validate_neuron(neuron: Neuron) -> None:
-    if neuron.surrogate not in SURROGATE_SCALES:
-        raise UsageError(f"surrogate is {neuron.surrogate!r}", f"Give one of {', '.join(SURROGATE_SCALES)}.")
+    surrogates = names("idsnn_cli.spiking.surrogates")
+    if neuron.surrogate not in surrogates:
+        raise UsageError(f"surrogate is {neuron.surrogate!r}", f"Give one of {', '.join(surrogates)}.")
     for word, value, allowed in (("reset", neuron.reset, get_args(Reset)), ("start", neuron.start, get_args(Start))):
         if value not in allowed:
             raise UsageError(f"{word} is {value!r}", f"Give one of {', '.join(allowed)}.")

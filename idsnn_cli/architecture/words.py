@@ -22,16 +22,6 @@ Start = Literal["zero", "half"]
 Activation = Literal["relu", "qcfs"]
 # Learnt for each channel, or folded into the layers behind the spikes.
 Amplitude = Literal["one", "channel", "folded"]
-Surrogate = Literal["rectangle", "triangle", "sigmoid", "arctan", "dspike"]
-
-# The parameter each surrogate has when none is given: lens, g, a, a, b of the method's equations.
-SURROGATE_SCALES: dict[str, float] = {
-    "rectangle": 0.5,
-    "triangle": 1.0,
-    "sigmoid": 4.0,
-    "arctan": 2.0,
-    "dspike": 3.0,
-}
 
 # Depth -> block and blocks a stage, of the four-stage networks; the thin ones have three equal stages of basic blocks.
 FULL: dict[int, tuple[Block, tuple[int, ...]]] = {

@@ -1,15 +1,14 @@
 """Files that are written whole or not at all.
 
 The bytes go to a temporary file in the destination's own folder, are synced, and take the destination's name in one
-step. The temporary is locked while it is written; a lock dies with its process, so a temporary that can be locked
-belongs to nobody and the next write to the same destination removes it.
+step. Beside it stands a lock while it is written; a lock dies with its process, so a temporary whose lock can be had
+belongs to nobody and the next write to the same destination removes both.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import math
 import os
@@ -20,6 +19,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from idsnn_cli.errors import NonFiniteError, WriteError
 
@@ -48,7 +49,7 @@ def atomic_path(dest: Path) -> Iterator[Path]:
     with _as_write_error(dest, target.parent, None):
         _refuse_special(dest, target)
         _remove_stale(target)
-        temporary, descriptor = _create(target)
+        temporary, descriptor, lock = _create(target)
     try:
         with _as_write_error(dest, target.parent, {str(dest), str(target), str(temporary), str(target.parent)}):
             yield temporary
@@ -59,6 +60,7 @@ def atomic_path(dest: Path) -> Iterator[Path]:
         raise
     finally:
         os.close(descriptor)
+        _let_go(lock)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -121,29 +123,47 @@ def _refuse_special(dest: Path, target: Path) -> None:
 
 
 def _remove_stale(target: Path) -> None:
-    pattern = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{16}\.tmp")
+    pattern = re.compile(re.escape(f".{target.name}.") + r"([0-9a-f]{16})\.(?:tmp|lock)")
     with os.scandir(target.parent) as entries:
-        left = [entry.path for entry in entries if pattern.fullmatch(entry.name)]
-    for path in left:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(path)
-            finally:
-                os.close(descriptor)
+        left = {found[1] for entry in entries if (found := pattern.fullmatch(entry.name))}
+    for token in left:
+        temporary, lock = _names(target, token)
+        # A lock that somebody holds, or a file system without locks: then nobody cleans here.
+        with contextlib.suppress(OSError, NotImplementedError), FileLock(lock, timeout=0):
+            temporary.unlink(missing_ok=True)
+            lock.unlink()
 
 
-def _create(target: Path) -> tuple[Path, int]:
+def _names(target: Path, token: str) -> tuple[Path, Path]:
+    """A temporary of ``target`` and its lock."""
+    return target.parent / f".{target.name}.{token}.tmp", target.parent / f".{target.name}.{token}.lock"
+
+
+def _create(target: Path) -> tuple[Path, int, BaseFileLock]:
     while True:
-        path = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
-        # The kernel applies the umask here; asking for the umask itself would change it for every other thread.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        with contextlib.suppress(OSError):  # a file system without locks: then nobody cleans here either
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.exists():  # not taken for stale between its creation and its lock
-            return path, descriptor
-        os.close(descriptor)
+        path, beside = _names(target, secrets.token_hex(8))
+        lock = FileLock(beside, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue
+        except NotImplementedError:  # a file system without locks: then nobody cleans here either
+            pass
+        if lock.is_locked and not beside.exists():  # taken for stale between its creation and its lock
+            lock.release()
+            continue
+        try:
+            # The kernel applies the umask here; asking for the umask itself would change it for every other thread.
+            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), lock
+        except BaseException:
+            _let_go(lock)
+            raise
+
+
+def _let_go(lock: BaseFileLock) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(lock.lock_file)
+    lock.release()
 
 
 def _publish(temporary: Path, target: Path, mode: int) -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from idsnn_cli.data.augment import Fill, apply, to_unit
-from idsnn_cli.data.bundle import Split
-from idsnn_cli.data.draws import draw
+from idsnn_cli.data.augmentation import Fill, apply, draw, to_unit
+from idsnn_cli.data.splits import Split
 from idsnn_cli.recipe.schema import Augment
 from idsnn_cli.seeding import derive_seed
 

@@ -1,21 +1,28 @@
-"""From a recipe's data section to images in memory, on the device that trains."""
+"""From a recipe's data section to images in memory, on the device that trains, and what networks normalise with."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
+from torch import Tensor
 
-from idsnn_cli.data.bundle import DataBundle, Split, fingerprint
-from idsnn_cli.data.cifar import open_cifar, plan_cifar
-from idsnn_cli.data.digits import open_digits, plan_digits
-from idsnn_cli.data.folder import open_folder, plan_folder
-from idsnn_cli.data.normalise import normalisation
-from idsnn_cli.data.npz import open_npz, plan_npz
-from idsnn_cli.data.source import DataPlan, Say, Source
-from idsnn_cli.data.splits import choose_splits
-from idsnn_cli.recipe.schema import Data
+from idsnn_cli.data.source import DataPlan, DataSet, Say
+from idsnn_cli.data.splits import DataBundle, Split, choose_splits, fingerprint
+from idsnn_cli.recipe.data_section import DATA_SETS
+from idsnn_cli.recipe.schema import Data, MeanStd
+from idsnn_cli.registry import find
 
+Triple = tuple[float, float, float]
+
+CONSTANTS: dict[str, tuple[Triple, Triple]] = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    # Many CIFAR-10 repositories divide by the mean of each image's own deviation instead of that of all pixels.
+    "cifar10-std0.2": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+}
+_CHUNK = 4096
 # The rest of a device's free memory is for the network and its activations.
 _SHARE_OF_DEVICE = 0.3
 
@@ -26,13 +33,7 @@ def plan_data(section: Data) -> DataPlan:
     Raises :class:`DataError` where a file is missing and may not be downloaded, where one is not what it should be
     (as far as headers, labels and names tell), or where a split asks for more images than there are.
     """
-    if section.dataset == "digits":
-        return plan_digits(section)
-    if section.dataset == "npz":
-        return plan_npz(section, _path(section))
-    if section.dataset == "folder":
-        return plan_folder(section, _path(section))
-    return plan_cifar(section)
+    return find(DATA_SETS, section.dataset, DataSet).plan(section)
 
 
 def load_data(
@@ -47,10 +48,10 @@ def load_data(
 
     The same section and seed give the same images in the same order on every machine. Images go to ``device`` where
     they fit beside the training, and otherwise stay on the CPU, from where batches move. ``max_memory_gb`` (10^9
-    bytes each) is the most that a ``folder`` may take in memory; ``say`` hears one line about each thing worth
+    bytes each) is the most that decoded images may take in memory; ``say`` hears one line about each thing worth
     knowing before it is done. Raises :class:`DataError` for data that is missing, malformed or too small.
     """
-    source = _open(section, max_memory_gb, say)
+    source = find(DATA_SETS, section.dataset, DataSet).open(section, max_memory_gb=max_memory_gb, say=say)
     rows = choose_splits(section, source.labels, len(source.classes), seed)
     if section.validation is not None and "validation" in source.labels and say is not None:
         say("data.validation is given: validation images come from the training part, those of the data set are left")
@@ -71,21 +72,6 @@ def load_data(
     )
 
 
-def _open(section: Data, max_memory_gb: float, say: Say | None) -> Source:
-    if section.dataset == "digits":
-        return open_digits()
-    if section.dataset == "npz":
-        return open_npz(section, _path(section))
-    if section.dataset == "folder":
-        return open_folder(section, _path(section), max_memory_gb, say)
-    return open_cifar(section, say)
-
-
-def _path(section: Data) -> Path:
-    assert section.path is not None  # the recipe's own validation asks for it
-    return section.path.expanduser()
-
-
 def _place(splits: dict[str, Split], device: torch.device, say: Say | None) -> dict[str, Split]:
     """The splits on ``device``, or where they are if they would crowd it."""
     if device.type != "cuda":
@@ -97,3 +83,37 @@ def _place(splits: dict[str, Split], device: torch.device, say: Say | None) -> d
             say(f"images of {needed / 1e9:.3g} GB stay in main memory: {device} has {free / 1e9:.3g} GB free")
         return splits
     return {name: split.to(device) for name, split in splits.items()}
+
+
+def normalisation(section: Data, train_images: Tensor) -> tuple[Triple, Triple]:
+    """Mean and standard deviation of images in 0 to 1, as ``data.normalise`` asks.
+
+    ``auto`` takes the data set's published constants, and measures ``train_images`` (uint8 (N, 3, H, W), on the CPU)
+    where it has none.
+    """
+    choice = section.normalise
+    if isinstance(choice, MeanStd):
+        return choice.mean, choice.std
+    if choice == "auto":
+        return CONSTANTS.get(section.dataset) or measure(train_images)
+    return CONSTANTS[choice]
+
+
+def measure(images: Tensor) -> tuple[Triple, Triple]:
+    """Mean and standard deviation of each channel, exact up to the last rounding: sums are of whole numbers.
+
+    A channel that never changes gets the standard deviation 1, so that normalising it divides by nothing small.
+    """
+    histogram = torch.zeros(3, 256, dtype=torch.int64)
+    for chunk in torch.split(images, _CHUNK):
+        for channel in range(3):
+            histogram[channel] += torch.bincount(chunk[:, channel].flatten(), minlength=256)
+    levels = torch.arange(256)
+    pixels = int(histogram[0].sum())
+    means, deviations = [], []
+    for counts in histogram:
+        total, squares = int((counts * levels).sum()), int((counts * levels * levels).sum())
+        variance = (squares * pixels - total * total) / pixels**2
+        means.append(total / pixels / 255)
+        deviations.append(variance**0.5 / 255 if variance > 0 else 1.0)
+    return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])

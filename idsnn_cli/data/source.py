@@ -6,13 +6,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+from idsnn_cli.recipe.data_section import Data, DataNeeds
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Part = str
 """``train``, ``validation`` or ``test``: a part as the data set ships it, or a split as the run uses it."""
 
-Rows = tuple[Part, Tensor]
+Rows = tuple[Part, "Tensor"]
 """The shipped part that a split is taken from, and the int64 rows (n,) of it, rising."""
 
 Say = Callable[[str], None]
@@ -52,6 +56,26 @@ class DataPlan:
     downloads: tuple[str, ...] = ()
     download_mb: float = 0.0
     notes: tuple[str, ...] = field(default=())
+
+
+class DataSet(DataNeeds):
+    """A data set: what it needs of the ``data`` section (:class:`DataNeeds`), and how its images are had."""
+
+    def plan(self, section: Data) -> DataPlan:
+        """What reading ``section`` takes, found without reading images.
+
+        Raises :class:`DataError` where a file is missing and may not be downloaded, where one is not what it should be,
+        or where a split asks for more images than there are (``splits.split_sizes``).
+        """
+        raise NotImplementedError
+
+    def open(self, section: Data, *, max_memory_gb: float, say: Say | None) -> Source:
+        """The data set with its labels read and its images to be read, downloaded where ``section`` allows it.
+
+        ``max_memory_gb`` (10^9 bytes each) is the most that decoded images may take in memory; ``say`` hears one line
+        about each thing worth knowing before it is done. Raises :class:`DataError` for data that is missing or damaged.
+        """
+        raise NotImplementedError
 
 
 def cache_folder() -> Path:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idsnn_cli.data.normalise import CONSTANTS, Triple
+from idsnn_cli.data.load import CONSTANTS, Triple
 from idsnn_cli.errors import CheckpointError, DataError, UsageError
 from idsnn_cli.models import Network, floating
 

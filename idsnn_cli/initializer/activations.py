@@ -58,6 +58,29 @@ def run_watched(model: ResNet, batches: Iterable[Tensor], see: See) -> int:
     return count
 
 
+class _SeenEnough(Exception):
+    """Ends a forward pass at the layer that was looked at."""
+
+
+def run_up_to(model: nn.Module, layer: nn.Module, batches: Iterable[Tensor], see: Callable[[Any, Any], None]) -> None:
+    """Run ``model`` in evaluation mode on each of ``batches`` up to ``layer``; ``see`` gets its input and output."""
+
+    def hook(_module: nn.Module, inputs: Any, output: Any) -> None:
+        see(inputs[0], output)
+        raise _SeenEnough
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        with evaluating(model):
+            for images in batches:
+                try:
+                    model(images)
+                except _SeenEnough:
+                    continue
+    finally:
+        handle.remove()
+
+
 def _hook(see: See, space: str, where: str, then: nn.Module | None) -> Callable[..., None]:
     def hook(_module: nn.Module, _inputs: Any, maps: Tensor) -> None:
         see(space, where, maps if then is None else then(maps))

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from idsnn_cli import rulebook
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import MappingError, UsageError
-from idsnn_cli.rules import BlockLists, BlockRule, Rules
+from idsnn_cli.rules import BlockLists, Rules
 
 
-def source_block(rule: BlockRule, block: int, target_depth: int, source_depth: int) -> int:
+def source_block(rule: str, block: int, target_depth: int, source_depth: int) -> int:
     """The block of a source stage of ``source_depth`` blocks that target block ``block`` of ``target_depth`` takes.
 
-    ``first``: the same place, the last one repeated. ``proportional``: floor(j * d / n). ``last``: the same place from
-    the end, the first one repeated. ``ends``: half from the start, the smaller half from the end; proportional in a
-    deeper stage. Only a stage's first block takes a stage's first block, whose input comes from another width, as long
-    as the source stage has a second.
+    ``rule`` is one of those of ``blocks`` that do not search. Only a stage's first block takes a stage's first block,
+    whose input comes from another width, as long as the source stage has a second.
     """
-    n, d, j = target_depth, source_depth, block
-    if rule == "first":
-        chosen = min(j, d - 1)
-    elif rule == "last":
-        chosen = max(d - n + j, 0)
-    elif rule == "ends" and n <= d:
-        chosen = j if j < -(-n // 2) else d - n + j
-    elif rule in ("proportional", "ends"):
-        chosen = j * d // n
-    else:
+    place = rulebook.rule("blocks", rule)
+    if place.searches:
         raise UsageError(f"the rule {rule} looks at the running source", "Choose its blocks first.")
-    return max(chosen, 1) if j > 0 and d > 1 else chosen
+    chosen: int = place(block=block, depth=target_depth, source_depth=source_depth)
+    return max(chosen, 1) if block > 0 and source_depth > 1 else chosen
 
 
 def choose_blocks(
@@ -36,16 +28,16 @@ def choose_blocks(
 ) -> BlockLists:
     """One list of source blocks for each stage that both networks have.
 
-    ``found`` is what the rule ``greedy`` found by running the source. Raises :class:`MappingError` where an explicit
+    ``found`` is what a rule that searches found by running the source. Raises :class:`MappingError` where an explicit
     list does not fit, or gives another block the place of a stage's first one although widths or strides change there.
     """
     stages = range(min(len(source.depths), len(target.depths)))
     if isinstance(rules.blocks, tuple):
         chosen: BlockLists = rules.blocks
         _check(chosen, source, target)
-    elif rules.blocks == "greedy":
+    elif (search := rules.searched_blocks()) is not None:
         if found is None:
-            raise UsageError("blocks: greedy needs images and labels", "Give the data set, or another rule.")
+            raise UsageError(f"{search} needs images and labels", "Give the data set, or another rule.")
         chosen = tuple(_lengthened(found[s], target.depths[s]) for s in stages)
     else:
         rule = rules.blocks

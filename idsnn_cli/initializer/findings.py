@@ -1,4 +1,4 @@
-"""What rules need to know of a source beyond its shapes: figures of its weights and of its activations."""
+"""What can be said and found before a plan is made: what rules need to know of a source, and what they would make."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from torch import Tensor
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.blocks import choose_blocks
-from idsnn_cli.initializer.checks import check_rules
-from idsnn_cli.initializer.correlations import correlations
-from idsnn_cli.initializer.facts import Findings
-from idsnn_cli.initializer.greedy import Say, greedy_blocks
-from idsnn_cli.initializer.importance import channel_scores
-from idsnn_cli.initializer.planning import merges
+from idsnn_cli.initializer.channel_facts import channel_scores, correlations
+from idsnn_cli.initializer.conversion import scaled_plan
+from idsnn_cli.initializer.counterparts import make_plan, planned
+from idsnn_cli.initializer.requirements import Findings, check_rules
 from idsnn_cli.initializer.spaces import activation_spaces, channel_spaces
 from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import Network, ResNet
+from idsnn_cli.rulebook import NONE
 from idsnn_cli.rules import BlockLists, Rules
+
+Say = Callable[[str], None]
 
 
 def find(
@@ -33,50 +34,74 @@ def find(
 ) -> Findings:
     """What ``rules`` need to know of ``source`` to make ``target`` of it, and nothing else.
 
-    ``running`` gives the source as a network that runs, and is called once at most, for the rules ``greedy``, ``merge``
-    (where the target has fewer channels) and ``threshold``; ``batches`` are images (N, C, H, W) in 0 to 1 and labels
+    ``running`` gives the source as a network that runs, and is called once at most, for rules that ask for what is seen
+    then (correlations where the target has fewer channels); ``batches`` are images (N, C, H, W) in 0 to 1 and labels
     (N,) on that network's device, labels being those of the source's classes. Activations are those of the whole
     source, also where blocks are left out.
     ``say`` is given lines of progress. Raises :class:`UsageError`, naming the rule, where images, a head or a fitting
     source are missing.
     """
     check_rules(rules, source.architecture, target, has_head=source.has_head)
+    asked = frozenset[str]().union(*(rule.asks for rule in rules.used()))
     scores: Mapping[str, Sequence[float]] = {}
-    if rules.channels == "importance":
+    if "scores" in asked:
         scores = channel_scores(source.architecture, source.names, source.read)
-    learnt = {} if rules.convert == "none" else _learnt(source)
+    learnt = {} if rules.convert == NONE else _learnt(source)
     merging = merges(rules, source.architecture, target, source.names)
-    if not merging and rules.blocks != "greedy" and rules.rescale != "threshold":
+    looking = [rule for rule in rules.used() if rule.searches or "thresholds" in rule.asks or (rule.merges and merging)]
+    if not looking:
         return Findings(scores=scores, learnt=learnt)
     if running is None or not batches:
-        raise UsageError(
-            f"{_looking(rules, merging)} has to run the source on images", "Give the data set, or another rule."
-        )
+        raise UsageError(f"{looking[0]} has to run the source on images", "Give the data set, or another rule.")
     model, images = running(), [each for each, _ in batches]
-    blocks = None
-    if rules.blocks == "greedy":
-        blocks = greedy_blocks(model, target.depths, batches, say)
+    search, blocks = rules.searched_blocks(), None
+    if search is not None:
+        blocks = search(model=model, depths=target.depths, batches=batches, say=say)
     alike: Mapping[str, Tensor] = {}
     if merging:
         lists = choose_blocks(source.architecture, target, rules, blocks)
         alike = correlations(model, images, _used(source.architecture, lists))
-    limits = thresholds(model, images, rules.percentile) if rules.rescale == "threshold" else {}
+    limits = thresholds(model, images, rules.percentile) if "thresholds" in asked else {}
     return Findings(blocks, scores, alike, limits, learnt)
 
 
 def looks_at_images(rules: Rules, source: Network, target: Architecture) -> bool:
     """Whether ``rules`` have to run a network on images to make ``target`` of ``source``.
 
-    Raises :class:`MappingError` as :func:`make_plan` does, where ``merge`` is what decides it.
+    Raises :class:`MappingError` as :func:`make_plan` does, where merging is what decides it.
     """
     return rules.always_looks or merges(rules, source.architecture, target, source.names)
 
 
-def _looking(rules: Rules, merging: bool) -> str:
-    """The first rule that looks at activations, as a recipe writes it."""
-    if rules.blocks == "greedy":
-        return "blocks: greedy"
-    return "channels: merge" if merging else "rescale: threshold"
+def count_values(source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules) -> dict[str, int]:
+    """How many of the target's values would end as each action, found without running the source.
+
+    Raises :class:`MappingError` as :func:`make_plan` does, and :class:`UsageError` for a source or a target that a rule
+    refuses.
+    """
+    check_rules(rules, source, target, has_head="head.weight" in names)
+    # Any lambda makes as many values; nothing scales what comes in. What is learnt apart will differ.
+    spaces = channel_spaces(source)
+    scaled = spaces.sizes.keys() - {"input"}
+    apart = {space: math.e + place for place, space in enumerate(spaces.sizes)}
+    learnt = {space: apart[spaces.linked(space)] for space in scaled}
+    quantised = rules.convert != NONE and source.activation == "qcfs"
+    found = Findings(thresholds=dict.fromkeys(scaled, math.e), learnt=learnt if quantised else {})
+    plan = make_plan(source, target, names, rules.without_images(), found)
+    if rules.convert != NONE:
+        plan = scaled_plan(plan, dict.fromkeys(channel_spaces(target).sizes.keys() - {"input"}, math.e))
+    return plan.counts()
+
+
+def merges(rules: Rules, source: Architecture, target: Architecture, names: Mapping[str, str]) -> bool:
+    """Whether ``rules`` may merge channels, and would: the target has fewer somewhere.
+
+    Raises :class:`MappingError` as :func:`make_plan` does.
+    """
+    if not rules.may_merge:
+        return False
+    planner, _ = planned(source, target, names, rules.unscaled().without_images(), Findings(), 0)
+    return bool(planner.selector.narrowed)
 
 
 def _learnt(source: Network) -> dict[str, float]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer.activations import evaluating
 from idsnn_cli.initializer.blocks import changes
-from idsnn_cli.initializer.reestimate import reestimate
+from idsnn_cli.initializer.correcting import reestimate
 from idsnn_cli.models import ResNet
 
 Batches = Sequence[tuple[Tensor, Tensor]]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idsnn_cli.initializer.memory import zeros
-from idsnn_cli.initializer.stored import integer, items, members, one_of, optional_text, text
+from idsnn_cli import rulebook
+from idsnn_cli.initializer.json_values import integer, items, members, one_of, optional_text, text
+from idsnn_cli.results import Result
 
-Resize = Literal["centre", "area"]
 # Of every BatchNorm here (models and torch alike).
 EPSILON = 1e-5
 # Values of a folded kernel that are made at a time.
@@ -20,25 +20,24 @@ _PIECE = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
-    """A convolution that stands before another and is folded into it, with the BatchNorm behind it.
+class Folded(Result):
+    """A convolution that stands before another and is folded into it, with the BatchNorm behind it."""
 
-    ``weight`` is its source key and ``groups`` its groups; ``gamma`` and ``variance`` are the keys of its BatchNorm's,
-    None without one. ``stride`` is by how much it thins the map out, which spreads the taps of what follows.
-    """
+    weight: Annotated[str, "its source key"]
+    gamma: Annotated[str | None, "the key of its BatchNorm's gamma; absent without one"]
+    variance: Annotated[str | None, "and of its variance"]
+    stride: Annotated[int, "by how much it thins the map out, which spreads the taps of what follows"]
+    groups: Annotated[int, "its groups"] = 1
 
-    weight: str
-    gamma: str | None
-    variance: str | None
-    stride: int
-    groups: int = 1
+    def to_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in Result.to_dict(self).items() if value is not None}
 
     def keys(self) -> tuple[str, ...]:
         return tuple(key for key in (self.weight, self.gamma, self.variance) if key is not None)
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(Result):
     """What is done to a source kernel before its channels are selected.
 
     First kernels of ``groups`` become dense ones, zero between the groups; then those ``before`` it are folded in, the
@@ -46,25 +45,20 @@ class Kernel:
     around the centre, or resized by area with the sum kept.
     """
 
-    size: int
-    to: int
-    resize: Resize = "centre"
-    groups: int = 1
-    before: tuple[Folded, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        plain = asdict(self)
-        plain["before"] = [{k: v for k, v in each.items() if v is not None} for each in plain["before"]]
-        return plain
+    size: Annotated[int, "taps along a side of the source's, with what is folded in"]
+    to: Annotated[int, "taps along a side of the target's"]
+    resize: Annotated[str, "the rule of `kernels`"] = "centre"
+    groups: Annotated[int, "of the source's kernel, where it becomes a dense one"] = 1
+    before: Annotated[tuple[Folded, ...], "the convolutions that are folded in, in order"] = ()
 
     @staticmethod
     def from_dict(plain: Any) -> Kernel:
-        """What :meth:`to_dict` gave. Raises :class:`ValueError` or :class:`KeyError` for anything else."""
+        """What ``to_dict`` gave. Raises :class:`ValueError` or :class:`KeyError` for anything else."""
         values = members(plain, Kernel.__slots__)
         return Kernel(
             integer(values["size"], 1),
             integer(values["to"], 1),
-            one_of(values["resize"], get_args(Resize)),
+            one_of(values["resize"], rulebook.names("kernels")),
             integer(values["groups"], 1),
             tuple(_folded(each) for each in items(values["before"])),
         )
@@ -77,7 +71,7 @@ class Kernel:
         if self.before:
             words.append(f"{len(self.before) + 1} convolutions folded into one {self.size}x{self.size}")
         if self.size != self.to:
-            how = "by area" if self.resize == "area" else "around the centre"
+            how = rulebook.rule("kernels", self.resize).hint
             words.append(f"{self.size}x{self.size} to {self.to}x{self.to} {how}")
         return ", ".join(words)
 
@@ -123,7 +117,7 @@ def _fold_taps(first: Tensor, second: Tensor) -> Tensor:
         return torch.einsum("omhw,mi->oihw", second, first).contiguous()
     # On the CPU a convolution over kernels as images is twice as fast, and needs no other order of the axes; some rows
     # at a time, for its own copies are as large as what it makes.
-    whole = zeros((second.shape[0], first.shape[1], *second.shape[2:]), second)
+    whole = second.new_empty((second.shape[0], first.shape[1], *second.shape[2:]))
     points = first.t()[:, :, None, None].contiguous()
     rows = max(_PIECE // max(whole[:1].numel(), 1), 1)
     for begin in range(0, second.shape[0], rows):
@@ -131,29 +125,25 @@ def _fold_taps(first: Tensor, second: Tensor) -> Tensor:
     return whole
 
 
-def resized(weight: Tensor, to: int, resize: Resize) -> Tensor:
-    """A kernel (O, I, k, k) as (O, I, to, to), cut or padded around its centre, or resized by area, the sum kept."""
+def resized(weight: Tensor, to: int, resize: str) -> Tensor:
+    """A kernel (O, I, k, k) as (O, I, to, to), by the rule ``resize`` of ``kernels``."""
+    size = weight.shape[-1]
+    # One tap has no shape to stretch.
+    if size == to or size == 1:
+        return padded(weight, to)
+    made: Tensor = rulebook.rule("kernels", resize)(weight=weight, to=to)
+    return made
+
+
+def padded(weight: Tensor, to: int) -> Tensor:
+    """A kernel (O, I, k, k) with zeros around it, (O, I, to, to), to >= k."""
     size = weight.shape[-1]
     if size == to:
         return weight
-    # One tap has no shape to stretch.
-    if resize == "area" and size > 1:
-        shares = _overlaps(size, to).to(weight)
-        return shares @ weight @ shares.T
-    if to > size:
-        margin = (to - size) // 2
-        grown = zeros((*weight.shape[:2], to, to), weight)
-        grown[:, :, margin : margin + size, margin : margin + size] = weight
-        return grown
-    start = (size - to) // 2
-    return weight[:, :, start : start + to, start : start + to]
-
-
-def _overlaps(size: int, to: int) -> Tensor:
-    """(to, size): the share of each old tap that falls on each new one, both spread over the same length."""
-    step = size / to
-    new, old = torch.arange(to, dtype=torch.float64)[:, None] * step, torch.arange(size, dtype=torch.float64)
-    return (torch.minimum(new + step, old + 1) - torch.maximum(new, old)).clamp(min=0.0)
+    margin = (to - size) // 2
+    grown = weight.new_zeros((*weight.shape[:2], to, to))
+    grown[:, :, margin : margin + size, margin : margin + size] = weight
+    return grown
 
 
 def norm_scale(gamma: Tensor, variance: Tensor) -> Tensor:

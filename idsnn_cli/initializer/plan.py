@@ -5,13 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.errors import CheckpointError, MappingError, UsageError
+from idsnn_cli.initializer.json_values import (
+    flag,
+    integer,
+    integers,
+    items,
+    members,
+    number,
+    one_of,
+    optional_text,
+    text,
+)
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.selections import Selection
-from idsnn_cli.initializer.stored import flag, integer, integers, items, members, number, one_of, optional_text, text
+from idsnn_cli.results import Result
 from idsnn_cli.rules import Rules
 from idsnn_cli.text import excerpt
 
@@ -20,33 +31,36 @@ NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One target tensor.
+class Entry(Result):
+    """One target tensor. In JSON what is not there, or at its default, is left out; ``scale`` always stands there."""
 
-    ``source`` is the source's own key and ``source_shape`` its shape. ``kernel`` says how a kernel of another form is
-    brought to the target's. ``rows`` and ``columns`` are the places in the plan's ``selections`` of the channels along
-    axes 0 and 1; without one, axes whose sizes differ are looped over (``c mod C``). Rows that are averages of several
-    source channels are weighted by the BatchNorm behind them, whose gamma and variance are the source keys ``norm``.
-    ``divide`` divides columns by how often their source channel is there; ``noise`` is added to repeated rows, in
-    standard deviations of the kernel. ``scale`` multiplies the values. ``reason`` says why a tensor is random or
-    constant. ``picks`` holds, for a projection that only selects, the input channel of each output channel, -1 where
-    the target's own start is kept.
-    """
+    target: Annotated[str, "its name"]
+    shape: Annotated[tuple[int, ...], "its sizes"]
+    action: Annotated[Action, "how its values come about"]
+    source: Annotated[str | None, "the source's own key"] = None
+    source_shape: Annotated[tuple[int, ...] | None, "the sizes of the source's tensor"] = None
+    scale: Annotated[float, "multiplies the values"] = 1.0
+    reason: Annotated[str | None, "why it is random or constant"] = None
+    rows: Annotated[
+        int | None,
+        "the place in `selections` of the channels along axis 0; without one, sizes that differ are looped over",
+    ] = None
+    columns: Annotated[int | None, "the same along axis 1"] = None
+    kernel: Annotated[Kernel | None, "how a kernel of another form is brought to the target's"] = None
+    norm: Annotated[
+        tuple[str, str] | None,
+        "the keys of the gamma and the variance that weight rows which are averages of several channels",
+    ] = None
+    divide: Annotated[bool, "columns are divided by how often their source channel is there"] = False
+    noise: Annotated[float, "added to repeated rows, in standard deviations of the kernel"] = 0.0
+    picks: Annotated[
+        tuple[int, ...] | None,
+        "of a projection that only selects: the input channel of each output channel, -1 for the target's own start",
+    ] = None
 
-    target: str
-    shape: tuple[int, ...]
-    action: Action
-    source: str | None = None
-    source_shape: tuple[int, ...] | None = None
-    scale: float = 1.0
-    reason: str | None = None
-    rows: int | None = None
-    columns: int | None = None
-    kernel: Kernel | None = None
-    norm: tuple[str, str] | None = None
-    divide: bool = False
-    noise: float = 0.0
-    picks: tuple[int, ...] | None = None
+    def to_dict(self) -> dict[str, Any]:
+        plain = {key: value for key, value in Result.to_dict(self).items() if value is not None}
+        return {key: value for key, value in plain.items() if key not in ("divide", "noise") or value}
 
     def source_keys(self) -> Iterator[str]:
         """Every source key that its values are made from."""
@@ -59,16 +73,39 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockPair:
-    """Target block ``stage.block`` and the source block it takes, None where it stays random.
+class BlockPair(Result):
+    """Target block ``stage.block`` and the source block it takes."""
 
-    ``note`` names source tensors of that block that have no place in the target's, None where there are none.
-    """
+    stage: Annotated[int, "from 0"]
+    block: Annotated[int, "from 0"]
+    source_block: Annotated[int | None, "from 0; null where it stays random"]
+    note: Annotated[str | None, "source tensors of that block that have no place in the target's; absent without"] = (
+        None
+    )
 
-    stage: int
-    block: int
-    source_block: int | None
-    note: str | None = None
+    def to_dict(self) -> dict[str, Any]:
+        plain = Result.to_dict(self)
+        return {"source_block": None, **{key: value for key, value in plain.items() if value is not None}}
+
+
+@dataclass(frozen=True, slots=True)
+class Document(Result):
+    """A plan as JSON: ``mapping.json``, and what a checkpoint carries."""
+
+    source: Annotated[dict[str, Any] | None, "the source's description; null where the target keeps its random start"]
+    target: Annotated[dict[str, Any], "the target's description"]
+    rules: Annotated[dict[str, Any], "those that are not at their defaults, and the four that always stand there"]
+    blocks: Annotated[tuple[BlockPair, ...], "one for each block of the target, in order"]
+    tensors: Annotated[tuple[Entry, ...], "one for each tensor of the target"]
+    selections: Annotated[tuple[Selection, ...], "every choice of channels that tensors refer to; absent without any"]
+    lambdas: Annotated[
+        Mapping[str, float],
+        "of a conversion, what one spike a step stands for in each of the target's channel spaces; absent without one",
+    ]
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = Result.to_dict(self)
+        return {key: value for key, value in plain.items() if key not in ("selections", "lambdas") or value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +141,16 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; :meth:`from_dict` gives an equal plan back."""
-        return {
-            "source": None if self.source is None else self.source.to_dict(),
-            "target": self.target.to_dict(),
-            "rules": self.rules.to_dict(),
-            "blocks": [{"source_block": None, **_given(pair)} for pair in self.blocks],
-            "tensors": [_given(entry) for entry in self.entries],
-        } | {
-            key: value
-            for key, value in (
-                ("selections", [each.to_dict() for each in self.selections]),
-                ("lambdas", dict(self.lambdas)),
-            )
-            if value
-        }
+        document = Document(
+            None if self.source is None else self.source.to_dict(),
+            self.target.to_dict(),
+            self.rules.to_dict(),
+            self.blocks,
+            self.entries,
+            self.selections,
+            self.lambdas,
+        )
+        return document.to_dict()
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> Plan:
@@ -144,17 +177,6 @@ class Plan:
                 f"the mapping stored in the checkpoint cannot be read: {excerpt(str(error), 160)}",
                 "Make the checkpoint again with this version of idsnn-cli.",
             ) from None
-
-
-def _given(part: Entry | BlockPair) -> dict[str, Any]:
-    """What is not at its default; ``scale`` always."""
-    plain = {key: value for key in part.__slots__ if (value := getattr(part, key)) is not None}
-    if isinstance(part, Entry):
-        plain |= {"kernel": part.kernel.to_dict()} if part.kernel else {}
-        for key in ("divide", "noise"):
-            if not plain[key]:
-                del plain[key]
-    return plain
 
 
 def _entry(plain: Any, selections: tuple[Selection, ...]) -> Entry:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from idsnn_cli import rulebook
 from idsnn_cli.errors import UsageError
+from idsnn_cli.initializer.json_values import integer, integers, items, members, text
 from idsnn_cli.initializer.spaces import Spaces
-from idsnn_cli.initializer.stored import integer, integers, items, members, text
-from idsnn_cli.rules import ChannelRule
+from idsnn_cli.results import Result
 from idsnn_cli.seeding import derive_seed
 
 Channels = tuple[tuple[int, ...], ...]
-# (correlations of the channels, how many to make of them) -> the source channels of each.
-Cluster = Callable[[Tensor, int], Channels]
 
 
 def loop_indices(source_size: int, target_size: int) -> list[int]:
@@ -26,17 +25,17 @@ def loop_indices(source_size: int, target_size: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Result):
     """The channels of the space ``target`` made of those of the space ``source``, which has ``of``.
 
-    ``channels`` holds for each target channel the source channels that it stands for: one, several that are averaged
-    (by the rule ``merge``), or none where it keeps the target's own start.
+    ``channels`` holds for each target channel the source channels that it stands for: one, several that are averaged,
+    or none where it keeps the target's own start.
     """
 
-    target: str
-    source: str
-    of: int
-    channels: Channels
+    target: Annotated[str, "the target's channel space"]
+    source: Annotated[str, "the source's that it is made of"]
+    of: Annotated[int, "how many channels that has"]
+    channels: Annotated[Channels, "for each channel the source channel that it takes, or a list of those averaged"]
 
     @property
     def merges(self) -> bool:
@@ -51,8 +50,8 @@ class Selection:
         return counts
 
     def to_dict(self) -> dict[str, Any]:
-        plain = [each[0] if len(each) == 1 else list(each) for each in self.channels]
-        return {"target": self.target, "source": self.source, "of": self.of, "channels": plain}
+        channels = [each[0] if len(each) == 1 else list(each) for each in self.channels]
+        return Result.to_dict(self) | {"channels": channels}
 
     @staticmethod
     def from_dict(plain: Any) -> Selection:
@@ -68,17 +67,15 @@ class Selection:
 class Selector:
     """Chooses channels by one rule, for every pair of spaces that a plan asks for.
 
-    ``scores`` (for ``importance``) and ``correlations`` (for ``merge``, (C, C), clustered by ``cluster``) are by source
-    space; ``random`` draws from ``seed``. ``narrowed`` collects the source spaces of which a target space kept fewer
-    channels than there are to choose from.
+    ``scores`` and ``correlations``, (C, C), are by source space; a rule that draws does so from ``seed``. ``narrowed``
+    collects the source spaces of which a target space kept fewer channels than there are to choose from.
     """
 
-    rule: ChannelRule
+    rule: rulebook.Rule
     source: Spaces
     target: Spaces
     scores: Mapping[str, Sequence[float]]
     correlations: Mapping[str, Tensor]
-    cluster: Cluster | None
     seed: int
     narrowed: set[str] = field(default_factory=set)
 
@@ -90,7 +87,7 @@ class Selector:
     def _channels(self, target: str, source: str) -> Channels:
         of, to = self.source.sizes[source], self.target.sizes[target]
         ours, theirs = self.target.nested.get(target), self.source.nested.get(source)
-        if self.rule == "loop" or ours is None or theirs is None:
+        if self.rule.whole or ours is None or theirs is None:
             return self._pick(target, source, range(of), to)
         # What an option-A shortcut carries on must be the same channels on both sides of it.
         carried = self._channels(ours.inner, theirs.inner)
@@ -108,26 +105,16 @@ class Selector:
             return tuple((channel,) for channel in among)
         if len(among) > count:
             self.narrowed.add(source)
-        if self.rule == "merge" and len(among) > count:
-            if source not in self.correlations or self.cluster is None:
-                raise UsageError("channels: merge needs images", "Give the data set, or another rule.")
+        facts: dict[str, Any] = {"have": len(among), "count": count, "scores": None, "correlations": None}
+        if "scores" in self.rule.asks and source in self.scores:
+            facts["scores"] = [self.scores[source][channel] for channel in among]
+        if "correlations" in self.rule.asks and len(among) > count:
+            if source not in self.correlations:
+                raise UsageError(f"{self.rule} needs images", "Give the data set, or another rule.")
             rows = slice(among.start, among.stop)
-            clusters = self.cluster(self.correlations[source][rows, rows], count)
-            return tuple(tuple(among[channel] for channel in each) for each in clusters)
-        return tuple((among[place],) for place in self._places(target, source, among, count))
-
-    def _places(self, target: str, source: str, among: range, count: int) -> list[int]:
-        of = len(among)
-        if self.rule in ("uniform", "merge"):  # what is widened has nothing to merge
-            return [c * of // count for c in range(count)]
-        if self.rule == "random":
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "channels", target, source, among.start))
-            drawn = torch.randperm(of, generator=generator).tolist()
-            return sorted(drawn[:count]) if count < of else [*range(of), *(drawn[c % of] for c in range(count - of))]
-        if self.rule == "importance":
-            if source not in self.scores:
-                return loop_indices(of, count)
-            scores = [self.scores[source][channel] for channel in among]
-            order = sorted(range(of), key=lambda c: (-scores[c], c))
-            return sorted(order[:count]) if count < of else [*range(of), *(order[c % of] for c in range(count - of))]
-        return loop_indices(of, count)
+            facts["correlations"] = self.correlations[source][rows, rows]
+        if "generator" in self.rule.asks:
+            seed = derive_seed(self.seed, "channels", target, source, among.start)
+            facts["generator"] = torch.Generator().manual_seed(seed)
+        places = (each if isinstance(each, tuple) else (each,) for each in self.rule(**facts))
+        return tuple(tuple(among[place] for place in each) for each in places)

@@ -14,12 +14,13 @@ from idsnn_cli.architecture import Architecture, BottleneckStride, build_descrip
 from idsnn_cli.checkpoint import TensorsDigest, open_checkpoint
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Certainty, Reading, Scheme, Weights
-from idsnn_cli.initializer.apply import apply
-from idsnn_cli.initializer.converting import Conversion, convert
+from idsnn_cli.initializer.applying import apply
+from idsnn_cli.initializer.conversion import Conversion, convert
+from idsnn_cli.initializer.counterparts import make_plan
 from idsnn_cli.initializer.findings import find
 from idsnn_cli.initializer.plan import Plan
-from idsnn_cli.initializer.planning import make_plan
 from idsnn_cli.models import Network, ResNet, assemble, build, first_value, floating, identify, identify_tensors
+from idsnn_cli.rulebook import NONE
 from idsnn_cli.rules import Rules
 from idsnn_cli.sources.names import Published, as_source
 
@@ -114,7 +115,7 @@ def initialize(
     ``allow_unused``, ``scheme`` and
     ``bottleneck_stride`` (which counts where the source has to run) are as for :func:`idsnn_cli.load`. ``images`` are
     batches for the rules that look at the source running: float32 (N, 3, H, W) in 0 to 1 and labels int64 (N,), which
-    ``blocks: greedy`` alone reads. Values are gathered, and such a source runs, on ``device``; ``say`` hears of long
+    a search for blocks alone reads. Values are gathered, and such a source runs, on ``device``; ``say`` hears of long
     work. Raises :class:`MappingError` naming both tensors where one cannot be made, :class:`FamilyError` or
     :class:`CheckpointError` for a source that is not a ResNet, and :class:`UsageError` for a target that is not known,
     or not wholly described by what is given.
@@ -157,7 +158,7 @@ def initialize(
         stack.enter_context(_fewer_threads())
         state = apply(plan, read, start, where, seed)
         conversion = None
-        if rules.convert != "none":
+        if rules.convert != NONE:
             plan, state, conversion = convert(plan, state, [batch for batch, _ in batches], say)
         for key in plan.reads():
             if key not in digest:

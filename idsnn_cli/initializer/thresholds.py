@@ -1,18 +1,21 @@
-"""How high activations rise on images: for the rule ``threshold``."""
+"""How high activations and input currents rise on images: lambda of each channel space."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from idsnn_cli.initializer.activations import run_watched
-from idsnn_cli.initializer.spaces import channel_spaces
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.initializer.activations import run_up_to, run_watched
+from idsnn_cli.initializer.spaces import activation_spaces, channel_spaces
 from idsnn_cli.models import ResNet
 from idsnn_cli.rules import PERCENTILE
 
+# (target, lambdas) -> target tensor -> the factor that converts it.
+Scales = Callable[[Architecture, Mapping[str, float]], dict[str, float]]
 # Bins between 2^-16 and 2^16: 2^11 for each octave, which a float32's own bits number.
 _LOWEST, _HIGHEST, _MANTISSA = -16, 16, 11
 _BINS = (_HIGHEST - _LOWEST) << _MANTISSA
@@ -82,3 +85,40 @@ def thresholds(model: ResNet, batches: Iterable[Tensor], percentile: float = PER
         largest[root] = max(largest.get(root, 0.0), histogram.percentile(percentile))
     found = {space: largest[spaces.linked(space)] for space, _ in seen}
     return {space: value for space, value in found.items() if value > 0}
+
+
+def balance_currents(model: ResNet, batches: Sequence[Tensor], percentile: float, scales: Scales) -> dict[str, float]:
+    """lambda of each channel space of the spiking ``model``, whose tensors are an ANN's and are scaled as it goes.
+
+    In network order, with all layers before it converted already, a layer's lambda is the ``percentile`` of its input
+    current over neurons, steps and images, in the ANN's units (Sengupta et al. 2019 take the largest). Streams that
+    identities join share one: the largest so far, so that a later sum may raise what earlier layers of the stream fire
+    with; lambdas inside blocks that were found by then stay. ``scales`` gives the factors of tensors for some lambdas.
+    Layers whose current is never positive (above 2^-16) have no lambda.
+    """
+    architecture, spaces = model.architecture, channel_spaces(model.architecture)
+    base = {name: value.clone() for name, value in model.state_dict().items()}
+    own = model.state_dict()
+    found: dict[str, float] = {}
+
+    def lambdas() -> dict[str, float]:
+        return {space: found[spaces.linked(space)] for space in spaces.sizes if spaces.linked(space) in found}
+
+    for name, space in activation_spaces(architecture).items():
+        factors = scales(architecture, lambdas())
+        for tensor, value in base.items():
+            if tensor in factors or own[tensor].dtype.is_floating_point:
+                own[tensor].copy_(value * factors.get(tensor, 1.0))
+        root = spaces.linked(space)
+        seen: list[Histogram] = []
+
+        def see(current: Tensor, _spikes: Tensor, seen: list[Histogram] = seen) -> None:
+            seen.extend([] if seen else [Histogram(current.device)])
+            seen[0].add(current)
+
+        run_up_to(model, model.get_submodule(name), batches, see)
+        # The layer's own gamma was scaled by theta / the lambda that its stream has so far.
+        current = seen[0].percentile(percentile) * found.get(root, 1.0) / architecture.neuron.v_threshold
+        if current > 0:
+            found[root] = max(current, found.get(root, 0.0))
+    return lambdas()

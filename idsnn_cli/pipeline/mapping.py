@@ -36,7 +36,7 @@ def rules_from(run: RunDirectory, origin: Source) -> Rules:
     rules = run.workspace.recipe.init.rules()
     if not is_pretrained(run, origin):
         return rules
-    return Rules(head="copy", rescale=rules.rescale, convert=rules.convert, percentile=rules.percentile)
+    return rules.for_own_shape()
 
 
 def where_from(run: RunDirectory, origin: Source) -> str:

@@ -50,33 +50,31 @@ def require_teacher(workspace: Workspace, path: Source) -> None:
 
 def untaught(recipe: Recipe) -> str:
     """The overrides with which no loss reads a teacher."""
-    words = {
-        "pretrain.alpha=0": recipe.pretrain.taught,
-        "distill.alpha=0": recipe.distill.alpha > 0,
-        "distill.features=none": recipe.distill.features != "none",
-    }
-    return " and ".join(word for word, needed in words.items() if needed) or "distill.alpha=0"
+    words = [loss.off("pretrain") for loss in recipe.pretrain.teaching if recipe.pretrain.taught]
+    words += [loss.off("distill") for loss in recipe.distill.teaching]
+    return " and ".join(words) or "distill.alpha=0"
 
 
 def check_features(workspace: Workspace, student: Architecture, teacher: Architecture) -> None:
-    """Raise :class:`UsageError` where ``distill.features`` cannot compare the two networks' stages."""
-    features = workspace.recipe.distill.features
-    if features == "none":
+    """Raise :class:`UsageError` where a term of the loss cannot compare the two networks' stages."""
+    term = next((loss for loss in workspace.recipe.distill.teaching if loss.reads == "maps"), None)
+    if term is None:
         return
+    on, off = term.on("distill"), term.off("distill")
     if len(teacher.depths) != len(student.depths):
         raise UsageError(
-            f"distill.features {features} compares stage by stage, but the teacher has {len(teacher.depths)} stages "
+            f"{on} compares stage by stage, but the teacher has {len(teacher.depths)} stages "
             f"and the student {len(student.depths)}",
-            "Use a teacher with as many stages, or distill.features=none.",
+            f"Use a teacher with as many stages, or {off}.",
         )
     height, width = workspace.image_size
     ours, theirs = (stage_sizes(each, height, width) for each in (student, teacher))
     if ours != theirs:
         sizes = [", ".join(f"{rows}x{columns}" for rows, columns in each) for each in (theirs, ours)]
         raise UsageError(
-            f"distill.features {features} compares maps of equal size, but those behind the teacher's stages are "
+            f"{on} compares maps of equal size, but those behind the teacher's stages are "
             f"{sizes[0]}, and the student's {sizes[1]}",
-            "Give the student the teacher's stem (student.stem, student.stem_padding), or use distill.features=none.",
+            f"Give the student the teacher's stem (student.stem, student.stem_padding), or use {off}.",
         )
 
 

@@ -180,12 +180,10 @@ def _refuse_missing(recipe: Recipe, network: Network, student: Architecture, *, 
     if data_given:
         return
     rules = init.rules()
+    merging = merges(rules, network.architecture, student, network.names)
     needs = {
         "re-estimating BatchNorm (reestimate)": init.reestimate > 0,
-        "blocks: greedy": rules.blocks == "greedy",
-        "channels: merge": merges(rules, network.architecture, student, network.names),
-        "rescale: threshold": rules.rescale == "threshold",
-        f"convert: {rules.convert}": rules.converts_by_images,
+        **{str(rule): rule.always_looks or (rule.merges and merging) for rule in rules.used()},
         "calibrating biases (calibrate)": init.calibrate > 0,
     }
     wanted = [words for words, needed in needs.items() if needed]

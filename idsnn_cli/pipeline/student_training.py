@@ -60,15 +60,5 @@ def student_job(
         provenance = {"start": origin, "inputs": {k: v for k, v in inputs.items() if k != "data"}}
         return described(workspace, own.network, architecture, provenance, record, plan)
 
-    loss = recipe.distill
-    objective = Objective(
-        label_smoothing=loss.label_smoothing,
-        every_step=loss.loss_on == "steps",
-        alpha=loss.alpha if taught else 0.0,
-        temperature=loss.temperature,
-        tet_weight=loss.tet_weight,
-        tet_mean=loss.tet_mean,
-        features=loss.features if taught else "none",
-        feature_weight=loss.feature_weight,
-    )
+    objective = Objective.of(dict(recipe.distill), taught=taught)
     return Job(own, recipe.distill, make, objective, metadata, inputs, target, "distill", recipe.seed)

@@ -10,7 +10,7 @@ import torch
 
 from idsnn_cli.architecture import BottleneckStride
 from idsnn_cli.data import DataBundle, Split, calibration_batches, load_data, plan_data
-from idsnn_cli.data.normalise import CONSTANTS
+from idsnn_cli.data.load import CONSTANTS
 from idsnn_cli.errors import DataError, UsageError
 from idsnn_cli.evaluation import NormalisationVerdict, find_normalisation
 from idsnn_cli.families import Reading

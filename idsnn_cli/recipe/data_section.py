@@ -3,11 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from idsnn_cli.recipe.values import Fraction, Positive, Section, Seed
+from idsnn_cli.registry import entries, find, names
+
+# The package whose files are the data sets. What reads them stands above the recipe, which looks at no more than this.
+DATA_SETS = "idsnn_cli.data.sets"
+# The files of the folder, which a type checker cannot know.
+if TYPE_CHECKING:
+    DataSetName = str
+else:
+    DataSetName = Literal[names(DATA_SETS)]
+
+
+class DataNeeds:
+    """What a data set needs of the ``data`` section: the part of it that a recipe looks at.
+
+    ``path``: it is read from ``data.path``, otherwise found below ``data.root`` or in the package. ``image_size``: its
+    images are decoded to a size that one may choose. ``download``: there is something to download where it is missing.
+    ``own_validation``: it may ship validation images of its own.
+    """
+
+    path: ClassVar[bool] = False
+    image_size: ClassVar[bool] = False
+    download: ClassVar[bool] = False
+    own_validation: ClassVar[bool] = False
+
+
+def data_needs(name: str) -> DataNeeds:
+    """What the data set of that name needs."""
+    return find(DATA_SETS, name, DataNeeds)
+
+
+def _those_with(key: str) -> str:
+    found = [name for name, needs in entries(DATA_SETS, DataNeeds).items() if getattr(needs, key)]
+    return f"the {' and '.join(found)} data set{'' if len(found) == 1 else 's'}"
 
 
 class MeanStd(Section):
@@ -35,7 +68,7 @@ class Data(Section):
     ``seed`` draws the images of ``subset``, ``test_subset`` and ``validation``; the recipe's where it is not given.
     """
 
-    dataset: Literal["cifar10", "cifar100", "digits", "npz", "folder"]
+    dataset: DataSetName
     root: Path | None = None
     path: Path | None = None
     download: bool = False
@@ -50,10 +83,11 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.dataset in ("npz", "folder") and self.path is None:
+        needs = data_needs(self.dataset)
+        if needs.path and self.path is None:
             raise ValueError(f"dataset {self.dataset} needs data.path, the file or folder to read")
-        if self.dataset not in ("npz", "folder") and self.path is not None:
-            raise ValueError(f"data.path is for the npz and folder data sets; {self.dataset} is found in data.root")
-        if self.dataset != "folder" and self.image_size is not None:
-            raise ValueError("data.image_size is for the folder data set")
+        if not needs.path and self.path is not None:
+            raise ValueError(f"data.path is for {_those_with('path')}; {self.dataset} is found in data.root")
+        if not needs.image_size and self.image_size is not None:
+            raise ValueError(f"data.image_size is for {_those_with('image_size')}")
         return self

@@ -1,63 +1,71 @@
-"""The recipe's ``init`` section."""
+"""The recipe's ``init`` section: the mapping rules of ``idsnn_cli/rules.py``, and what goes with them."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Annotated, Literal, Self
+import types
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from idsnn_cli.errors import UsageError
-from idsnn_cli.recipe.values import NetworkSource, Positive, Rate, Section
-from idsnn_cli.rules import (
-    BEST,
-    BEST_REESTIMATE,
-    PERCENTILE,
-    BareShortcutRule,
-    BlockRule,
-    BottleneckRule,
-    ChannelRule,
-    Convert,
-    HeadRule,
-    KernelRule,
-    Multiplicity,
-    Rescale,
-    Rules,
-    ShortcutRule,
-)
+from idsnn_cli.recipe.values import NetworkSource, Positive, Section
+from idsnn_cli.rulebook import NONE
+from idsnn_cli.rules import BEST, BEST_REESTIMATE, OF_RULES, OPTIONS, Rules, choices, kind_of
 
 
-class Init(Section):
+class _Named(Section):
+    rule: Annotated[Literal["loop", "best", "none"], OPTIONS["rule"]] = "loop"
+
+
+def _field(key: str) -> tuple[Any, Any]:
+    """An option of the rules as a field: its type in pydantic's words, and its default."""
+    option = OF_RULES[key]
+    bounds = {name: bound for name in ("ge", "gt", "le") if (bound := getattr(option, name)) is not None}
+    return Annotated[_checked(kind_of(key), choices(key)), Field(**bounds), option], getattr(Rules(), key)
+
+
+def _checked(kind: Any, names: tuple[str, ...]) -> Any:
+    """``kind`` with text as one of ``names``, and whole numbers, the places of blocks and classes, from 0."""
+    inner = [each if each is Ellipsis else _checked(each, names) for each in get_args(kind)]
+    if kind is str:
+        return Literal[names]
+    if kind is int:
+        return Annotated[int, Field(ge=0)]
+    if get_origin(kind) is tuple:
+        return tuple.__class_getitem__(tuple(inner))
+    return reduce(or_, inner) if get_origin(kind) in (Union, types.UnionType) else kind
+
+
+if TYPE_CHECKING:
+
+    class _Mapped(_Named):
+        def __getattr__(self, key: str) -> Any:
+            """The keys of :class:`Rules`, for which fields are made below."""
+
+else:
+    _Mapped = create_model("_Mapped", __base__=_Named, **{key: _field(key) for key in OF_RULES})
+
+
+class Init(_Mapped):
     """How the student's first weights come from ``source`` (by default the teacher).
 
     ``rule`` stands for a whole set of the other keys: ``loop`` is the paper's, ``best`` the one that started best in
     the benchmark, ``none`` takes nothing; what is given beside it replaces its own. ``reestimate`` and ``calibrate``
     count batches, ``images`` the training images that are shown to a network where a rule looks at it running.
     ``convert`` scales the weights so that rates are activations, and ``calibrate`` then corrects each channel's bias.
+    The keys of :class:`Rules` are fields, too.
     """
 
-    rule: Literal["loop", "best", "none"] = "loop"
-    blocks: BlockRule | tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] = "proportional"
-    channels: ChannelRule = "loop"
-    multiplicity: Multiplicity = "ignore"
-    noise: Rate = 0.0
-    kernels: KernelRule = "centre"
-    bottleneck: BottleneckRule = "fold"
-    shortcut: ShortcutRule = "copy"
-    bare_shortcut: BareShortcutRule = "random"
-    head: HeadRule = "random"
-    class_map: tuple[Annotated[int, Field(ge=0)] | None, ...] = ()
-    rescale: Rescale = "none"
-    convert: Convert = "none"
-    percentile: Annotated[float, Field(gt=0, le=100)] = PERCENTILE
-    reestimate: Annotated[int, Field(ge=0)] = 0
-    calibrate: Annotated[int, Field(ge=0)] = 0
-    images: Positive = 512
-    source: NetworkSource | None = None
+    reestimate: Annotated[int, Field(ge=0), OPTIONS["reestimate"]] = 0
+    calibrate: Annotated[int, Field(ge=0), OPTIONS["calibrate"]] = 0
+    images: Annotated[Positive, OPTIONS["images"]] = 512
+    source: Annotated[NetworkSource | None, OPTIONS["source"]] = None
 
     @model_validator(mode="after")
     def _whole_rule(self) -> Self:
-        defaults = {field.name: getattr(BEST, field.name) for field in fields(BEST)} | {"reestimate": BEST_REESTIMATE}
+        defaults = {key: getattr(BEST, key) for key in OF_RULES} | {"reestimate": BEST_REESTIMATE}
         for key, value in defaults.items():
             if self.rule == "best" and key not in self.model_fields_set:
                 object.__setattr__(self, key, value)  # frozen once it is made
@@ -65,7 +73,7 @@ class Init(Section):
             for key in (*defaults, "source"):
                 if key != "reestimate" and getattr(self, key) != Init.model_fields[key].default:
                     raise ValueError(f"{key} is for a start from a source; rule none takes nothing")
-        if self.calibrate and self.convert == "none":
+        if self.calibrate and self._mapping()["convert"] == NONE:
             raise ValueError("calibrate is for a converted network; give convert with it")
         try:
             self.rules()
@@ -80,8 +88,10 @@ class Init(Section):
 
     def shaping(self) -> Rules:
         """The rules by which an ANN of the student's shape is made: all but what fits weights to spikes."""
-        rules = self.rules()
-        return replace(rules.unscaled(), rescale="variance" if rules.rescale == "variance" else "none")
+        return self.rules().of_shape()
 
     def rules(self) -> Rules:
-        return Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)})
+        return Rules(**self._mapping())
+
+    def _mapping(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in OF_RULES}

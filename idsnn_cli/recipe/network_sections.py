@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from idsnn_cli.architecture import (
     ANN_NAMES,
     SPIKING_NAMES,
-    SURROGATE_SCALES,
     Activation,
     Architecture,
     BottleneckStride,
@@ -24,11 +23,19 @@ from idsnn_cli.architecture import (
     SpikingBlock,
     Start,
     Stem,
-    Surrogate,
     build_description,
 )
 from idsnn_cli.recipe.data_section import Normalisation
 from idsnn_cli.recipe.values import NetworkSource, Positive, Rate, Section, Seed, one_of
+from idsnn_cli.registry import names
+from idsnn_cli.spiking.surrogates import surrogate
+from idsnn_cli.training import losses
+
+# The files of the folder, which a type checker cannot know.
+if TYPE_CHECKING:
+    SurrogateName = str
+else:
+    SurrogateName = Literal[names("idsnn_cli.spiking.surrogates")]
 
 # What the authors of QCFS use for CIFAR-100.
 QCFS_LEVELS = 8
@@ -59,7 +66,7 @@ class Training(Section):
     """How a network is fitted. ``batch_size`` is the global one; ``step`` schedules count epochs.
 
     ``momentum`` is AdamW's first beta, too; ``gamma`` is for schedule ``step``, whose ``step_every`` may be a part of
-    an epoch.
+    an epoch. What the loss is made of, and its keys, are in :mod:`idsnn_cli.training.losses`.
     """
 
     epochs: Positive = 200
@@ -75,7 +82,6 @@ class Training(Section):
     step_every: Positive | Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_epochs: Rate = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     keep: Literal["last", "best"] = "last"
     evaluate_every: Positive = 1
@@ -100,7 +106,23 @@ class Training(Section):
             raise ValueError("nesterov needs a momentum above 0")
         return self
 
+    @model_validator(mode="after")
+    def _losses(self) -> Self:
+        losses.check(dict(self))
+        return self
 
+    @property
+    def teaching(self) -> tuple[losses.Loss, ...]:
+        """The terms of its loss that read a teacher."""
+        return losses.teaching_terms(dict(self))
+
+    @property
+    def taught(self) -> bool:
+        """Whether the loss reads a teacher; without epochs there is no loss."""
+        return self.epochs > 0 and bool(self.teaching)
+
+
+@losses.with_keys("pretrain")
 class Pretrain(Training):
     """The student's training as an ANN of its own shape, from the source's mapped weights, before it is made spiking.
 
@@ -109,15 +131,9 @@ class Pretrain(Training):
     """
 
     epochs: Annotated[int, Field(ge=0)] = 0
-    alpha: Rate = 0.3
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
-
-    @property
-    def taught(self) -> bool:
-        """Whether the loss reads a teacher."""
-        return self.epochs > 0 and self.alpha > 0
 
 
+@losses.with_keys("teacher")
 class Teacher(Training, Network):
     """The larger ANN, trained here or read from ``checkpoint``.
 
@@ -176,7 +192,7 @@ class Student(Network):
     tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     reset: Reset = "hard"
     start: Start = "zero"
-    surrogate: Surrogate = "rectangle"
+    surrogate: SurrogateName = "rectangle"
     surrogate_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     coding: Coding = "direct"
     amplitude: Literal["one", "channel"] = "one"
@@ -207,7 +223,7 @@ class Student(Network):
         decay = self.decay
         if decay is None:
             decay = 0.25 if self.tau is None else math.exp(-1 / self.tau)
-        scale = SURROGATE_SCALES[self.surrogate] if self.surrogate_scale is None else self.surrogate_scale
+        scale = surrogate(self.surrogate).default if self.surrogate_scale is None else self.surrogate_scale
         return Neuron(self.v_threshold, decay, self.surrogate, scale, self.reset, self.start)
 
     def traits(self) -> dict[str, Any]:

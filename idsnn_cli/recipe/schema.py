@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from idsnn_cli.recipe.data_section import Augment, Data, MeanStd
+from idsnn_cli.recipe.data_section import Augment, Data, MeanStd, data_needs
 from idsnn_cli.recipe.init_section import Init
 from idsnn_cli.recipe.network_sections import Pretrain, Student, Teacher, Training
-from idsnn_cli.recipe.values import Positive, Rate, Section, Seed
+from idsnn_cli.recipe.values import Positive, Section, Seed
+from idsnn_cli.training.losses import with_keys
 
 __all__ = [
     "MEASURES",
@@ -36,6 +37,7 @@ Measure = Literal["activity", "energy", "calibration", "early-exit", "confusion"
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
+@with_keys("distill")
 class Distill(Training):
     """The student's training and its loss.
 
@@ -47,31 +49,13 @@ class Distill(Training):
     """
 
     epochs: Annotated[int, Field(ge=0)] = 200
-    alpha: Rate = 0.3
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
-    loss_on: Literal["mean", "steps"] = "mean"
-    tet_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    tet_mean: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-    features: Literal["none", "mse", "attention"] = "none"
-    feature_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     baseline: Literal["none", "plain", "distilled"] = "none"
 
     @model_validator(mode="after")
     def _rivals(self) -> Self:
         if self.epochs == 0 and self.baseline != "none":
             raise ValueError(f"baseline {self.baseline} is a training, and epochs is 0; use baseline none")
-        if self.tet_weight and self.loss_on == "mean":
-            raise ValueError("tet_weight weighs the losses of single steps; it is for loss_on steps, not mean")
-        if self.tet_mean != 1.0 and not self.tet_weight:
-            raise ValueError("tet_mean is for a tet_weight above 0")
-        if self.feature_weight != 1.0 and self.features == "none":
-            raise ValueError("feature_weight is for features mse or attention, not none")
         return self
-
-    @property
-    def taught(self) -> bool:
-        """Whether the loss reads a teacher; without epochs there is no loss."""
-        return self.epochs > 0 and (self.alpha > 0 or self.features != "none")
 
 
 class Eval(Section):
@@ -151,13 +135,13 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        held_out = self.data.validation is not None or self.data.dataset in ("npz", "folder")
+        held_out = self.data.validation is not None or data_needs(self.data.dataset).own_validation
         for key, split in (("data.select", self.data.select), ("eval.split", self.eval.split)):
             if split == "validation" and not held_out:
                 raise ValueError(f"{key} is validation, but data.validation keeps no images for it")
         if self.pretrain.epochs and self.init.rule == "none":
             raise ValueError("pretrain starts from mapped weights, but init.rule is none; use loop, best or 0 epochs")
-        if self.pretrain.epochs and self.init.convert == "learnt-thresholds":
+        if self.pretrain.epochs and self.init.rules().reads_learnt:
             raise ValueError("pretrain trains a network of ReLUs, which learns no thresholds for init.convert")
         return self
 

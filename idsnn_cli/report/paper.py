@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from idsnn_cli.training.losses import teaching_terms
+
 Row = str
 
 # Epochs that the paper trains for, but for table 4's shorter steps.
@@ -46,7 +48,7 @@ def row_of(settings: Mapping[str, Any]) -> Row:
     if settings["pretrain"]["epochs"]:
         return "pretrain"
     distill = settings["distill"]
-    taught = distill["alpha"] > 0 or distill["features"] != "none"
+    taught = bool(teaching_terms(distill))
     if settings["init"]["rule"] == "none":
         return "kd" if taught else "baseline"
     return "both" if taught else "init"

@@ -1,20 +1,25 @@
-"""The spiking layers: neuron, surrogates, BatchNorm over time, encoders."""
+"""The spiking layers: neuron, surrogates, BatchNorm over time, encoders; each imported on its first use."""
 
-from idsnn_cli.spiking.encoding import PoissonEncoder, seed_encoders
-from idsnn_cli.spiking.firing import fire
-from idsnn_cli.spiking.lif import LIF, lif
-from idsnn_cli.spiking.norm import BatchNorm
-from idsnn_cli.spiking.reference import lif_reference
-from idsnn_cli.spiking.surrogate import SURROGATES, derivative
+from __future__ import annotations
 
-__all__ = [
-    "LIF",
-    "SURROGATES",
-    "BatchNorm",
-    "PoissonEncoder",
-    "derivative",
-    "fire",
-    "lif",
-    "lif_reference",
-    "seed_encoders",
-]
+from typing import TYPE_CHECKING
+
+from idsnn_cli.registry import handed_out
+
+if TYPE_CHECKING:
+    from idsnn_cli.spiking.encoding import PoissonEncoder, seed_encoders
+    from idsnn_cli.spiking.fused import fire
+    from idsnn_cli.spiking.neuron import LIF, lif, lif_reference
+    from idsnn_cli.spiking.norm import BatchNorm
+
+__all__ = ["LIF", "BatchNorm", "PoissonEncoder", "fire", "lif", "lif_reference", "seed_encoders"]
+
+__getattr__ = handed_out(
+    __name__,
+    {
+        "encoding": ("PoissonEncoder", "seed_encoders"),
+        "fused": ("fire",),
+        "neuron": ("LIF", "lif", "lif_reference"),
+        "norm": ("BatchNorm",),
+    },
+)

@@ -1,21 +1,26 @@
-"""Fitting a model: objective, optimiser and schedule, loop, resume state, processes, events."""
+"""Fitting a model: losses, optimiser and schedule, loop, resume state, processes; each imported on its first use."""
 
-from idsnn_cli.training.allocator import keep_freed_memory
-from idsnn_cli.training.distributed import (
-    barrier,
-    is_main,
-    process_group,
-    rank,
-    resolve_device,
-    sum_over_processes,
-    world_size,
-)
-from idsnn_cli.training.events import BatchDone, Events
-from idsnn_cli.training.loop import Fit, fit
-from idsnn_cli.training.modes import frozen
-from idsnn_cli.training.objective import Lesson, Objective
-from idsnn_cli.training.optimiser import learning_rate, make_optimiser
-from idsnn_cli.training.state import Progress, load_state, save_state
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from idsnn_cli.registry import handed_out
+
+if TYPE_CHECKING:
+    from idsnn_cli.training.loop import Fit, fit
+    from idsnn_cli.training.objective import Lesson, Objective, frozen
+    from idsnn_cli.training.optimiser import learning_rate, make_optimiser
+    from idsnn_cli.training.processes import (
+        barrier,
+        is_main,
+        keep_freed_memory,
+        process_group,
+        rank,
+        resolve_device,
+        sum_over_processes,
+        world_size,
+    )
+    from idsnn_cli.training.progress import BatchDone, Events, Progress, load_state, save_state
 
 __all__ = [
     "BatchDone",
@@ -39,3 +44,23 @@ __all__ = [
     "sum_over_processes",
     "world_size",
 ]
+
+__getattr__ = handed_out(
+    __name__,
+    {
+        "loop": ("Fit", "fit"),
+        "objective": ("Lesson", "Objective", "frozen"),
+        "optimiser": ("learning_rate", "make_optimiser"),
+        "processes": (
+            "barrier",
+            "is_main",
+            "keep_freed_memory",
+            "process_group",
+            "rank",
+            "resolve_device",
+            "sum_over_processes",
+            "world_size",
+        ),
+        "progress": ("BatchDone", "Events", "Progress", "load_state", "save_state"),
+    },
+)

@@ -28,17 +28,20 @@ from idsnn_cli.models import ResNet, place
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.spiking import PoissonEncoder, seed_encoders
-from idsnn_cli.training.distributed import any_process, is_main, no_buffer_broadcast, rank, world_size
-from idsnn_cli.training.events import BatchDone, Events
-from idsnn_cli.training.graph import CudaRecorder, StepGraph, graph_is_possible
-from idsnn_cli.training.guards import check_model, gradient_norm, non_finite_step
-from idsnn_cli.training.learner import Learner
-from idsnn_cli.training.modes import is_watched
-from idsnn_cli.training.objective import Objective
+from idsnn_cli.training.monitor import Watch, check_model, gradient_norm, non_finite_step
+from idsnn_cli.training.objective import Learner, Objective
 from idsnn_cli.training.optimiser import learning_rate, load_optimiser, make_optimiser, optimiser_state, set_rate
-from idsnn_cli.training.signals import StopRequest, stop_on_signals
-from idsnn_cli.training.state import Progress, load_state, save_state
-from idsnn_cli.training.watch import Watch
+from idsnn_cli.training.processes import any_process, is_main, no_buffer_broadcast, rank, world_size
+from idsnn_cli.training.progress import (
+    BatchDone,
+    Events,
+    Progress,
+    StopRequest,
+    load_state,
+    save_state,
+    stop_on_signals,
+)
+from idsnn_cli.training.step_graph import CudaRecorder, StepGraph, graph_is_possible, is_watched
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # How many batches pass between looks at the other processes' signals; alone, every batch looks.
@@ -128,8 +131,7 @@ class _Trainer:
         self.progress, parts = load_state(self.work.state_path)
         try:
             self.model.load_state_dict(parts["model"])
-            # States of versions without it have none.
-            self.learner.alignment.load_state_dict(parts.get("alignment", {}))
+            self.learner.losses.load_state_dict(parts["losses"])
             load_optimiser(self.optimiser, parts["optimiser"])
             self.scaler.load_state_dict(parts["scaler"])
         except (KeyError, ValueError, RuntimeError) as error:
@@ -142,7 +144,7 @@ class _Trainer:
         if is_main():
             parts = {
                 "model": self.model.state_dict(),
-                "alignment": self.learner.alignment.state_dict(),
+                "losses": self.learner.losses.state_dict(),
                 "optimiser": optimiser_state(self.optimiser),
                 "scaler": self.scaler.state_dict(),
             }
@@ -196,11 +198,10 @@ class _Trainer:
         work = self.work
         with self._autocast():
             lesson = work.objective.teach(images)
-            logits_TNK, features = self.module(images, () if lesson is None else lesson.maps)
-            loss = work.objective(logits_TNK, labels, lesson, self.global_size, features)
+            logits_TNK, loss = self.module(images, labels, lesson, self.global_size)
         self.optimiser.zero_grad(set_to_none=True)
         # DistributedDataParallel averages gradients; shares of a global mean must be summed.
-        self.scaler.scale(loss * world_size()).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.scaler.scale(loss * world_size()).backward()
         with torch.no_grad():
             correct = (logits_TNK.mean(0).argmax(-1) == labels).sum()
         return loss, correct

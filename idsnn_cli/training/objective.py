@@ -1,18 +1,17 @@
-"""The losses: cross-entropy and response distillation, on the time-mean logits or on every step's (eq. 6-8)."""
+"""What a training minimises: the losses added up, and the student with what only they need as one unit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from idsnn_cli.models import ResNet, per_step
-from idsnn_cli.training.features import wide
-
-Features = Literal["none", "mse", "attention"]
+from idsnn_cli.training.losses import Channels, Loss, Seen, terms, wide
 
 
 class Lesson(NamedTuple):
@@ -22,52 +21,35 @@ class Lesson(NamedTuple):
     maps: tuple[Tensor, ...] = ()
 
 
-def cross_entropy(logits_TNK: Tensor, labels_N: Tensor, *, smoothing: float, every_step: bool) -> Tensor:
-    """Cross-entropy summed over the batch: of the time mean, or its average over the steps' own logits."""
-    if not every_step:
-        return F.cross_entropy(logits_TNK.mean(0), labels_N, reduction="sum", label_smoothing=smoothing)
-    steps = logits_TNK.shape[0]
-    labels = labels_N.repeat(steps)
-    return F.cross_entropy(logits_TNK.flatten(0, 1), labels, reduction="sum", label_smoothing=smoothing) / steps
-
-
-def distillation(logits_TNK: Tensor, teacher_NK: Tensor, *, temperature: float, every_step: bool) -> Tensor:
-    """tau^2 * KL(softmax(q_t / tau) || softmax(q_s / tau)), summed over the batch (eq. 7)."""
-    student = logits_TNK if every_step else logits_TNK.mean(0, keepdim=True)
-    of_student = F.log_softmax(student / temperature, dim=-1)
-    of_teacher = F.log_softmax(teacher_NK / temperature, dim=-1).expand_as(of_student)
-    return F.kl_div(of_student, of_teacher, reduction="sum", log_target=True) * temperature**2 / student.shape[0]
-
-
-def regularisation(logits_TNK: Tensor, mean: float) -> Tensor:
-    """MSE(O(t), phi), the mean over classes and steps of the squared distance to ``mean``, summed over the batch."""
-    return (logits_TNK - mean).square().mean((0, 2)).sum()
-
-
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """L = (1 - tet_weight) * CE + tet_weight * MSE + alpha * tau^2 * KL + feature_weight * features.
+    """The sum of its terms, in their order; by default the cross-entropy alone. ``teacher`` is what they may read."""
 
-    Without its options this is eq. 8, and without a teacher the cross-entropy alone. ``tet_weight`` and ``tet_mean``
-    are lambda and phi of temporal efficient training (Deng et al. 2022), whose cross-entropy is that of every step.
-    """
-
-    label_smoothing: float = 0.0
-    every_step: bool = False
-    alpha: float = 0.0
-    temperature: float = 4.0
+    terms: tuple[Loss, ...] = field(default_factory=lambda: terms({}))
     teacher: nn.Module | None = None
-    tet_weight: float = 0.0
-    tet_mean: float = 1.0
-    features: Features = "none"
-    feature_weight: float = 1.0
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any], *, teacher: nn.Module | None = None, taught: bool = True) -> Objective:
+        """The losses that take part with the keys and values of a recipe's ``section``.
+
+        Those that read a teacher are left out where the training is not ``taught``.
+        """
+        return cls(terms(section, taught=taught), teacher)
+
+    @property
+    def reads_maps(self) -> bool:
+        """Whether a term compares what stands behind the stages."""
+        return any(term.reads == "maps" for term in self.terms)
 
     @torch.no_grad()
     def teach(self, images: Tensor) -> Lesson | None:
-        """The teacher's lesson on the same augmented images: one forward pass, without a graph."""
-        if self.teacher is None:
+        """The teacher's lesson on the same augmented images: one forward pass, without a graph.
+
+        None where nothing reads one.
+        """
+        if self.teacher is None or all(term.reads == "nothing" for term in self.terms):
             return None
-        if self.features == "none":
+        if not self.reads_maps:
             return Lesson(per_step(self.teacher(images)).float().mean(0))
         assert isinstance(self.teacher, ResNet)
         logits, maps = self.teacher.with_features(images)
@@ -79,20 +61,68 @@ class Objective:
         labels_N: Tensor,
         lesson: Lesson | None,
         global_size: int,
-        features: Tensor | None = None,
+        maps: tuple[Tensor, ...] = (),
+        modules: Mapping[str, nn.Module] | None = None,
     ) -> Tensor:
         """This process's share of the loss: the sum over its images divided by the global batch's size.
 
-        ``features`` is the feature term, summed over this process's images.
+        ``maps`` are those behind the student's stages where a term reads them, and ``modules`` those of the terms, by
+        their names. Without a ``lesson`` the terms that read one are left out.
         """
-        logits_TNK = wide(logits_TNK)
-        loss = cross_entropy(logits_TNK, labels_N, smoothing=self.label_smoothing, every_step=self.every_step)
-        if self.tet_weight:
-            loss = (1 - self.tet_weight) * loss + self.tet_weight * regularisation(logits_TNK, self.tet_mean)
-        if lesson is not None and self.alpha:
-            teacher_NK = lesson.logits_NK.to(logits_TNK.dtype)
-            soft = distillation(logits_TNK, teacher_NK, temperature=self.temperature, every_step=self.every_step)
-            loss = loss + self.alpha * soft
-        if features is not None:
-            loss = loss + self.feature_weight * features
-        return loss / global_size
+        theirs = (None, ()) if lesson is None else lesson
+        seen = Seen(wide(logits_TNK), labels_N, maps, *theirs)
+        total: Tensor | None = None
+        for term in self.terms:
+            if lesson is not None or term.reads == "nothing":
+                value = term.value(seen, (modules or {}).get(term.name))
+                total = value if total is None else term.added(total, value)
+        assert total is not None  # the cross-entropy is in every loss
+        return total / global_size
+
+
+class Learner(nn.Module):
+    """``model``, and the modules of the objective's terms, ``losses``: trained and shared between processes as one.
+
+    Those are trained like any kernel and kept in the resume state, but are none of the student's; their first values
+    are drawn from ``seed``.
+    """
+
+    def __init__(self, model: ResNet, objective: Objective, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.losses = nn.ModuleDict()
+        teacher = objective.teacher
+        channels = Channels(_channels(model), _channels(teacher) if isinstance(teacher, ResNet) else ())
+        for term in objective.terms:
+            modules = term.modules(channels, seed)
+            if modules is not None:
+                self.losses[term.name] = modules
+
+    def forward(self, images: Tensor, labels: Tensor, lesson: Lesson | None, global_size: int) -> tuple[Tensor, Tensor]:
+        """The student's logits (T, N, K), and this process's share of the loss (see :class:`Objective`)."""
+        maps: tuple[Tensor, ...] = ()
+        if self.objective.reads_maps:
+            logits, maps = self.model.with_features(images)
+        else:
+            logits = self.model(images)
+        logits_TNK = per_step(logits)
+        return logits_TNK, self.objective(logits_TNK, labels, lesson, global_size, maps, dict(self.losses.items()))
+
+
+def _channels(model: ResNet) -> tuple[int, ...]:
+    return tuple(width * model.architecture.expansion for width in model.architecture.widths)
+
+
+@contextmanager
+def frozen(model: ResNet) -> Iterator[ResNet]:
+    """The teacher while it teaches: evaluation mode, no gradients; as before afterwards."""
+    was_training = model.training
+    flags = [p.requires_grad for p in model.parameters()]
+    model.eval().requires_grad_(False)
+    try:
+        yield model
+    finally:
+        model.train(was_training)
+        for parameter, flag in zip(model.parameters(), flags, strict=True):
+            parameter.requires_grad_(flag)

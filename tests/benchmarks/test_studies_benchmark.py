@@ -56,7 +56,7 @@ def test_every_arm_is_a_recipe_and_no_two_are_alike(words: list[str]) -> None:
     # One teacher and one choice of images for all.
     assert {(recipe.teacher_seed, recipe.data_seed) for recipe in recipes} == {(0, 0)}
     by_arm = {arm: recipe for (_, arm, _), recipe in zip(places, recipes, strict=True)}
-    assert {by_arm[arm].distill.alpha for arm in ("init", "baseline")} == {0}
+    assert {vars(by_arm[arm].distill)["alpha"] for arm in ("init", "baseline")} == {0}
     assert {by_arm[arm].init.rule for arm in ("kd", "baseline")} == {"none"}
     assert len({studies.folder_of(options, place) for place in places}) == len(places)
 

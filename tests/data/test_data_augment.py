@@ -11,8 +11,7 @@ from torch import Tensor
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
 from idsnn_cli.data import apply, draw, to_unit
-from idsnn_cli.data.autoaugment import autoaugment
-from idsnn_cli.data.policy import POLICIES
+from idsnn_cli.data.autoaugment import POLICIES, autoaugment
 from idsnn_cli.recipe.schema import Augment
 
 ALL = Augment(crop=4, flip=True, autoaugment="cifar10", cutout=8)

@@ -15,8 +15,8 @@ import torch
 import torchvision
 
 from idsnn_cli.data import data_root, load_data, plan_data
-from idsnn_cli.data.cifar import CIFAR10_CLASSES
-from idsnn_cli.data.normalise import CONSTANTS, measure
+from idsnn_cli.data.load import CONSTANTS, measure
+from idsnn_cli.data.sets import cifar10
 from idsnn_cli.errors import DataError
 from idsnn_cli.recipe.schema import Data, MeanStd
 
@@ -130,7 +130,7 @@ def test_cifar10_reads_a_packed_file_in_its_root(tmp_path: Path, monkeypatch: py
     np.savez(packed, train_images=images, train_labels=labels, test_images=images[:20], test_labels=labels[:20])
     bundle = load_data(Data(dataset="cifar10"), seed=0)
     assert bundle.name == "cifar10"
-    assert bundle.classes == CIFAR10_CLASSES
+    assert bundle.classes == cifar10.CLASSES
     assert (bundle.mean, bundle.std) == CONSTANTS["cifar10"]
     assert np.array_equal(bundle.test.images.numpy(), images[:20].transpose(0, 3, 1, 2))
     assert plan_data(Data(dataset="cifar10")).files == (packed,)

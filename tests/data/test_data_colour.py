@@ -14,9 +14,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
-from idsnn_cli.data import colour
-from idsnn_cli.data.policy import Operation, magnitude
-from idsnn_cli.data.warp import inverse_map, warp
+from idsnn_cli.data import image_operations as colour
+from idsnn_cli.data.autoaugment import Operation, magnitude
+from idsnn_cli.data.image_operations import inverse_map, warp
 
 SIZES = [(32, 32), (8, 8), (28, 28), (17, 40), (3, 3), (2, 5)]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from idsnn_cli.data import load_data, plan_data
-from idsnn_cli.data.digits import HELD_OUT, held_out_split, raw_digits
+from idsnn_cli.data.sets.digits import HELD_OUT, held_out_split, raw_digits
 from idsnn_cli.recipe.schema import Data
 
 DIGITS = Data(dataset="digits")

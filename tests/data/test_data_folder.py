@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Resize
 
-from idsnn_cli.data import TrainBatches, load_data, memory_map, plan_data
+from idsnn_cli.data import TrainBatches, image_files, load_data, plan_data
 from idsnn_cli.errors import DataError, WriteError
 from idsnn_cli.recipe.schema import Augment, Data
 
@@ -100,7 +100,7 @@ def test_large_sets_go_through_a_memory_map(pictures: Path, tmp_path: Path, monk
     def decode_again(files: object, size: int) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(memory_map, "decode_chunks", decode_again)
+    monkeypatch.setattr(image_files, "decode_chunks", decode_again)
     again = load_data(section, seed=0, max_memory_gb=1e-5)
     assert torch.equal(again.train.images, in_memory.train.images)
     assert [path.stat().st_mtime_ns for path in cached] == times

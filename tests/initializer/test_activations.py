@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idsnn_cli.initializer.activations import run_watched
-from idsnn_cli.initializer.correlations import correlations
+from idsnn_cli.initializer.channel_facts import correlations
 from idsnn_cli.initializer.spaces import channel_spaces
 from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import ResNet
@@ -119,7 +119,7 @@ def channels_first(maps: Tensor) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_correlations_are_pearsons_over_all_blocks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("idsnn_cli.initializer.correlations.CHUNK", 2000)
+    monkeypatch.setattr("idsnn_cli.initializer.channel_facts.CHUNK", 2000)
     model = running(ALL[kind])
     found = correlations(model, BATCHES)
     for space, places in all_seen(model).items():

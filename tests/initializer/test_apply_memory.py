@@ -13,7 +13,6 @@ from torch import Tensor
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer import Plan, apply
 from idsnn_cli.initializer.kernels import fold
-from idsnn_cli.initializer.memory import zeros
 from idsnn_cli.models import first_state
 
 CPU = torch.device("cpu")
@@ -84,20 +83,6 @@ def test_every_result_is_row_major_in_memory_of_its_own(stem: str) -> None:
     for name, value in found.items():
         assert value.is_contiguous()
         assert value.shape == target.tensors()[name]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.int64])
-@pytest.mark.parametrize("shape", [(), (0, 3), (3, 5), (700, 300, 3)])
-def test_new_memory_is_zero_writable_and_outlives_its_maker(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    like = torch.ones(2, dtype=dtype)
-    first, second = zeros(shape, like), zeros(shape, like)
-    assert (first.shape, first.dtype, first.is_contiguous()) == (torch.Size(shape), dtype, True)
-    assert not first.any()
-    first.fill_(3)
-    assert not second.any()
-    last = first.reshape(-1)[-1:]
-    del first
-    assert last.tolist() in ([3], [])
 
 
 def test_a_fold_of_many_pieces_is_the_product_of_matrices() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from idsnn_cli.initializer.clusters import cluster
+from idsnn_cli.initializer.channel_facts import cluster
 from idsnn_cli.initializer.selections import Channels
 
 

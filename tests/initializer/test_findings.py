@@ -25,7 +25,7 @@ from idsnn_cli.initializer import (
     looks_at_images,
     make_plan,
 )
-from idsnn_cli.initializer.importance import channel_scores
+from idsnn_cli.initializer.channel_facts import channel_scores
 from idsnn_cli.models import ResNet, build
 
 BATCHES = labelled()

@@ -31,7 +31,7 @@ def test_two_processes_learn_from_features_as_one(tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     call(*launcher, "-m", "idsnn_cli", *words)
     first, second = (load_file(folder / "student.safetensors") for folder in (one, two))
-    kept, shared = (load_state(folder / "distill" / "state.pt")[1]["alignment"] for folder in (one, two))
+    kept, shared = (load_state(folder / "distill" / "state.pt")[1]["losses"] for folder in (one, two))
     assert first.keys() == second.keys()
     assert len(kept) == 3
     for name, value in (first | kept).items():

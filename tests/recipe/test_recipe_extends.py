@@ -31,7 +31,8 @@ def test_mappings_merge_lists_are_replaced_and_the_file_wins(tmp_path: Path) -> 
     loaded = load_recipe(write(tmp_path, "top.yaml", text))
     recipe = loaded.recipe
     assert (recipe.data.dataset, recipe.data.augment.crop, recipe.data.augment.flip) == ("cifar100", 0, False)
-    assert (recipe.distill.alpha, recipe.distill.temperature, recipe.distill.milestones) == (0.7, 2.0, (9,))
+    distill = vars(recipe.distill)
+    assert (distill["alpha"], distill["temperature"], distill["milestones"]) == (0.7, 2.0, (9,))
     assert (recipe.seed, loaded.text, loaded.name) == (5, text, "top")
 
 

@@ -75,7 +75,7 @@ def test_values_are_yaml(path: Path) -> None:
     assert recipe.data.normalise == MeanStd(mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
     assert recipe.data.root == Path("a b")
     assert (recipe.distill.milestones, recipe.distill.epochs) == ((1, 2), 3)
-    assert (recipe.distill.weight_decay, recipe.distill.clip_norm, recipe.distill.alpha) == (5e-4, 1.0, 0.2)
+    assert (recipe.distill.weight_decay, recipe.distill.clip_norm, vars(recipe.distill)["alpha"]) == (5e-4, 1.0, 0.2)
     assert recipe.student.width is None
 
 

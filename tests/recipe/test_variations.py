@@ -26,7 +26,8 @@ def names(cells: list[Cell]) -> list[str]:
 def test_every_value_meets_every_other_and_each_seed_comes_whole(recipe: str) -> None:
     cells = make_cells(recipe, [], "0,1", ["distill.alpha=0,0.3", "student.timesteps=2,4,6"])
     expected = itertools.product((0, 1), (0, 0.3), (2, 4, 6))
-    found = [(c.loaded.recipe.seed, c.loaded.recipe.distill.alpha, c.loaded.recipe.student.timesteps) for c in cells]
+    recipes = [cell.loaded.recipe for cell in cells]
+    found = [(each.seed, vars(each.distill)["alpha"], each.student.timesteps) for each in recipes]
     assert found == list(expected)
     assert names(cells)[0] == "distill.alpha=0,student.timesteps=2,seed=0"
     assert len(set(names(cells))) == 12

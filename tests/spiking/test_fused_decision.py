@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import Neuron
-from idsnn_cli.spiking import LIF, BatchNorm, backend, fire
-from idsnn_cli.spiking.firing import is_fused
+from idsnn_cli.spiking import LIF, BatchNorm, fire
+from idsnn_cli.spiking import neuron as neurons
+from idsnn_cli.spiking.fused import is_fused
 
 
 class OnCuda:
@@ -35,11 +36,11 @@ class OtherLIF(LIF):
 
 @pytest.fixture(autouse=True)
 def _triton_there() -> Any:
-    with mock.patch.object(backend, "find_spec", return_value=object()), mock.patch.dict("os.environ"):
-        os.environ.pop(backend.SWITCH, None)
-        backend.kernels_available.cache_clear()
+    with mock.patch.object(neurons, "find_spec", return_value=object()), mock.patch.dict("os.environ"):
+        os.environ.pop(neurons.SWITCH, None)
+        neurons.kernels_available.cache_clear()
         yield
-    backend.kernels_available.cache_clear()
+    neurons.kernels_available.cache_clear()
 
 
 def decide(norm: Any = None, act: Any = None, x: Any = None, residual: Any = None) -> bool:
@@ -89,26 +90,26 @@ def test_a_hooked_layer_is_called_itself(hook: str) -> None:
 
 
 def test_the_setting_is_read_once() -> None:
-    os.environ[backend.SWITCH] = "0"
+    os.environ[neurons.SWITCH] = "0"
     assert not decide()
-    os.environ[backend.SWITCH] = "1"
+    os.environ[neurons.SWITCH] = "1"
     assert not decide()
-    backend.kernels_available.cache_clear()
+    neurons.kernels_available.cache_clear()
     assert decide()
 
 
 @pytest.mark.parametrize("neuron", [Neuron(reset="soft"), Neuron(start="half")], ids=str)
 def test_kernels_know_only_the_usual_neuron(neuron: Neuron) -> None:
     x = OnCuda(3, dtype=torch.float32)
-    assert backend.takes_kernels(x, Neuron(0.3, 1.0, "sigmoid", 2.0))  # type: ignore[arg-type]  # a stand-in
-    assert not backend.takes_kernels(x, neuron)  # type: ignore[arg-type]  # a stand-in
+    assert neurons.takes_kernels(x, Neuron(0.3, 1.0, "sigmoid", 2.0))  # type: ignore[arg-type]  # a stand-in
+    assert not neurons.takes_kernels(x, neuron)  # type: ignore[arg-type]  # a stand-in
 
 
 def test_without_triton() -> None:
-    with mock.patch.object(backend, "find_spec", return_value=None):
-        backend.kernels_available.cache_clear()
+    with mock.patch.object(neurons, "find_spec", return_value=None):
+        neurons.kernels_available.cache_clear()
         assert not decide()
-        assert not backend.takes_kernels(OnCuda(3, dtype=torch.float32), Neuron())  # type: ignore[arg-type]  # a stand-in
+        assert not neurons.takes_kernels(OnCuda(3, dtype=torch.float32), Neuron())  # type: ignore[arg-type]  # a stand-in
 
 
 def test_fire_on_the_cpu_is_the_layers_in_turn() -> None:

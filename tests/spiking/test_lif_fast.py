@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from idsnn_cli.architecture import SURROGATE_SCALES, Neuron, Reset, Start, Surrogate
+from idsnn_cli.architecture import Neuron, Reset, Start
+from idsnn_cli.registry import names
 from idsnn_cli.spiking import LIF, lif, lif_reference
+from idsnn_cli.spiking.surrogates import surrogate
 
 # The package's attribute of this name is the function.
-lif_module = importlib.import_module("idsnn_cli.spiking.lif")
+lif_module = importlib.import_module("idsnn_cli.spiking.neuron")
 Neuronal = Callable[[Tensor, Neuron], Tensor]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 SHAPES: list[tuple[int, ...]] = [(), (7,), (3, 5), (2, 3, 4), (2, 3, 4, 5), (1, 3, 3, 3), (3, 1, 2, 2), (2, 8, 1, 1)]
@@ -56,8 +58,8 @@ class Case:
 
 @st.composite
 def neurons(draw: st.DrawFn) -> Neuron:
-    name: Surrogate = draw(st.sampled_from(["rectangle", "rectangle", "triangle", "sigmoid", "arctan", "dspike"]))
-    scale = draw(st.just(SURROGATE_SCALES[name]) | st.floats(0.05, 6))
+    name: str = draw(st.sampled_from(["rectangle", "rectangle", "triangle", "sigmoid", "arctan", "dspike"]))
+    scale = draw(st.just(surrogate(name).default) | st.floats(0.05, 6))
     theta = draw(st.sampled_from([0.5, 1.0]) | st.floats(0.01, 4))
     decay = draw(st.sampled_from([0.25, 0.5, 0.0, 1.0]) | st.floats(0, 1))
     reset: Reset = draw(st.sampled_from(["hard", "soft"]))
@@ -147,12 +149,12 @@ def test_exactly_at_the_threshold_and_at_the_windows_edge(dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("chunk", [64, 4096, 131072])
-@pytest.mark.parametrize("name", sorted(SURROGATE_SCALES))
+@pytest.mark.parametrize("name", names("idsnn_cli.spiking.surrogates"))
 @pytest.mark.parametrize("reset", ["hard", "soft"])
-def test_chunks_do_not_show(reset: Reset, name: Surrogate, chunk: int) -> None:
+def test_chunks_do_not_show(reset: Reset, name: str, chunk: int) -> None:
     """More neurons than a chunk and than a vector unit's stride, an odd number of them."""
     start: Start = "half" if reset == "soft" else "zero"
-    neuron = Neuron(0.5, 0.25, name, SURROGATE_SCALES[name], reset, start)
+    neuron = Neuron(0.5, 0.25, name, surrogate(name).default, reset, start)
     x = currents((5, 9973), neuron, torch.float32, 11)
     grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(12))
     with mock.patch.object(lif_module, "CPU_CHUNK", chunk):
@@ -170,7 +172,7 @@ def test_more_neurons_than_the_default_chunk() -> None:
 
 @pytest.mark.parametrize("name", ["rectangle", "sigmoid"])
 @pytest.mark.parametrize("shape", [(4, 0), (1, 0, 3), (4, 2, 0, 3, 3), (4, 0, 3, 3, 3), (4, 2, 3, 0, 3)])
-def test_empty_tensors(shape: tuple[int, ...], name: Surrogate) -> None:
+def test_empty_tensors(shape: tuple[int, ...], name: str) -> None:
     x = torch.zeros(shape, requires_grad=True)
     spikes = lif(x, Neuron(surrogate=name))
     (by_input,) = torch.autograd.grad(spikes.sum(), x)

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idsnn_cli.architecture import SURROGATE_SCALES, Neuron, Start, Surrogate
+from idsnn_cli.architecture import Neuron, Start
 from idsnn_cli.spiking import lif_reference
+from idsnn_cli.spiking.surrogates import surrogate
 
 
 def slope(v: float, neuron: Neuron) -> float:
@@ -47,7 +48,7 @@ def one_neuron(current: list[float], spike_grads: list[float], neuron: Neuron) -
     return spikes, grads
 
 
-surrogates: st.SearchStrategy[Surrogate] = st.sampled_from(["rectangle", "triangle", "sigmoid", "arctan", "dspike"])
+surrogates: st.SearchStrategy[str] = st.sampled_from(["rectangle", "triangle", "sigmoid", "arctan", "dspike"])
 
 
 starts: st.SearchStrategy[Start] = st.sampled_from(["zero", "half"])
@@ -56,7 +57,7 @@ starts: st.SearchStrategy[Start] = st.sampled_from(["zero", "half"])
 @st.composite
 def neurons(draw: st.DrawFn) -> Neuron:
     name = draw(surrogates)
-    scale = SURROGATE_SCALES[name] * draw(st.sampled_from([0.5, 1.0, 1.0, 1.75]))
+    scale = surrogate(name).default * draw(st.sampled_from([0.5, 1.0, 1.0, 1.75]))
     theta = draw(st.sampled_from([0.5, 1.0, 0.25, 0.3]))
     decay = draw(st.sampled_from([0.25, 0.5, 0.0, 1.0, 0.36787944]))
     return Neuron(theta, decay, name, scale, draw(st.sampled_from(["hard", "soft"])), draw(starts))

@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idsnn_cli.architecture import SURROGATE_SCALES
 from idsnn_cli.errors import UsageError
-from idsnn_cli.spiking import SURROGATES, derivative
+from idsnn_cli.registry import names
+from idsnn_cli.spiking.surrogates import derivative, surrogate
+
+SCALES = {name: surrogate(name).default for name in names("idsnn_cli.spiking.surrogates")}
 
 
 def _sigmoid(v: float, a: float) -> float:
@@ -30,7 +32,7 @@ FORMULAS: dict[str, Callable[[float, float], float]] = {
 
 
 def test_every_surrogate_has_a_formula_and_a_default() -> None:
-    assert set(SURROGATES) == set(FORMULAS) == set(SURROGATE_SCALES)
+    assert set(FORMULAS) == set(SCALES)
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -49,7 +51,7 @@ def test_equals_the_formula(name: str, scale: float, values: list[float]) -> Non
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.7])
 def test_integrates_to_one(name: str, factor: float) -> None:
     """Each is the derivative of a step from 0 to 1, so its area is 1; only the arctan's has tails."""
-    scale, reach, points = SURROGATE_SCALES[name] * factor, 400.0, 2_000_001
+    scale, reach, points = SCALES[name] * factor, 400.0, 2_000_001
     v = torch.linspace(-reach, reach, points, dtype=torch.float64)
     area = float(torch.trapezoid(derivative(v, name, scale), v))
     tail = 1 - 2 / math.pi * math.atan(math.pi * scale * reach / 2) if name == "arctan" else 0.0
@@ -72,8 +74,8 @@ def test_window_edges(name: str, scale: float, edge: float, at_edge: float) -> N
 def test_an_element_does_not_depend_on_its_neighbours(name: str, dtype: torch.dtype) -> None:
     """Vector units and leftovers must round alike, or the chunks of the fast neuron would show in the gradients."""
     v = torch.randn(1003, dtype=dtype, generator=torch.Generator().manual_seed(3))
-    whole = derivative(v, name, SURROGATE_SCALES[name])
-    alone = torch.cat([derivative(v[at : at + 1], name, SURROGATE_SCALES[name]) for at in range(len(v))])
+    whole = derivative(v, name, SCALES[name])
+    alone = torch.cat([derivative(v[at : at + 1], name, SCALES[name]) for at in range(len(v))])
     assert torch.equal(whole, alone)
     assert whole.dtype == dtype
 
@@ -81,7 +83,7 @@ def test_an_element_does_not_depend_on_its_neighbours(name: str, dtype: torch.dt
 def test_the_argument_is_left_alone() -> None:
     v = torch.linspace(-2, 2, 9)
     before = v.clone()
-    for name, scale in SURROGATE_SCALES.items():
+    for name, scale in SCALES.items():
         derivative(v, name, scale)
     assert torch.equal(v, before)
 
@@ -90,4 +92,4 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
         derivative(torch.zeros(1), "box", 1.0)
     assert "box" in caught.value.message
-    assert all(name in (caught.value.fix or "") for name in SURROGATES)
+    assert all(name in (caught.value.fix or "") for name in SCALES)

@@ -32,10 +32,10 @@ from triton_cases import (
     outside,
 )
 
-from idsnn_cli.architecture import Neuron, Surrogate
+from idsnn_cli.architecture import Neuron
 from idsnn_cli.errors import DataError
 from idsnn_cli.spiking import LIF, BatchNorm, lif_reference
-from idsnn_cli.spiking.triton import constants
+from idsnn_cli.spiking.triton import launch
 
 pytestmark = needs_triton
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -142,7 +142,7 @@ def check(case: Case) -> None:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    name: Surrogate = draw(st.sampled_from(["rectangle", "rectangle", "triangle", "sigmoid", "arctan", "dspike"]))
+    name: str = draw(st.sampled_from(["rectangle", "rectangle", "triangle", "sigmoid", "arctan", "dspike"]))
     channels, height, width = draw(st.sampled_from([(3, 4, 5), (2, 2, 2), (5, 1, 7), (1, 4, 4)]))
     steps, images = draw(st.integers(1, 5)), draw(st.integers(1, 2))
     seed = draw(st.integers(0, 2**31))
@@ -164,11 +164,11 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(deadline=None, derandomize=True, max_examples=12)
 @given(cases(), st.sampled_from([64, 1024]))
 def test_equals_the_formula(case: Case, block: int) -> None:
-    with mock.patch.object(constants, "BLOCK", block), mock.patch.object(constants, "PROGRAMS", 5):
+    with mock.patch.object(launch, "BLOCK", block), mock.patch.object(launch, "PROGRAMS", 5):
         check(case)
 
 
-def plain(name: Surrogate = "rectangle", steps: int = 4, **changes: Any) -> Case:
+def plain(name: str = "rectangle", steps: int = 4, **changes: Any) -> Case:
     shape = (2 * steps, 6, 4, 3)
     x, residual, grad = (normal(shape, torch.float32, seed) for seed in range(3))
     values = {"x": x, "residual": residual, "grad": grad} | changes
@@ -177,7 +177,7 @@ def plain(name: Surrogate = "rectangle", steps: int = 4, **changes: Any) -> Case
 
 @inside
 def test_longer_than_a_segment() -> None:
-    with mock.patch.object(constants, "SEGMENT", 2):
+    with mock.patch.object(launch, "SEGMENT", 2):
         check(plain("sigmoid", 5))
 
 
@@ -189,7 +189,7 @@ def test_statistics_far_from_zero(layout: str) -> None:
 
     x = LAYOUTS[layout](1000 + normal((12, 3, 4, 6), torch.float32, 0))
     norm = layer(3, 1, momentum=1.0)
-    with mock.patch.object(constants, "BLOCK", 16), mock.patch.object(constants, "PROGRAMS", 7):
+    with mock.patch.object(launch, "BLOCK", 16), mock.patch.object(launch, "PROGRAMS", 7):
         partials = local_statistics(x)
         assert len(partials) > 1
         combined, inverse = combine(partials, norm, 3, final=True)
@@ -269,7 +269,7 @@ def steps_of(part: slice) -> list[Tensor]:
     return [each[part].transpose(0, 1).flatten(0, 1) for each in batch()]
 
 
-def one_chain(part: slice, name: Surrogate) -> dict[str, Tensor]:
+def one_chain(part: slice, name: str) -> dict[str, Tensor]:
     x, residual, grad = steps_of(part)
     case = Case(layer(3, 5), neuron_of(name), 2, 1, x.requires_grad_(), residual.requires_grad_(), grad)
     spikes = fused(case, case.x, case.residual)
@@ -284,7 +284,7 @@ def one_chain(part: slice, name: Surrogate) -> dict[str, Tensor]:
 
 
 # Images of the first process, of six, and the surrogate.
-SHARDS: dict[str, tuple[int, Surrogate]] = {
+SHARDS: dict[str, tuple[int, str]] = {
     "uneven": (5, "sigmoid"),
     "empty": (6, "rectangle"),
 }

@@ -19,8 +19,8 @@ from pathlib import Path
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from idsnn_cli.spiking.triton import chain_gradient_kernels, chain_kernels, lif_kernels, norm_kernels
-from idsnn_cli.spiking.triton.constants import OPTIONS
+from idsnn_cli.spiking.triton import chain_kernels, neuron_kernels, norm_kernels
+from idsnn_cli.spiking.triton.launch import OPTIONS
 
 maps = ("x", "residual", "spikes", "grad", "dx", "d_residual")
 numbers = ("decay", "theta", "scale", "peak", "eps", "momentum")
@@ -30,10 +30,10 @@ settings = dict(STEPS=4, KEEP=True, BLOCK=1024, SURROGATE="rectangle", SEGMENT=4
                 NHWC=True, BLOCK_ROWS=16, BLOCK_COLUMNS=64, FINAL=True, AVERAGE=True, BLOCK_PARTS=16, CENTRE=True)
 tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 wanted = [
-    (lif_kernels.lif_backward_smooth, {"SURROGATE": "sigmoid", "STEPS": 6}),
+    (neuron_kernels.lif_backward_smooth, {"SURROGATE": "sigmoid", "STEPS": 6}),
     (norm_kernels.partial_statistics, {}),
     (chain_kernels.chain_forward, {}),
-    (chain_gradient_kernels.chain_reduce, {"SURROGATE": "dspike"}),
+    (chain_kernels.chain_reduce, {"SURROGATE": "dspike"}),
 ]
 for kernel, changes in wanted:
     signature, constants, attributes = {}, {}, {}

@@ -23,9 +23,11 @@ from triton_cases import (
     outside,
 )
 
-from idsnn_cli.architecture import SURROGATE_SCALES, Neuron, Surrogate
+from idsnn_cli.architecture import Neuron
+from idsnn_cli.registry import names
 from idsnn_cli.spiking import lif_reference
-from idsnn_cli.spiking.triton import constants
+from idsnn_cli.spiking.surrogates import surrogate
+from idsnn_cli.spiking.triton import launch
 
 pytestmark = needs_triton
 SHAPES: list[tuple[int, ...]] = [(7,), (3, 5), (2, 3, 4, 5), (2, 8, 1, 1), (1, 2, 3, 11)]
@@ -51,7 +53,7 @@ def run(neuronal: Callable[[Tensor, Neuron], Tensor], x: Tensor, neuron: Neuron,
 
 
 def fused(x: Tensor, neuron: Neuron) -> Tensor:
-    from idsnn_cli.spiking.triton.lif import fused_lif
+    from idsnn_cli.spiking.triton.neuron import fused_lif
 
     return fused_lif(x, neuron)
 
@@ -73,7 +75,7 @@ def fused(x: Tensor, neuron: Neuron) -> Tensor:
 def test_equals_the_reference(
     steps: int,
     shape: tuple[int, ...],
-    name: Surrogate,
+    name: str,
     scale: float | None,
     theta: float,
     decay: float,
@@ -83,7 +85,7 @@ def test_equals_the_reference(
     seed: int,
 ) -> None:
     """Spikes always in every bit; gradients too for the surrogates that need no exponential."""
-    neuron = Neuron(theta, decay, name, scale or SURROGATE_SCALES[name])
+    neuron = Neuron(theta, decay, name, scale or surrogate(name).default)
     x = LAYOUTS[layout](currents((steps, *shape), neuron, dtype, seed))
     grad = LAYOUTS[layout_of_grad](normal((steps, *shape), dtype, seed + 1))
     spikes, by_input = run(fused, x, neuron, grad)
@@ -128,8 +130,8 @@ def test_a_fused_multiply_add_would_flip_these_spikes() -> None:
 
 
 @inside
-@pytest.mark.parametrize("name", sorted(SURROGATE_SCALES))
-def test_nan_is_silent(name: Surrogate) -> None:
+@pytest.mark.parametrize("name", names("idsnn_cli.spiking.surrogates"))
+def test_nan_is_silent(name: str) -> None:
     """From the NaN on its neuron neither spikes nor learns; before it and beside it nothing changes."""
     neuron = neuron_of(name)
     x, grad = currents((6, 40), neuron, torch.float32, 2), normal((6, 40), torch.float32, 3)
@@ -150,7 +152,7 @@ def test_nan_is_silent(name: Surrogate) -> None:
 @inside
 @pytest.mark.parametrize("name", ["rectangle", "triangle", "arctan"])
 @pytest.mark.parametrize("steps", [17, 33])
-def test_any_time_by_segments(steps: int, name: Surrogate) -> None:
+def test_any_time_by_segments(steps: int, name: str) -> None:
     neuron = neuron_of(name)
     x, grad = currents((steps, 30), neuron, torch.float32, steps), normal((steps, 30), torch.float32, 5)
     for found, wanted in zip(run(fused, x, neuron, grad), run(lif_reference, x, neuron, grad), strict=True):
@@ -159,8 +161,8 @@ def test_any_time_by_segments(steps: int, name: Surrogate) -> None:
 
 @inside
 @pytest.mark.parametrize("name", ["rectangle", "sigmoid"])
-def test_more_neurons_than_a_program_takes(name: Surrogate) -> None:
-    neuron, count = neuron_of(name), 2 * constants.BLOCK + 77
+def test_more_neurons_than_a_program_takes(name: str) -> None:
+    neuron, count = neuron_of(name), 2 * launch.BLOCK + 77
     x, grad = currents((5, count), neuron, torch.float32, 5), normal((5, count), torch.float32, 6)
     found, wanted = run(fused, x, neuron, grad), run(lif_reference, x, neuron, grad)
     assert torch.equal(found[0], wanted[0])

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from idsnn_cli.architecture import Neuron, Surrogate
+from idsnn_cli.architecture import Neuron
 
 ROOT = Path(__file__).resolve().parents[2]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -75,7 +75,7 @@ def normal(shape: tuple[int, ...] | torch.Size, dtype: torch.dtype, seed: int) -
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype).to(DEVICE)
 
 
-def neuron_of(name: Surrogate) -> Neuron:
+def neuron_of(name: str) -> Neuron:
     """One neuron for each surrogate, with constants that are not round in binary."""
     scales = {"rectangle": 0.45, "triangle": 1.1, "sigmoid": 3.7, "arctan": 2.1, "dspike": 2.9}
     return Neuron(0.55, 0.3, name, scales[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_objective import Array, softmax
+from torch import nn
 
 from idsnn_cli.training import Lesson, Objective
-from idsnn_cli.training.features import attention_distance, feature_mse
+from idsnn_cli.training.losses.attention import attention_distance
+from idsnn_cli.training.losses.mse import feature_mse
 
 
 def maps_of(rng: np.random.Generator, images: int, channels: int) -> Array:
@@ -85,20 +88,21 @@ def test_half_precision_is_widened_before_it_is_squared() -> None:
     assert float(attention_distance([(maps, maps * 0)])) == pytest.approx(1)
 
 
-def tet_by_hand(student: Array, labels: list[int], teacher: Array | None, o: Objective) -> float:
+def tet_by_hand(student: Array, labels: list[int], teacher: Array | None, o: dict[str, Any]) -> float:
     """Mean over images of (1 - lambda) mean_t CE + lambda mean_t MSE + alpha tau^2 mean_t KL."""
     steps, images, classes = student.shape
     total = 0.0
     for n in range(images):
         for t in range(steps):
             p = softmax(student[t, n])
-            target = [(1 - o.label_smoothing) * (k == labels[n]) + o.label_smoothing / classes for k in range(classes)]
+            spread = o["label_smoothing"]
+            target = [(1 - spread) * (k == labels[n]) + spread / classes for k in range(classes)]
             ce = -math.fsum(weight * math.log(p[k]) for k, weight in enumerate(target))
-            mse = math.fsum((student[t, n, k] - o.tet_mean) ** 2 for k in range(classes)) / classes
-            loss = (1 - o.tet_weight) * ce + o.tet_weight * mse
+            mse = math.fsum((student[t, n, k] - o["tet_mean"]) ** 2 for k in range(classes)) / classes
+            loss = (1 - o["tet_weight"]) * ce + o["tet_weight"] * mse
             if teacher is not None:
-                q_t, q_s = softmax(teacher[n] / o.temperature), softmax(student[t, n] / o.temperature)
-                loss += o.alpha * o.temperature**2 * float((q_t * np.log(q_t / q_s)).sum())
+                q_t, q_s = softmax(teacher[n] / o["temperature"]), softmax(student[t, n] / o["temperature"])
+                loss += o["alpha"] * o["temperature"] ** 2 * float((q_t * np.log(q_t / q_s)).sum())
             total += loss
     return float(total / (images * steps))
 
@@ -119,10 +123,12 @@ def test_tet_is_its_formula(
     rng = np.random.default_rng(seed)
     student, teacher = rng.normal(size=(steps, images, 5)) * 3, rng.normal(size=(images, 5)) * 3
     labels = rng.integers(0, 5, images).tolist()
-    objective = Objective(smoothing, True, 0.7, 3.0, tet_weight=weight, tet_mean=mean)
+    given = {"label_smoothing": smoothing, "loss_on": "steps", "alpha": 0.7, "temperature": 3.0}
+    given |= {"tet_weight": weight, "tet_mean": mean}
+    objective = Objective.of(given)
     lesson = Lesson(torch.tensor(teacher)) if taught else None
     loss = objective(torch.tensor(student), torch.tensor(labels), lesson, images)
-    assert float(loss) == pytest.approx(tet_by_hand(student, labels, teacher if taught else None, objective), rel=1e-9)
+    assert float(loss) == pytest.approx(tet_by_hand(student, labels, teacher if taught else None, given), rel=1e-9)
 
 
 def test_shares_of_a_batch_add_up_with_every_term() -> None:
@@ -132,13 +138,15 @@ def test_shares_of_a_batch_add_up_with_every_term() -> None:
     teacher = torch.randn(7, 5, generator=generator, dtype=torch.float64)
     ours, theirs = (torch.rand(7, 2, 3, 3, generator=generator, dtype=torch.float64) for _ in range(2))
     labels = torch.randint(0, 5, (7,), generator=generator)
-    for term in (feature_mse, attention_distance):
-        objective = Objective(0.1, True, 0.3, tet_weight=0.2, feature_weight=0.5)
-        whole = objective(logits, labels, Lesson(teacher), 7, term([(ours, theirs)]))
-        bare = objective(logits, labels, Lesson(teacher), 7)
+    for name, term in {"mse": feature_mse, "attention": attention_distance}.items():
+        plain = {"label_smoothing": 0.1, "loss_on": "steps", "alpha": 0.3, "tet_weight": 0.2}
+        objective = Objective.of(plain | {"features": name, "feature_weight": 0.5})
+        same: dict[str, nn.Module] = {"mse": nn.ModuleDict({"alignment": nn.ModuleList([nn.Identity()])})}
+        whole = objective(logits, labels, Lesson(teacher, (theirs,)), 7, (ours,), same)
+        bare = Objective.of(plain)(logits, labels, Lesson(teacher), 7)
         assert float(whole - bare) == pytest.approx(0.5 * float(term([(ours, theirs)])) / 7, rel=1e-9)
         shares = [
-            objective(logits[:, a:b], labels[a:b], Lesson(teacher[a:b]), 7, term([(ours[a:b], theirs[a:b])]))
+            objective(logits[:, a:b], labels[a:b], Lesson(teacher[a:b], (theirs[a:b],)), 7, (ours[a:b],), same)
             for a, b in ((0, 3), (3, 7), (7, 7))
         ]
         assert float(sum(shares)) == pytest.approx(float(whole), rel=1e-12)

@@ -11,23 +11,29 @@ from typing import Any
 import pytest
 import torch
 from small_fits import CONFIG, StopAt, same, small_fit, student, weights
-from torch import Tensor
+from torch import Tensor, nn
 
 from idsnn_cli.architecture import build_description, stage_sizes
 from idsnn_cli.errors import CheckpointError, InterruptedRun, NonFiniteError
 from idsnn_cli.models import ResNet, build
 from idsnn_cli.training import Objective, fit, load_state
-from idsnn_cli.training.features import attention_distance, feature_mse
-from idsnn_cli.training.guards import check_model
-from idsnn_cli.training.learner import Learner
+from idsnn_cli.training.losses.attention import attention_distance
+from idsnn_cli.training.losses.mse import feature_mse
+from idsnn_cli.training.monitor import check_model
+from idsnn_cli.training.objective import Learner
 
 
 def teacher() -> ResNet:
     return build(build_description("resnet8", 4, width=6, stem="7x7"), seed=2).eval().requires_grad_(False)
 
 
-def objective(features: Any, **options: Any) -> Objective:
-    return Objective(alpha=0.3, teacher=teacher(), features=features, **options)
+def objective(features: str, **options: Any) -> Objective:
+    return Objective.of({"alpha": 0.3, "features": features, **options}, teacher=teacher())
+
+
+def alignments(learner: Learner) -> list[nn.Conv2d]:
+    """The 1x1 convolutions behind the stages."""
+    return [module for module in learner.losses.modules() if isinstance(module, nn.Conv2d)]
 
 
 def pictures(count: int = 3) -> Tensor:
@@ -64,18 +70,19 @@ def test_the_term_compares_stage_by_stage(features: str) -> None:
     learner = Learner(student().eval(), work, seed=1)
     lesson = work.teach(images)
     assert lesson is not None
-    logits, term = learner(images, lesson.maps)
-    assert term is not None
+    labels = torch.arange(3)
+    logits, loss = learner(images, labels, lesson, 3)
+    without = objective("none")(logits, labels, lesson, 3)
     ours, theirs = student().eval().with_features(images)[1], teacher().with_features(images)[1]
     torch.testing.assert_close(logits, student().eval()(images))
     torch.testing.assert_close(lesson.logits_NK, teacher()(images))
     if features == "attention":
-        torch.testing.assert_close(term, attention_distance(zip(ours, theirs, strict=True)))
-        assert not list(learner.alignment.parameters())
+        torch.testing.assert_close(loss, without + attention_distance(zip(ours, theirs, strict=True)) / 3)
+        assert not list(learner.losses.parameters())
         return
-    kernels = [align.weight[:, :, 0, 0] for align in learner.alignment]  # type: ignore[index]  # a 1x1 convolution
+    kernels = [align.weight[:, :, 0, 0] for align in alignments(learner)]
     aligned = [torch.einsum("oi,nihw->nohw", kernel, maps) for kernel, maps in zip(kernels, ours, strict=True)]
-    torch.testing.assert_close(term, feature_mse(zip(aligned, theirs, strict=True)))
+    torch.testing.assert_close(loss, without + feature_mse(zip(aligned, theirs, strict=True)) / 3)
 
 
 def test_the_teacher_runs_once_and_without_a_graph() -> None:
@@ -91,10 +98,11 @@ def test_the_teacher_runs_once_and_without_a_graph() -> None:
     plain = objective("none").teach(pictures())
     assert plain is not None
     assert plain.maps == ()
+    assert Objective.of({"alpha": 0.0}, teacher=teacher()).teach(pictures()) is None, "nothing reads it"
 
 
 def test_alignments_are_drawn_by_name_and_are_none_of_the_students() -> None:
-    drawn = [Learner(student(), objective("mse"), seed).alignment.state_dict() for seed in (1, 1, 2)]
+    drawn = [Learner(student(), objective("mse"), seed).losses.state_dict() for seed in (1, 1, 2)]
     assert [tuple(value.shape) for value in drawn[0].values()] == [(6, 4, 1, 1), (12, 8, 1, 1), (24, 16, 1, 1)]
     for name, value in drawn[0].items():
         assert torch.equal(value, drawn[1][name])
@@ -125,10 +133,10 @@ def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, features:
     assert [line["train_loss"] for line in again] == [line["train_loss"] for line in history]
     assert same(weights(student_into), weights(straight))
     parts = [load_state(tmp_path / folder / "state.pt")[1] for folder in ("a", "b")]
-    assert same(parts[0]["alignment"], parts[1]["alignment"])
-    assert bool(parts[0]["alignment"]) == (features == "mse")
-    for name, value in stopped["alignment"].items():
-        assert not torch.equal(value, parts[0]["alignment"][name]), "the alignment was not trained"
+    assert same(parts[0]["losses"], parts[1]["losses"])
+    assert bool(parts[0]["losses"]) == (features == "mse")
+    for name, value in stopped["losses"].items():
+        assert not torch.equal(value, parts[0]["losses"][name]), "the alignment was not trained"
     assert not [name for name in parts[0]["model"] if "alignment" in name]
     # The term has a part in the student's weights.
     (tmp_path / "c").mkdir()
@@ -136,23 +144,15 @@ def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, features:
     assert not same(weights(plain), weights(straight))
 
 
-def test_a_state_of_a_version_without_alignments_goes_on(tmp_path: Path) -> None:
-    fit(small_fit(tmp_path, config=CONFIG.model_copy(update={"epochs": 1})))
-    stored = torch.load(tmp_path / "state.pt")
-    del stored["alignment"]
-    torch.save(stored, tmp_path / "state.pt")
-    assert len(fit(small_fit(tmp_path))) == CONFIG.epochs
-
-
 def test_a_process_without_images_sends_zeros() -> None:
     """A shard may be empty; its gradients must still be there to be summed."""
     for features in ("mse", "attention"):
-        work = objective(features, every_step=True, tet_weight=0.1)
+        work = objective(features, loss_on="steps", tet_weight=0.1)
         learner = Learner(student().eval(), work, seed=1)
         lesson = work.teach(pictures(0))
         assert lesson is not None
-        logits, term = learner(pictures(0), lesson.maps)
-        work(logits, torch.zeros(0, dtype=torch.long), lesson, 5, term).backward()  # type: ignore[no-untyped-call]  # torch's
+        _, loss = learner(pictures(0), torch.zeros(0, dtype=torch.long), lesson, 5)
+        loss.backward()
         gradients = [parameter.grad for parameter in learner.parameters()]
         assert all(each is not None and not each.any() for each in gradients)
 
@@ -163,17 +163,23 @@ def test_a_state_without_alignments_fits_no_training_that_has_them(tmp_path: Pat
         fit(small_fit(tmp_path, objective=objective("mse")))
 
 
-@pytest.mark.parametrize("name", ["alignment.1.weight", "model.stages.0.0.conv1.weight"])
-def test_a_number_that_is_not_finite_is_named_as_everywhere(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("losses.mse.alignment.1.weight", "alignment.1.weight"),
+        ("model.stages.0.0.conv1.weight", "stages.0.0.conv1.weight"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_named_as_everywhere(name: str, shown: str) -> None:
     learner = Learner(student(), objective("mse"), seed=1)
     learner.get_parameter(name).data.view(-1)[0] = torch.nan
     with pytest.raises(NonFiniteError) as caught:
         check_model(learner, "now")
-    assert caught.value.message == f"parameter {name.removeprefix('model.')} is not finite now"
+    assert caught.value.message == f"parameter {shown} is not finite now"
 
 
 def test_alignments_take_the_precision_that_was_asked_for(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"epochs": 1, "clip_norm": 0.1, "optimizer": "adamw"})
     fit(small_fit(tmp_path, config=config, objective=objective("mse"), precision="fp64"))
     parts = load_state(tmp_path / "state.pt")[1]
-    assert {value.dtype for value in parts["alignment"].values()} == {torch.float64}
+    assert {value.dtype for value in parts["losses"].values()} == {torch.float64}

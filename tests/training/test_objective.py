@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -21,20 +23,20 @@ def softmax(logits: Array) -> Array:
     return result
 
 
-def expected(student: Array, labels: list[int], teacher: Array | None, o: Objective) -> float:
+def expected(student: Array, labels: list[int], teacher: Array | None, o: dict[str, Any]) -> float:
     """Mean over images (and steps) of CE + alpha tau^2 KL, from the definitions."""
-    rows = student if o.every_step else student.mean(0, keepdims=True)
+    rows = student if o["loss_on"] == "steps" else student.mean(0, keepdims=True)
     losses = []
     for step in rows:
         for n, label in enumerate(labels):
             p = softmax(step[n])
             k = len(p)
-            target = np.full(k, o.label_smoothing / k)
-            target[label] += 1 - o.label_smoothing
+            target = np.full(k, o["label_smoothing"] / k)
+            target[label] += 1 - o["label_smoothing"]
             loss = -(target * np.log(p)).sum()
             if teacher is not None:
-                q_t, q_s = softmax(teacher[n] / o.temperature), softmax(step[n] / o.temperature)
-                loss += o.alpha * o.temperature**2 * (q_t * np.log(q_t / q_s)).sum()
+                q_t, q_s = softmax(teacher[n] / o["temperature"]), softmax(step[n] / o["temperature"])
+                loss += o["alpha"] * o["temperature"] ** 2 * (q_t * np.log(q_t / q_s)).sum()
             losses.append(loss)
     return float(np.mean(losses))
 
@@ -65,10 +67,12 @@ def test_loss_is_the_formula(
     rng = np.random.default_rng(seed)
     student, teacher = rng.normal(size=(steps, images, classes)) * 3, rng.normal(size=(images, classes)) * 3
     labels = rng.integers(0, classes, images).tolist()
-    objective = Objective(smoothing, every_step, alpha, temperature)
+    given = {"label_smoothing": smoothing, "loss_on": "steps" if every_step else "mean"}
+    given |= {"alpha": alpha, "temperature": temperature}
+    objective = Objective.of(given)
     guide = Lesson(torch.tensor(teacher)) if taught else None
     loss = objective(torch.tensor(student), torch.tensor(labels), guide, images)
-    assert float(loss) == pytest.approx(expected(student, labels, teacher if taught else None, objective), rel=1e-9)
+    assert float(loss) == pytest.approx(expected(student, labels, teacher if taught else None, given), rel=1e-9)
 
 
 def test_shares_of_a_batch_add_up_to_the_whole() -> None:
@@ -76,7 +80,7 @@ def test_shares_of_a_batch_add_up_to_the_whole() -> None:
     logits = torch.randn(3, 7, 5, generator=generator, dtype=torch.float64)
     teacher = torch.randn(7, 5, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 5, (7,), generator=generator)
-    objective = Objective(alpha=0.3, every_step=True)
+    objective = Objective.of({"alpha": 0.3, "loss_on": "steps"})
     whole = objective(logits, labels, Lesson(teacher), 7)
     parts = [(0, 3), (3, 7), (7, 7)]
     shares = [objective(logits[:, a:b], labels[a:b], Lesson(teacher[a:b]), 7) for a, b in parts]
@@ -91,7 +95,7 @@ class Double(nn.Module):
 
 def test_a_spiking_teacher_teaches_its_time_mean_without_a_graph() -> None:
     images = torch.rand(2, 3, 1, 1, requires_grad=True)
-    taught = Objective(alpha=1.0, teacher=Double()).teach(images)
+    taught = Objective.of({"alpha": 1.0}, teacher=Double()).teach(images)
     assert taught is not None
     assert not taught.logits_NK.requires_grad
     torch.testing.assert_close(taught.logits_NK, 2 * images.detach().flatten(1))

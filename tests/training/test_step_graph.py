@@ -16,10 +16,9 @@ from idsnn_cli.errors import NonFiniteError
 from idsnn_cli.evaluation import evaluate
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.training import BatchDone, Events, fit, loop
-from idsnn_cli.training.graph import WARM_UP, CudaRecorder, StepGraph, graph_is_possible
-from idsnn_cli.training.modes import is_watched
+from idsnn_cli.training.monitor import Watch
 from idsnn_cli.training.optimiser import load_optimiser, make_optimiser, optimiser_state, set_rate
-from idsnn_cli.training.watch import Watch
+from idsnn_cli.training.step_graph import WARM_UP, CudaRecorder, StepGraph, graph_is_possible, is_watched
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -166,7 +165,8 @@ def test_the_first_bad_step_is_named_and_nothing_after_it_is_learnt(
 
     class Poisoned:
         teacher = None
-        features = "none"
+        terms = objective.terms
+        reads_maps = False
 
         def teach(self, images: Tensor) -> None:
             return objective.teach(images)  # type: ignore[return-value]  # None: there is no teacher

@@ -10,9 +10,7 @@ from idsnn_cli.pipeline.steps.base import FOREIGN, Given, Plan, Reads, Step, Ste
 from idsnn_cli.pipeline.student_training import student_job
 from idsnn_cli.pipeline.training_step import train
 from idsnn_cli.recipe import Recipe
-
-# What only a loss with a teacher reads.
-_TAUGHT = tuple(f"distill.{key}" for key in ("alpha", "temperature", "features", "feature_weight"))
+from idsnn_cli.training.losses import teachers_keys
 
 
 class BaselineStep(Step):
@@ -29,7 +27,8 @@ class BaselineStep(Step):
 
     def reads(self, recipe: Recipe) -> Reads:
         # What separates it from the student: no teacher in its start, and perhaps none in its loss.
-        unread = ("distill.keep", *(() if recipe.distill.baseline == "distilled" else _TAUGHT))
+        taught = () if recipe.distill.baseline == "distilled" else teachers_keys()
+        unread = ("distill.keep", *(f"distill.{key}" for key in taught))
         foreign = FOREIGN if self.taught(recipe) else ()
         return Reads(("data", "student", "distill", "runtime"), ("seed", *foreign), unread)
 

@@ -116,11 +116,7 @@ class PretrainStep(Step):
             provenance = {"start": start, "inputs": {name: digest for name, digest in inputs.items() if name != "data"}}
             return described(workspace, "pretrain", architecture, provenance, record, found.plan)
 
-        objective = Objective(
-            label_smoothing=recipe.pretrain.label_smoothing,
-            alpha=recipe.pretrain.alpha if recipe.pretrain.taught else 0.0,
-            temperature=recipe.pretrain.temperature,
-        )
+        objective = Objective.of(dict(recipe.pretrain))
         job = Job(self, recipe.pretrain, make, objective, metadata, inputs, target, "pretrain", recipe.seed)
         return train(run, job)
 

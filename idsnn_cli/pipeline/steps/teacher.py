@@ -82,7 +82,7 @@ class TeacherStep(Step):
         def metadata(record: dict[str, Any]) -> dict[str, Any]:
             return described(workspace, "teacher", architecture, {"trained": True}, record)
 
-        objective = Objective(label_smoothing=recipe.teacher.label_smoothing)
+        objective = Objective.of(dict(recipe.teacher))
         inputs = {"data": workspace.data.fingerprint}
         seed = recipe.teacher_seed
         return train(run, Job(self, recipe.teacher, make, objective, metadata, inputs, target, "teacher", seed))

@@ -15,19 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from idsnn_cli.architecture import Neuron
-from idsnn_cli.spiking.layout import merged_format
+from idsnn_cli.spiking.memory_layout import merged_format
 from idsnn_cli.spiking.norm import BatchNorm, gather
-from idsnn_cli.spiking.triton import constants
-from idsnn_cli.spiking.triton.chain_gradient_kernels import chain_apply, chain_reduce
-from idsnn_cli.spiking.triton.chain_kernels import chain_forward
-from idsnn_cli.spiking.triton.constants import (
-    OPTIONS,
-    Tiles,
-    neurons_at_once,
-    on_device,
-    state_bytes,
-    surrogate_constants,
-)
+from idsnn_cli.spiking.surrogates import KernelForm
+from idsnn_cli.spiking.triton import launch
+from idsnn_cli.spiking.triton.chain_kernels import chain_apply, chain_forward, chain_reduce
+from idsnn_cli.spiking.triton.launch import OPTIONS, Tiles, kernel_form, neurons_at_once, on_device, state_bytes
 from idsnn_cli.spiking.triton.norm_kernels import combine_statistics, partial_statistics
 
 # The combination's tile: partial rows by channels.
@@ -45,8 +38,12 @@ class Chain:
     keep_state: bool
 
     @property
+    def form(self) -> KernelForm:
+        return kernel_form(self.neuron)
+
+    @property
     def bits(self) -> bool:
-        return self.neuron.surrogate == "rectangle"
+        return self.form.shape == "rectangle"
 
     def tiles(self, x: Tensor, *, smooth: bool = False) -> Tiles:
         block = neurons_at_once(self.steps, smooth=smooth)
@@ -58,7 +55,7 @@ class Chain:
 
 def local_statistics(x: Tensor) -> Tensor:
     """Per channel mean and centred sum of squares of (n, C, H, W), and the count: (parts, 2 C + 1) partial rows."""
-    tiles = Tiles.of(x, x.shape[0], constants.BLOCK)
+    tiles = Tiles.of(x, x.shape[0], launch.BLOCK)
     if not tiles.neurons:
         return torch.zeros((1, 2 * tiles.channels + 1), device=x.device)
     parts, each = tiles.split()
@@ -132,13 +129,12 @@ class _FusedChain(torch.autograd.Function):
         state = torch.empty(
             state_bytes(steps, tiles.neurons) if keep_bits else (0, 0), dtype=torch.uint8, device=x.device
         )
-        scale, _ = surrogate_constants(neuron)
         if tiles.neurons:
             with on_device(x):
                 chain_forward[tiles.grid](
                     *(x, x if residual is None else residual, spikes, state, mean, inverse, weight, bias),
                     *(tiles.rows, tiles.channels, tiles.inner, tiles.neurons, chain.x_step(tiles)),
-                    *(neuron.decay, neuron.v_threshold, scale),
+                    *(neuron.decay, neuron.v_threshold, chain.form.scale),
                     STEPS=steps,
                     KEEP=keep_bits,
                     RESIDUAL=residual is not None,
@@ -167,19 +163,19 @@ class _FusedChain(torch.autograd.Function):
         dx = torch.empty_like(x)
         d_residual = torch.empty_like(grad) if ctx.joined else None
         x_step, step, channels = chain.x_step(tiles), tiles.neurons, tiles.channels
-        scale, peak = surrogate_constants(neuron)
+        form = chain.form
         parts, each = tiles.split() if step else (1, 0)
         partials = torch.empty((parts, 2 * channels), device=x.device)
         parameters = (mean, inverse, weight, bias)
         numbers = (
             *(tiles.rows, channels, tiles.inner, step, (steps - 1) * step, (state.shape[0] - 1) * step),
-            *(x_step, (steps - 1) * x_step, neuron.decay, neuron.v_threshold, scale, peak),
+            *(x_step, (steps - 1) * x_step, neuron.decay, neuron.v_threshold, form.scale, form.peak),
         )
         settings = {
-            "SURROGATE": neuron.surrogate,
+            "SURROGATE": form.shape,
             "REPEAT": chain.repeat > 1,
             "STEPS": steps,
-            "SEGMENT": min(steps, constants.SEGMENT) if smooth else steps,
+            "SEGMENT": min(steps, launch.SEGMENT) if smooth else steps,
             "NHWC": tiles.nhwc,
             "BLOCK_ROWS": tiles.block_rows,
             "BLOCK_COLUMNS": tiles.block_columns,

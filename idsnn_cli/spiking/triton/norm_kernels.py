@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from idsnn_cli.spiking.triton.dynamics import place
+from idsnn_cli.spiking.triton.neuron_kernels import place
 
 
 @triton.jit

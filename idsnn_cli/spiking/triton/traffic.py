@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from idsnn_cli.spiking.triton.constants import state_bytes
+from idsnn_cli.spiking.triton.launch import state_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,116 @@
+"""Image files to uint8 tensors, once, before training, in memory or on disk: the only place that uses Pillow.
+
+On disk they are a memory map for sets larger than memory: written whole or not at all, found again by the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from PIL import Image
+from torch import Tensor
+
+from idsnn_cli.data.source import cache_folder
+from idsnn_cli.errors import DataError, WriteError
+
+_CHUNK = 256
+_MAP_FORMAT = "1"
+
+
+def decode_all(files: Sequence[Path], size: int) -> Tensor:
+    """uint8 (N, 3, size, size) in memory. Raises :class:`DataError` naming a file that is not an image."""
+    images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
+    start = 0
+    for chunk in decode_chunks(files, size):
+        images[start : start + len(chunk)] = torch.from_numpy(chunk)
+        start += len(chunk)
+    return images
+
+
+def decode_chunks(files: Sequence[Path], size: int) -> Iterator[np.ndarray[Any, Any]]:
+    """The images in order, as uint8 arrays (up to 256, 3, size, size); Pillow decodes in threads of its own."""
+    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(files), _CHUNK):
+            part = files[start : start + _CHUNK]
+            yield np.stack(list(pool.map(decode_image, part, [size] * len(part))))
+
+
+def decode_image(path: Path, size: int) -> np.ndarray[Any, Any]:
+    """One image, its short side resized to ``size`` and its centre cropped: uint8 (3, size, size).
+
+    Resizing is Pillow's bilinear filter, which averages over what it shrinks.
+    """
+    try:
+        with Image.open(path) as image:
+            # A palette with transparent entries goes through RGBA, for Pillow warns of the direct way.
+            opened = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+            colour = opened.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them trip over
+        raise DataError(
+            f"{path} cannot be read as an image: {error}", "Remove the file, or replace it with a whole one."
+        ) from error
+    width, height = colour.size
+    short = min(width, height)
+    wide, high = max(size, size * width // short), max(size, size * height // short)
+    resized = colour.resize((wide, high), Image.Resampling.BILINEAR)
+    left, top = round((wide - size) / 2), round((high - size) / 2)
+    return np.asarray(resized.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
+def mapped_images(files: Sequence[Path], size: int) -> Tensor:
+    """uint8 (N, 3, size, size) on the CPU, read from disk as they are used.
+
+    The file's name is a hash of the paths, sizes and modification times of ``files`` and of ``size``, so changed
+    images are decoded anew. Raises :class:`WriteError` where the disk has no room, :class:`DataError` for a file that
+    is not an image.
+    """
+    path = cache_folder() / "folder" / f"{_map_key(files, size)}.npy"
+    shape = (len(files), 3, size, size)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The processes of one machine wait for the first of them instead of decoding the same files.
+        with FileLock(path.with_suffix(".lock")):
+            if not path.is_file():
+                _write_map(path, files, shape)
+        # Mode c gives private pages: torch asks for writable memory, and nothing ever reaches the file.
+        return torch.from_numpy(np.load(path, mmap_mode="c"))
+    except OSError as error:
+        raise WriteError(
+            f"the memory map {path} cannot be kept: {error}",
+            "Free disk space, set XDG_CACHE_HOME to a larger disk, or lower data.image_size or data.subset.",
+        ) from error
+
+
+def _write_map(path: Path, files: Sequence[Path], shape: tuple[int, ...]) -> None:
+    needed, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(f"it takes {needed / 1e9:.3g} GB and the disk has {free / 1e9:.3g} GB free")
+    temporary = path.with_suffix(".tmp")  # one name, written under the lock: a killed run's leftover is overwritten
+    try:
+        # Plain writes, for a full disk then is an error; under a writable map it would kill the process.
+        with temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for chunk in decode_chunks(files, shape[-1]):
+                file.write(np.ascontiguousarray(chunk).data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _map_key(files: Sequence[Path], size: int) -> str:
+    digest = hashlib.sha256(f"{_MAP_FORMAT} {size}\n".encode())
+    for file in files:
+        state = file.stat()
+        digest.update(f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]

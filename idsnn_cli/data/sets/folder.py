@@ -1,0 +1,144 @@
+"""One's own images in torchvision's ImageFolder layout: path/train/CLASS/*, path/test/CLASS/*, optionally path/val."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from idsnn_cli.data.source import DataPlan, DataSet, Part, Rows, Say, Source
+from idsnn_cli.errors import DataError, did_you_mean
+from idsnn_cli.recipe.data_section import Data
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+DEFAULT_IMAGE_SIZE = 32
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_FOLDERS: dict[Part, str] = {"train": "train", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Listing:
+    """The files of one part, class by class and in alphabetical order, and the class of each."""
+
+    files: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+
+class Folder(DataSet):
+    """The images of ``data.path``, decoded once, when rows are chosen.
+
+    The short side is resized to ``data.image_size`` (32 where it is not given) and the centre cropped to a square.
+    Where the chosen images take more than ``max_memory_gb`` they are decoded into a memory map in the user's cache,
+    which the next run reads; ``say`` hears the size first. Raises :class:`DataError` for a layout that is not the above
+    and, when reading, for a file that is not an image.
+    """
+
+    path: ClassVar[bool] = True
+    image_size: ClassVar[bool] = True
+    own_validation: ClassVar[bool] = True
+
+    def plan(self, section: Data) -> DataPlan:
+        from idsnn_cli.data.splits import split_sizes
+
+        path, size = _path(section), section.image_size or DEFAULT_IMAGE_SIZE
+        classes, parts = _list_parts(path)
+        counts = split_sizes(section, {part: len(each.files) for part, each in parts.items()})
+        return DataPlan(
+            name="folder",
+            files=tuple(path / _FOLDERS[part] for part in parts),
+            counts=counts,
+            image_bytes=sum(counts.values()) * 3 * size * size,
+            num_classes=len(classes),
+            image_size=(size, size),
+        )
+
+    def open(self, section: Data, *, max_memory_gb: float, say: Say | None) -> Source:
+        import torch
+
+        from idsnn_cli.data.image_files import decode_all, mapped_images
+
+        path, size = _path(section), section.image_size or DEFAULT_IMAGE_SIZE
+        classes, parts = _list_parts(path)
+
+        def read(rows: Mapping[Part, Rows]) -> dict[Part, Tensor]:
+            chosen = {
+                split: [parts[part].files[row] for row in index.tolist()] for split, (part, index) in rows.items()
+            }
+            number = sum(map(len, chosen.values()))
+            gigabytes = number * 3 * size * size / 1e9
+            mapped = gigabytes > max_memory_gb
+            if say is not None:
+                where = f"more than {max_memory_gb:g} GB: through a memory map on disk" if mapped else "in memory"
+                say(f"{path}: {number:,} images of {size}x{size} take {gigabytes:.3g} GB, {where}")
+            decode = mapped_images if mapped else decode_all
+            return {split: decode(files, size) for split, files in chosen.items()}
+
+        labels = {part: torch.tensor(each.labels, dtype=torch.int64) for part, each in parts.items()}
+        return Source("folder", classes, labels, (size, size), read)
+
+
+FOLDER = Folder()
+
+
+def _path(section: Data) -> Path:
+    assert section.path is not None  # the recipe's own validation asks for it
+    return section.path.expanduser()
+
+
+def _list_parts(path: Path) -> tuple[tuple[str, ...], dict[Part, _Listing]]:
+    for name in ("train", "test"):
+        if not (path / name).is_dir():
+            raise DataError(
+                f"there is no folder {path / name}",
+                f"Arrange the images as {path}/train/CLASS/FILE and {path}/test/CLASS/FILE.",
+            )
+    classes = _class_names(path / "train")
+    if not classes:
+        raise DataError(f"{path / 'train'} has no folder for a class", f"Arrange images as {path}/train/CLASS/FILE.")
+    parts = {
+        part: _list_images(path / name, classes, every_class=part == "train")
+        for part, name in _FOLDERS.items()
+        if (path / name).is_dir()
+    }
+    return classes, parts
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")))
+
+
+def _list_images(folder: Path, classes: tuple[str, ...], *, every_class: bool) -> _Listing:
+    for name in _class_names(folder):
+        if name not in classes:
+            raise DataError(
+                f"{folder / name} is a class without training images.{did_you_mean(name, classes)}",
+                f"Rename or remove it, or add train/{name}.",
+            )
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = _image_files(folder / name)
+        if every_class and not found:
+            raise DataError(
+                f"{folder / name} holds no image", f"Put images into it ({', '.join(EXTENSIONS)}), or remove it."
+            )
+        files += found
+        labels += [label] * len(found)
+    if not files:
+        raise DataError(f"{folder} holds no images", f"Put images into {folder}/CLASS.")
+    return _Listing(tuple(files), tuple(labels))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Every image below ``folder``, in the order of torchvision's ImageFolder."""
+    return [
+        Path(root, name)
+        for root, _, names in sorted(os.walk(folder, followlinks=True))
+        for name in sorted(names)
+        if name.lower().endswith(EXTENSIONS)
+    ]

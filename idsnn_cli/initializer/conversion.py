@@ -1,0 +1,173 @@
+"""Conversion without training: an ANN's weights scaled so that spike rates times lambda are its activations.
+
+lambda of a channel space is what one spike at every step stands for. A kernel is multiplied by the lambda of what it
+reads, which turns rates back into activations, and the gamma and beta behind it by theta / lambda of what they write,
+so that an activation of lambda is a current of theta. BatchNorm's statistics then see what they were made from and stay
+as they are: in evaluation mode the mean current of every layer is theta / lambda times the ANN's sum, and not only
+nearly so (statistics divided by lambda would meet an epsilon that is not). The linear layer is multiplied by the lambda
+of the features, so that the mean logits are the ANN's. theta itself stays one number for the whole network: dividing a
+layer's threshold by a factor and multiplying its gamma and beta by it give the same neuron.
+
+An identity or option-A shortcut adds the spikes themselves to a current. They keep their worth only where both streams
+have one lambda, which is why such streams share theirs, and where theta is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from idsnn_cli import rulebook
+from idsnn_cli.architecture import Architecture, Neuron
+from idsnn_cli.errors import MappingError, UsageError
+from idsnn_cli.initializer.plan import Entry, Plan
+from idsnn_cli.initializer.spaces import Spaces, activation_spaces, channel_spaces
+from idsnn_cli.models import ResNet, build
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """``lambdas``: of each channel space of the target that fires. ``reference``: the ANN whose activations the spikes
+    stand for, with the target's blocks and widths, in evaluation mode on the device of its weights.
+    """
+
+    lambdas: Mapping[str, float]
+    reference: ResNet
+
+
+def require_convertible(target: Architecture) -> None:
+    """Raise :class:`UsageError` for a target whose rates cannot stand for an ANN's activations."""
+    refusal = None
+    if target.kind != "spiking":
+        refusal = ("a spiking target", "Use convert: none.")
+    elif target.spiking_block != "spiking":
+        refusal = ("spiking blocks: a SEW block's sum of spikes is no ReLU of a sum", "Use student.block=spiking.")
+    elif target.amplitude != "one":
+        refusal = ("spikes that count 1, not a learnt amplitude", "Use student.amplitude=one.")
+    elif target.coding != "direct":
+        refusal = ("direct coding: Poisson spikes are not the normalised image", "Use student.coding=direct.")
+    elif target.neuron.v_threshold != 1 and any(target.shortcut_convolution(*at) is None for at in target.blocks()):
+        theta = target.neuron.v_threshold
+        refusal = (
+            f"v_threshold 1, not {theta:g}: identity shortcuts add spikes of 1 to currents in units of the threshold",
+            "Use student.v_threshold=1; the scales do the balancing.",
+        )
+    if refusal is not None:
+        raise UsageError(f"convert is for {refusal[0]}", refusal[1])
+
+
+def convert(
+    plan: Plan, state: State, batches: Sequence[Tensor], say: Callable[[str], None] | None = None
+) -> tuple[Plan, State, Conversion]:
+    """Scale ``state``, which ``plan`` made, by the plan's rule ``convert``; ``plan`` then says so.
+
+    ``batches`` are images (N, C, H, W) in 0 to 1 on the device of ``state``, and may be empty for a rule that asks for
+    none. ``plan.lambdas`` are what the activations of a QCFS source learnt. Raises :class:`UsageError`
+    where images are missing or the target cannot be converted.
+    """
+    rules, target = plan.rules, plan.target
+    require_convertible(target)
+    neuron = target.neuron
+    if say is not None and (neuron.decay != 1 or neuron.reset != "soft"):
+        say(
+            f"convert: with decay {neuron.decay:g} and a {neuron.reset} reset rates stay below the activations that "
+            "they stand for; student.decay=1 and student.reset=soft keep them"
+        )
+    if say is not None and any(entry.target == "head.weight" and entry.action == "random" for entry in plan.entries):
+        say("convert: the linear layer is random, so the network guesses until it is trained; init.head=copy takes it")
+    rule = rulebook.rule("convert", rules.convert)
+    if "images" in rule.asks and not batches:
+        raise UsageError(f"{rule} needs images", "Give the data set, or another rule.")
+    reference = ann_twin(plan, state)
+    facts = {"twin": reference, "images": batches, "percentile": rules.percentile, "learnt": plan.lambdas}
+    if "student" in rule.asks:
+        facts["student"] = _spiking(plan, state)
+    lambdas: Mapping[str, float] = rule(**facts)
+    factors = scales(target, lambdas)
+    scaled = {name: value * factors[name] if name in factors else value for name, value in state.items()}
+    return scaled_plan(plan, lambdas), scaled, Conversion(lambdas, reference)
+
+
+def scaled_plan(plan: Plan, lambdas: Mapping[str, float]) -> Plan:
+    """``plan`` with the scales that convert what it makes, of random tensors too."""
+    factors = scales(plan.target, lambdas)
+    entries = tuple(_scaled(entry, factors.get(entry.target, 1.0)) for entry in plan.entries)
+    return replace(plan, entries=entries, lambdas=dict(lambdas))
+
+
+def scales(target: Architecture, lambdas: Mapping[str, float]) -> dict[str, float]:
+    """Target tensor -> the factor that converts it, where it is not 1; a space without a lambda counts as 1."""
+    spaces, theta = channel_spaces(target), target.neuron.v_threshold
+    found: dict[str, float] = {}
+    for conv in target.convolutions():
+        fire = theta / lambdas.get(spaces.writes[conv.name], 1.0)
+        found[f"{conv.name}.weight"] = lambdas.get(spaces.reads[conv.name], 1.0)
+        found |= {f"{conv.norm}.weight": fire, f"{conv.norm}.bias": fire}
+    found["head.weight"] = lambdas.get(spaces.features, 1.0)
+    return {name: factor for name, factor in found.items() if factor != 1.0}
+
+
+def ann_twin(plan: Plan, state: Mapping[str, Tensor]) -> ResNet:
+    """The ANN with the target's blocks and the tensors of ``state``, its activations those of the plan's source."""
+    source = plan.source
+    quantised = source is not None and source.activation == "qcfs"
+    description = replace(
+        plan.target,
+        kind="ann",
+        timesteps=1,
+        neuron=Neuron(),
+        activation="qcfs" if quantised else "relu",
+        levels=source.levels if source is not None and quantised else 0,
+    )
+    tensors = dict(state)
+    if quantised:
+        like = state["head.weight"]
+        for act, space in activation_spaces(description).items():
+            name = f"{act}.limit"
+            if name in description.tensors():
+                tensors[name] = torch.tensor(plan.lambdas.get(space, 1.0), dtype=like.dtype, device=like.device)
+    return _filled(description, tensors)
+
+
+def learnt_lambdas(made_of: Mapping[str, set[str]], ours: Spaces, learnt: Mapping[str, float]) -> dict[str, float]:
+    """lambda of each target space of those that a QCFS source learnt, by the source's spaces.
+
+    Raises :class:`MappingError` where a target's identities join what has several lambdas in the source, whatever rule
+    converts it: the ANN that the student stands for could not have them either.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for space, sources in made_of.items():
+        root = found.setdefault(ours.linked(space), {})
+        root |= {source: learnt[source] for source in sources if source in learnt}
+    for stream, values in found.items():
+        if len(set(values.values())) > 1:
+            raise MappingError(
+                f"identity shortcuts make one stream of the target's {stream}, but the source learns a lambda for each "
+                f"of {', '.join(values)}",
+                "Use the source's kind of shortcut (student.shortcut), or a ReLU source with another rule of convert.",
+            )
+    # Also of what is made of nothing, where an identity carries what has a lambda into it.
+    joined = {root: next(iter(values.values())) for root, values in found.items() if values}
+    return {space: joined[ours.linked(space)] for space in ours.sizes if ours.linked(space) in joined}
+
+
+def _spiking(plan: Plan, state: Mapping[str, Tensor]) -> ResNet:
+    return _filled(plan.target, {name: value.clone() for name, value in state.items()})
+
+
+def _filled(architecture: Architecture, tensors: Mapping[str, Tensor]) -> ResNet:
+    model = build(architecture, 0)
+    model.load_state_dict(dict(tensors), assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def _scaled(entry: Entry, factor: float) -> Entry:
+    if factor == 1.0:
+        return entry
+    action = entry.action if entry.source is None else "interpolated"
+    return replace(entry, scale=entry.scale * factor, action=action)

@@ -1,0 +1,246 @@
+"""Making a plan: every part of the target's network, and its counterpart in the source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from idsnn_cli.architecture import Architecture, Convolution
+from idsnn_cli.errors import MappingError
+from idsnn_cli.initializer.conversion import learnt_lambdas
+from idsnn_cli.initializer.entries import Planner
+from idsnn_cli.initializer.kernels import Kernel
+from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan, constant_reason
+from idsnn_cli.initializer.requirements import Findings
+from idsnn_cli.initializer.selections import Selection
+from idsnn_cli.rules import Rules
+
+
+class _Network(Planner):
+    """The parts of a network, each from its counterpart."""
+
+    def order(self) -> None:
+        """Raises :class:`MappingError` where the target alone has its BatchNorm before the convolutions."""
+        if self.target.preactivation and not self.source.preactivation:
+            ours, theirs = (net.block_convolutions(0, 0)[0] for net in (self.target, self.source))
+            norm, other = f"{ours.norm}.weight", f"{theirs.norm}.weight"
+            raise MappingError(
+                f"{norm} {list(self.target_shapes[norm])} cannot be made from {self.names.get(other, other)} "
+                f"{list(self.source_shapes[other])}: a BatchNorm behind a convolution does not become one before it",
+                "Use a source with pre-activation, as the target is.",
+            )
+
+    def amplitudes(self) -> None:
+        """Raises :class:`MappingError` where the source's kernels were trained on spikes that do not count one."""
+        learnt = [name for name in self.source_shapes if ".amplitude" in name]
+        if learnt:
+            raise MappingError(
+                f"{self.names.get(learnt[0], learnt[0])} is a spike's amplitude, for which the target has no place: "
+                "its spikes count 1 at first",
+                "Start from the network that the source was started from.",
+            )
+
+    def stem(self) -> None:
+        """Raises :class:`MappingError` where the target's stem has more convolutions than one and than the source's."""
+        ours, theirs = self.target.stem_convolutions(), self.source.stem_convolutions()
+        norms = [conv.norm for conv in theirs]
+        if self.source.preactivation and not self.target.preactivation:
+            norms[-1] = "stages.0.0.norm0"
+        if len(ours) == len(theirs):
+            for conv, taken, norm in zip(ours, theirs, norms, strict=True):
+                self.convolution(conv, taken, norm)
+            return
+        if len(ours) != 1:
+            weight, other = f"{ours[0].name}.weight", f"{theirs[0].name}.weight"
+            raise MappingError(
+                f"{weight} {list(ours[0].shape)} cannot be made from {self.names.get(other, other)} "
+                f"{list(theirs[0].shape)}: a stem of {len(theirs)} convolutions does not become one of {len(ours)}",
+                "Use a source with a deep stem, as the target's is.",
+            )
+        size, stride = theirs[0].kernel, theirs[0].stride
+        for conv in theirs[1:]:
+            size, stride = size + (conv.kernel - 1) * stride, stride * conv.stride
+        before = tuple(self.folded(conv, conv.norm, conv.stride) for conv in theirs[:-1])
+        kernel = Kernel(size, ours[0].kernel, self.rules.kernels, 1, before)
+        self.convolution(ours[0], theirs[-1], norms[-1], kernel=kernel, reads=self.theirs.reads[theirs[0].name])
+
+    def block(self, stage: int, block: int) -> BlockPair:
+        ours = self.target.block_convolutions(stage, block)
+        projection = self.target.shortcut_convolution(stage, block)
+        if stage >= len(self.source.depths):
+            reason = f"the source has no stage {stage}"
+            for conv in (*ours, *((projection,) if projection else ())):
+                self.random(conv, reason)
+            for name in self.target.attention_tensors(stage, block):
+                self.keep(name, "random", reason)
+            return BlockPair(stage, block, None)
+        chosen = self.blocks[stage][block]
+        theirs = self.source.block_convolutions(stage, chosen)
+        notes = []
+        if len(ours) == len(theirs):
+            for conv, taken in zip(ours, theirs, strict=True):
+                self.convolution(conv, taken, self.beside(taken))
+        else:
+            notes += self.bottleneck(ours, theirs)
+        notes += self.attention(stage, block, chosen)
+        notes += self.shortcut(stage, block, chosen, projection)
+        return BlockPair(stage, block, chosen, "; ".join(notes) or None)
+
+    def bottleneck(self, ours: tuple[Convolution, ...], theirs: tuple[Convolution, ...]) -> list[str]:
+        """A basic block of a bottleneck. Raises :class:`MappingError` for the other way round."""
+        if len(ours) > len(theirs):
+            mine, other = f"{ours[0].name}.weight", f"{theirs[0].name}.weight"
+            raise MappingError(
+                f"{mine} {list(self.target_shapes[mine])} cannot be made from {self.names.get(other, other)} "
+                f"{list(self.source_shapes[other])}: a basic block does not become a bottleneck one",
+                "Use a source of bottleneck blocks (ResNet-50, ResNet-101 or ResNet-152).",
+            )
+        reduce, middle, expand = theirs
+        groups = middle.groups
+        if self.rules.bottleneck == "drop":
+            for conv in ours:
+                kernel = Kernel(middle.kernel, conv.kernel, self.rules.kernels, groups) if groups > 1 else None
+                self.convolution(conv, middle, self.beside(middle), kernel=kernel)
+            keys = [self.names.get(f"{conv.name}.weight", conv.name) for conv in (reduce, expand)]
+            return [f"{keys[0]} and {keys[1]} and their BatchNorms are left out: both 3x3 take the bottleneck's"]
+        # A stride in the 1x1 counts as one in the 3x3, so that the taps stay beside each other.
+        before = (self.folded(reduce, self.behind(reduce), 1),)
+        kernel = Kernel(middle.kernel, ours[0].kernel, self.rules.kernels, groups, before)
+        # Of what stands before the folded two, and of what stands behind them.
+        norm = reduce.norm if self.target.preactivation else self.behind(middle)
+        self.convolution(ours[0], middle, norm, kernel=kernel, reads=self.theirs.reads[reduce.name])
+        self.convolution(ours[1], expand, self.beside(expand))
+        return []
+
+    def shortcut(self, stage: int, block: int, chosen: int, projection: Convolution | None) -> list[str]:
+        theirs = self.source.shortcut_convolution(stage, chosen)
+        if projection is None:
+            if theirs is None:
+                return []
+            key = self.names.get(f"{theirs.name}.weight", f"{theirs.name}.weight")
+            return [f"{key} and its BatchNorm are left out: the target's shortcut here has no weights"]
+        if self.rules.shortcut == "random":
+            self.random(projection, "the rule shortcut: random")
+        elif theirs is not None:
+            self.convolution(projection, theirs, theirs.norm)
+        elif self.rules.bare_shortcut == "select":
+            self._select(projection, stage)
+        else:
+            self.random(projection, f"the source's block {stage}.{chosen} has no projection")
+        return []
+
+    def _select(self, projection: Convolution, stage: int) -> None:
+        """A projection that passes on the channels that the source's option-A shortcut, or its identity, does."""
+        out, into = f"stages.{stage}", self.theirs.nested.get(f"stages.{stage}")
+        offset, entry = (into.offset, into.inner) if into else (0, self.theirs.linked(out))
+        read = self._chosen(self.ours.reads[projection.name], entry)
+        written = self._chosen(self.ours.writes[projection.name], out)
+        places = {channel: place for place, each in reversed(list(enumerate(read))) for channel in each}
+        picks = tuple(places.get(each[0] - offset, -1) if each else -1 for each in written)
+        reason = f"a selection of channels, {sum(p >= 0 for p in picks)} of {len(picks)}, the others random"
+        name = f"{projection.name}.weight"
+        self.entries[name] = Entry(name, self.target_shapes[name], "constant", reason=reason, picks=picks)
+        for part in NORM_PARTS if projection.norm is not None else ():
+            self.keep(f"{projection.norm}.{part}", "random", "the source has no such BatchNorm: the target's own start")
+
+    def _chosen(self, target: str, source: str) -> tuple[tuple[int, ...], ...]:
+        return self.selector.select(target, source).channels
+
+    def attention(self, stage: int, block: int, chosen: int) -> list[str]:
+        """A block's attention, and what of the source's has no place in the target."""
+        ours, theirs = self.target.attention_tensors(stage, block), self.source.attention_tensors(stage, chosen)
+        if not ours:
+            keys = [self.names.get(name, name) for name in theirs]
+            rest = f" and {len(keys) - 1} tensors beside it are" if len(keys) > 1 else " is"
+            return [f"{keys[0]}{rest} left out: the target has no attention"] if keys else []
+        # A kernel over neighbouring channels cannot be looped over, as weights of channels can.
+        kinds = [(network.attention, network.attention_bias) for network in (self.source, self.target)]
+        fits = kinds[0] == kinds[1] and not (
+            self.target.attention == "eca" and list(ours.values()) != list(theirs.values())
+        )
+        stream = self.selection(f"stages.{stage}", f"stages.{stage}")
+        for name, other in zip(ours, theirs if fits else ours, strict=True):
+            if not fits:
+                self.keep(name, "random", f"the source's block {stage}.{chosen} has no such attention")
+                continue
+            axes = {"reduce.weight": (None, stream), "expand.weight": (stream, None), "expand.bias": (stream, None)}
+            rows, columns = axes.get(name.partition(".attention.")[2], (None, None))
+            self.take(name, other, rows=rows, columns=columns, weights=name.endswith("weight"))
+        return []
+
+    def head(self) -> None:
+        names = ("head.weight", "head.bias")
+        classes = (self.source.num_classes, self.target.num_classes)
+        unlike = "head.weight" not in self.names or classes[0] != classes[1]
+        if self.rules.head == "random" or (self.rules.head == "match" and unlike):
+            for name in names:
+                self.keep(name, "random", f"the rule head: {self.rules.head}")
+            return
+        if "head.weight" not in self.names or (self.rules.head == "copy" and classes[0] != classes[1]):
+            found = f"{classes[0]} classes" if "head.weight" in self.names else "no linear layer"
+            raise MappingError(
+                f"head.weight {list(self.target_shapes['head.weight'])} cannot be copied: the source has {found}",
+                "Use head: random, head: map with a class_map, or a source with the target's classes.",
+            )
+        rows = self._classes(*classes) if self.rules.head == "map" else None
+        columns = self.selection(self.ours.features, self.theirs.features)
+        self.take("head.weight", "head.weight", rows=rows, columns=columns, weights=True)
+        self.take("head.bias", "head.bias", rows=rows)
+
+    def _classes(self, have: int, want: int) -> int:
+        mapped = self.rules.class_map
+        if len(mapped) != want or any(c is not None and not 0 <= c < have for c in mapped):
+            raise MappingError(
+                f"class_map names {len(mapped)} classes, of 0 to {max((c for c in mapped if c is not None), default=0)}"
+                f": the target has {want}, the source 0 to {have - 1}",
+                "Give one source class, or null, for each target class.",
+            )
+        return self.placed(Selection("classes", "classes", have, tuple(() if c is None else (c,) for c in mapped)))
+
+    def input(self) -> None:
+        for name in ("input.mean", "input.std"):
+            if name in self.names:
+                self.take(name, name)
+            else:
+                self.keep(name, "constant", "the source does not carry its input normalisation: the given one")
+
+
+def make_plan(
+    source: Architecture,
+    target: Architecture,
+    names: Mapping[str, str],
+    rules: Rules,
+    found: Findings | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Plan how ``target`` starts from ``source``.
+
+    ``names`` holds, for every tensor that the source has, its canonical name and the source's own key for it; ``found``
+    what rules that look at weights or activations need; ``seed`` is for those that draw. Raises
+    :class:`MappingError`, naming both tensors, where a target tensor cannot be made by the rules, and
+    :class:`UsageError` where a rule's facts are not in ``found``.
+    """
+    planner, pairs = planned(source, target, names, rules, found or Findings(), seed)
+    lambdas = learnt_lambdas(planner.made_of, planner.ours, planner.found.learnt) if planner.found.learnt else {}
+    entries = tuple(planner.entries[name] for name in planner.target_shapes)
+    return Plan(source, target, rules, pairs, entries, tuple(planner.selections), lambdas)
+
+
+def planned(
+    source: Architecture, target: Architecture, names: Mapping[str, str], rules: Rules, found: Findings, seed: int
+) -> tuple[Planner, tuple[BlockPair, ...]]:
+    """A planner that has planned every part, and whose blocks take which."""
+    planner = _Network(source, target, names, rules, found, seed)
+    planner.input()
+    planner.amplitudes()
+    planner.order()
+    planner.stem()
+    pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
+    if target.preactivation and target.final_norm:
+        planner.norm("final_norm", "final_norm" if source.final_norm else None, weighs=False)
+    planner.head()
+    for name in planner.target_shapes:
+        reason = constant_reason(name)
+        if reason is not None:
+            planner.keep(name, "constant", reason)
+    planner.rescale()
+    return planner, pairs

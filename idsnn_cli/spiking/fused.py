@@ -1,0 +1,54 @@
+"""BatchNorm, an addition and the neuron as one step: the seam behind which they may be fused."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from idsnn_cli.spiking.neuron import KERNEL_DTYPES, LIF, takes_kernels
+from idsnn_cli.spiking.norm import BatchNorm
+
+
+def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = None, repeat: int = 1) -> Tensor:
+    """``act(norm(x) + residual)``, maps (T * N, C, H, W), of any activation.
+
+    With ``repeat`` = T the neuron ``act`` gets the same (N, C, H, W) at every step, and ``residual`` is None. On CUDA,
+    with Triton there and nobody hooked to the layers, a neuron's whole step runs as kernels (IDSNN_FUSED=0 turns them
+    off).
+    """
+    if isinstance(act, LIF) and is_fused(norm, act, x, residual):
+        # Triton takes a second to import and may be missing.
+        from idsnn_cli.spiking.triton.chain import fused_fire
+
+        return fused_fire(norm, act.neuron, act.timesteps, x, residual, repeat)
+    y: Tensor = norm(x, repeat)
+    if residual is not None:
+        # In place: nobody else needs the norm's output, and a fresh map of this size costs its page faults.
+        y = y.add_(residual)
+    fired: Tensor = act(y, repeat) if isinstance(act, LIF) else act(y)
+    return fired
+
+
+def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
+    """Whether :func:`fire` runs as kernels: with these very layers, no hook on them, the usual neuron, on CUDA."""
+    # A subclass may compute something else.
+    if type(norm) is not BatchNorm or type(act) is not LIF:
+        return False
+    return takes_kernels(x, act.neuron) and fusible(norm, x, residual) and not is_watched(norm, act)
+
+
+def fusible(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None) -> bool:
+    """Whether a kernel can stand for the BatchNorm ``norm`` over maps ``x`` (and for the addition of ``residual``).
+
+    It needs maps in one dtype, of four axes, and BatchNorm's parameters and running statistics all there.
+    """
+    complete = norm.affine and norm.track_running_stats and norm.running_mean is not None
+    alike = residual is None or (residual.shape == x.shape and residual.dtype == x.dtype)
+    return complete and alike and x.dim() == 4 and x.dtype in KERNEL_DTYPES
+
+
+def is_watched(*modules: nn.Module) -> bool:
+    """Whether a hook waits for a module's own forward or backward, which a fused call would pass by."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(module, name) for module in modules for name in hooks):
+        return True
+    return any(getattr(nn.modules.module, f"_global{name}") for name in hooks)

@@ -1,0 +1,278 @@
+"""The neuron: its definition as the paper writes it, and the fast form that equals it in every bit.
+
+Neurons are independent, so a flat run of them is taken through all T steps while its membrane stays in cache; only
+what the backward pass needs is kept. For the rectangle surrogate that is the spikes, which the next layer keeps anyway,
+and one bit per neuron and step ("inside the window"), eight steps to a byte; a smooth surrogate keeps the membrane.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from idsnn_cli.architecture import Neuron
+from idsnn_cli.spiking.memory_layout import empty_steps, flat_steps, step_format, steps_are_dense
+from idsnn_cli.spiking.surrogates import Window, surrogate
+
+# Set to 0 to compute everything on CUDA with plain PyTorch, to compare the two. Read once, on the first use.
+SWITCH = "IDSNN_FUSED"
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+# Neurons taken through time together on the CPU; measured best of 16,384 to 524,288 with 1 MiB of L2 a core, 32 of L3.
+CPU_CHUNK = 262144
+STEPS_PER_BYTE = 8
+
+
+@cache
+def kernels_available() -> bool:
+    """Whether Triton is installed and the environment variable IDSNN_FUSED is not 0."""
+    return os.environ.get(SWITCH, "1") != "0" and find_spec("triton") is not None
+
+
+def takes_kernels(x: Tensor, neuron: Neuron) -> bool:
+    """Whether ``neuron`` over ``x`` runs as a kernel: on CUDA, in fp32, bf16 or fp16, with a surrogate that they know.
+
+    The kernels know the hard reset from zero alone. Networks of other neurons are mostly converted and only measured,
+    which plain PyTorch does well enough.
+    """
+    known = neuron.is_usual and surrogate(neuron.surrogate).kernel is not None
+    return known and x.is_cuda and x.dtype in KERNEL_DTYPES and kernels_available()
+
+
+class _Spike(torch.autograd.Function):
+    """F = 1 where U > theta (eq. 3); backward multiplies by the surrogate derivative (eq. 4)."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, neuron: Neuron) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.neuron = neuron
+        return (u > neuron.v_threshold).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (u,) = ctx.saved_tensors
+        neuron: Neuron = ctx.neuron
+        slope = surrogate(neuron.surrogate).derivative(u - neuron.v_threshold, neuron.surrogate_scale)
+        return grads[0] * slope, None
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the membrane: fp64 for fp64, fp32 for everything else, whatever the storage."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def lif_reference(x: Tensor, neuron: Neuron) -> Tensor:
+    """Leaky integrate-and-fire over all time steps (eq. 1-3), as a plain autograd loop.
+
+    ``x`` is the input current (T, ...), finite; the result has its shape and dtype and holds 0 or 1. What a spike
+    takes from the membrane, all of it (hard reset) or theta (soft), is detached. :class:`Neuron` has the equations.
+    """
+    current = x.to(compute_dtype(x.dtype))
+    u = current[0] + neuron.first_potential if neuron.start == "half" else current[0]
+    spikes = [_Spike.apply(u, neuron)]
+    for t in range(1, x.shape[0]):
+        fired = spikes[-1].detach()
+        if neuron.reset == "soft":
+            u = neuron.decay * (u - neuron.v_threshold * fired) + current[t]
+        else:
+            u = neuron.decay * u * (1 - fired) + current[t]
+        spikes.append(_Spike.apply(u, neuron))
+    return torch.stack(spikes).to(x.dtype)
+
+
+def _chunks(size: int, device: torch.device) -> Iterator[slice]:
+    step = CPU_CHUNK if device.type == "cpu" else max(size, 1)
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
+
+
+def _window(neuron: Neuron) -> Window | None:
+    """The rectangle that the neuron's surrogate is, where it is one."""
+    of = surrogate(neuron.surrogate).window
+    return None if of is None else of(neuron.surrogate_scale)
+
+
+class _LIF(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, neuron: Neuron, keep_state: bool) -> Tensor:
+        steps = x.shape[0]
+        memory_format = step_format(x)
+        spikes = empty_steps(x.shape, memory_format, x)
+        size = x[0].numel()
+        dtype = compute_dtype(x.dtype)
+        window = _window(neuron)
+        state = None
+        if keep_state and window is not None:
+            state = torch.empty((-(-steps // STEPS_PER_BYTE), size), dtype=torch.uint8, device=x.device)
+        elif keep_state:
+            state = torch.empty((steps, size), dtype=dtype, device=x.device)
+        x_flat, spikes_flat = flat_steps(x), flat_steps(spikes)
+        for part in _chunks(size, x.device):
+            if state is not None and window is not None:
+                _forward_bits(x_flat[:, part], spikes_flat[:, part], state[:, part], neuron, window, dtype)
+            else:
+                kept = None if state is None else state[:, part]
+                _forward_membrane(x_flat[:, part], spikes_flat[:, part], kept, neuron, dtype)
+        if state is not None:
+            ctx.save_for_backward(state, *([] if window is None else [spikes]))
+        ctx.neuron, ctx.memory_format = neuron, memory_format
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        state, *kept = ctx.saved_tensors
+        grad = grads[0]
+        # The state is in the input's order, whatever the layout that the next layer's gradient comes in.
+        out = empty_steps(grad.shape, ctx.memory_format, grad)
+        if not steps_are_dense(grad, ctx.memory_format):
+            grad = empty_steps(grad.shape, ctx.memory_format, grad).copy_(grad)
+        neuron: Neuron = ctx.neuron
+        dtype = compute_dtype(grad.dtype)
+        grad_flat, out_flat = flat_steps(grad), flat_steps(out)
+        spikes_flat, window = flat_steps(kept[0]) if kept else None, _window(neuron)
+        for part in _chunks(out_flat.shape[1], grad.device):
+            if spikes_flat is not None and window is not None:
+                parts = (grad_flat[:, part], out_flat[:, part], state[:, part], spikes_flat[:, part])
+                _backward_bits(*parts, neuron, window, dtype)
+            else:
+                _backward_membrane(grad_flat[:, part], out_flat[:, part], state[:, part], neuron, dtype)
+        return out, None, None
+
+
+def _membranes(x: Tensor, spikes: Tensor, neuron: Neuron, dtype: torch.dtype) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Run eq. 1-3 over the columns of ``x`` (T, m), filling ``spikes``; yields (t, U(t), F(t)) in reused buffers."""
+    # Scalars as tensors: made once, not converted by each operation.
+    one, threshold = (torch.tensor(value, dtype=dtype) for value in (1.0, neuron.v_threshold))
+    membrane = torch.empty(x.shape[1], dtype=dtype, device=x.device)
+    kept = torch.empty_like(membrane)
+    direct = spikes.dtype == dtype
+    fired = kept if direct else torch.empty_like(membrane)
+    soft = neuron.reset == "soft"
+    u = x[0].to(dtype)
+    if neuron.start == "half":
+        u = torch.add(u, neuron.first_potential, out=membrane)
+    for t in range(x.shape[0]):
+        if t > 0 and soft:
+            # theta * F is exact, so that it does not matter whether the subtraction is fused.
+            u = torch.sub(u, fired, alpha=neuron.v_threshold, out=membrane).mul_(neuron.decay).add_(x[t])
+        elif t > 0:
+            # X + (U * decay) * (1 - F): the reset is exact, so that a fused multiply-add rounds as the reference.
+            torch.sub(one, fired, out=kept)
+            u = torch.addcmul(x[t].to(dtype), u, kept, value=neuron.decay, out=membrane)
+        fired = torch.gt(u, threshold, out=spikes[t] if direct else fired)
+        if not direct:
+            spikes[t].copy_(fired)
+        yield t, u, fired
+
+
+def _forward_membrane(x: Tensor, spikes: Tensor, state: Tensor | None, neuron: Neuron, dtype: torch.dtype) -> None:
+    for t, u, _ in _membranes(x, spikes, neuron, dtype):
+        if state is not None:
+            state[t].copy_(u)
+
+
+def _forward_bits(x: Tensor, spikes: Tensor, state: Tensor, neuron: Neuron, window: Window, dtype: torch.dtype) -> None:
+    # Bits are summed as small floats, which vectorise, and stored as a byte when eight steps are together.
+    code, inside = (torch.empty(x.shape[1], dtype=dtype, device=x.device) for _ in range(2))
+    threshold, half_width = (torch.tensor(value, dtype=dtype) for value in (neuron.v_threshold, window.half_width))
+    for t, u, _ in _membranes(x, spikes, neuron, dtype):
+        place = t % STEPS_PER_BYTE
+        into = inside if place else code
+        torch.sub(u, threshold, out=into).abs_().lt_(half_width)
+        if place:
+            code.add_(inside, alpha=1 << place)
+        if place == STEPS_PER_BYTE - 1 or t == x.shape[0] - 1:
+            state[t // STEPS_PER_BYTE].copy_(code)
+
+
+def _backward_bits(
+    grad: Tensor, out: Tensor, state: Tensor, spikes: Tensor, neuron: Neuron, window: Window, dtype: torch.dtype
+) -> None:
+    """dL/dU(t) = dL/dF(t) * inside(t) * height + dL/dU(t+1) * decay * (1 - F(t)), without 1 - F for a soft reset."""
+    steps, size = grad.shape
+    direct = out.dtype == dtype
+    factor, u_grad = (torch.empty(size, dtype=dtype, device=grad.device) for _ in range(2))
+    byte = torch.empty(size, dtype=torch.uint8, device=grad.device)
+    decay = torch.tensor(neuron.decay, dtype=dtype)
+    slope, hard = window.height, neuron.reset == "hard"
+    # Times a power of two nothing is rounded, so that a fused multiply-add rounds as the reference.
+    fuses = math.frexp(slope)[0] == 0.5
+    for t in reversed(range(steps)):
+        place = t % STEPS_PER_BYTE
+        # The bit as 0 or 2^place, brought to 0 or the slope where it is used.
+        factor.copy_(torch.bitwise_and(state[t // STEPS_PER_BYTE], 1 << place, out=byte))
+        scale = slope / (1 << place)
+        now, given = (out[t] if direct else u_grad), grad[t].to(dtype)
+        if t == steps - 1:
+            u_grad = torch.mul(factor.mul_(scale), given, out=now)
+        else:
+            u_grad = torch.mul(u_grad, decay, out=now)
+            if hard:
+                u_grad.addcmul_(u_grad, spikes[t].to(dtype), value=-1)
+            if fuses:
+                u_grad.addcmul_(factor, given, value=scale)
+            else:
+                u_grad.add_(factor.mul_(scale).mul_(given))
+        if not direct:
+            out[t].copy_(u_grad)
+
+
+def _backward_membrane(grad: Tensor, out: Tensor, state: Tensor, neuron: Neuron, dtype: torch.dtype) -> None:
+    u_grad = torch.zeros(grad.shape[1], dtype=dtype, device=grad.device)
+    kept = torch.empty_like(u_grad)
+    derivative = surrogate(neuron.surrogate).derivative
+    for t in reversed(range(grad.shape[0])):
+        if t < grad.shape[0] - 1:
+            if neuron.reset == "hard":
+                u_grad.mul_(torch.le(state[t], neuron.v_threshold, out=kept))
+            u_grad.mul_(neuron.decay)
+        slope = derivative(state[t] - neuron.v_threshold, neuron.surrogate_scale)
+        u_grad.add_(slope.mul_(grad[t]))
+        out[t].copy_(u_grad)
+
+
+def lif(x: Tensor, neuron: Neuron) -> Tensor:
+    """Leaky integrate-and-fire over all time steps (eq. 1-4).
+
+    ``x`` is the input current (T, ...) in fp64, fp32, bf16 or fp16; the membrane is fp32 at least. Returns 0/1 spikes
+    of the same shape and dtype. Spikes and gradients equal :func:`lif_reference`. The time
+    axis may have stride 0 (an input repeated by ``expand``): it is then never copied. On CUDA it runs as a kernel where
+    Triton is there, unless the environment says IDSNN_FUSED=0, the neuron resets softly or starts at half, or its
+    surrogate has no kernel form.
+    """
+    if takes_kernels(x, neuron):
+        # Triton takes a second to import and may be missing.
+        from idsnn_cli.spiking.triton.neuron import fused_lif
+
+        return fused_lif(x, neuron)
+    if not steps_are_dense(x, step_format(x)):
+        x = x.contiguous()
+    keep_state = torch.is_grad_enabled() and x.requires_grad
+    spikes: Tensor = _LIF.apply(x, neuron, keep_state)
+    return spikes
+
+
+class LIF(nn.Module):
+    """The neuron as a layer over time-merged maps: (T * N, ...) in, spikes (T * N, ...) out."""
+
+    def __init__(self, neuron: Neuron, timesteps: int) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.timesteps = timesteps
+
+    def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
+        """The spikes (T * N, ...) of ``x``: (T * N, ...), or with ``repeat`` = T the (N, ...) that every step gets."""
+        if repeat > 1:
+            return lif(x.expand(repeat, *x.shape), self.neuron).flatten(0, 1)
+        images = x.shape[0] // self.timesteps
+        return lif(x.view(self.timesteps, images, *x.shape[1:]), self.neuron).flatten(0, 1)
+
+    def extra_repr(self) -> str:
+        return f"timesteps={self.timesteps}, {self.neuron}"

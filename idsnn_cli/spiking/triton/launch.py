@@ -1,0 +1,88 @@
+"""Sizes and numbers that the kernels are launched with."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from idsnn_cli.architecture import Neuron
+from idsnn_cli.spiking.memory_layout import merged_format
+from idsnn_cli.spiking.surrogates import KernelForm, surrogate
+
+# No fused multiply-add, see neuron_kernels.py; four warps read a block of bf16 in 16 bytes a thread.
+OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
+BLOCK = 1024
+# Steps whose membranes a backward program holds in registers; a longer time is recomputed in segments.
+SEGMENT = 16
+# Programs over which the sums of BatchNorm are split: about eight for each multiprocessor of a large GPU.
+PROGRAMS = 1024
+STEPS_PER_BYTE = 4
+# Channels that an NHWC program takes at once.
+WIDEST = 64
+
+
+def on_device(x: Tensor) -> AbstractContextManager[Any]:
+    """Makes the GPU that holds ``x`` the current one, to which Triton sends its kernels."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def state_bytes(steps: int, neurons: int) -> tuple[int, int]:
+    """The shape of the rectangle's state: two bits a neuron and step, four steps to a byte."""
+    return -(-steps // STEPS_PER_BYTE), neurons
+
+
+def kernel_form(neuron: Neuron) -> KernelForm:
+    """The neuron's surrogate as the kernels know it; only neurons with one come here (``takes_kernels``)."""
+    form = surrogate(neuron.surrogate).kernel
+    assert form is not None
+    return form(neuron.surrogate_scale)
+
+
+def neurons_at_once(steps: int, *, smooth: bool) -> int:
+    """Neurons of one program; fewer where many membranes must stay in registers."""
+    held = min(steps, SEGMENT) if smooth else 1
+    return BLOCK if held <= 4 else max(BLOCK * 4 // (1 << (held - 1).bit_length()), 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """One step's maps (N, C, H, W) cut into tiles of pixels and channels: ``rows`` = N * H * W, ``inner`` = H * W."""
+
+    rows: int
+    channels: int
+    inner: int
+    nhwc: bool
+    block_rows: int
+    block_columns: int
+
+    @classmethod
+    def of(cls, x: Tensor, images: int, block: int) -> Tiles:
+        """The tiling of ``x`` (a multiple of ``images``, C, H, W), gap-free, into blocks of ``block`` neurons."""
+        channels, inner = x.shape[1], x.shape[2] * x.shape[3]
+        nhwc = merged_format(x) == torch.channels_last
+        columns = min(WIDEST, block, _power_of_two(channels)) if nhwc else 1
+        return cls(images * inner, channels, inner, nhwc, block // columns, columns)
+
+    @property
+    def neurons(self) -> int:
+        return self.rows * self.channels
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tiles along pixels and along channels."""
+        return -(-self.rows // self.block_rows), -(-self.channels // self.block_columns)
+
+    def split(self) -> tuple[int, int]:
+        """How many programs share the pixels of a sum, and how many tiles each of them takes."""
+        tiles, columns = self.grid
+        wanted = max(1, min(tiles, PROGRAMS // columns))
+        each = -(-tiles // wanted)
+        return -(-tiles // each), each
+
+
+def _power_of_two(value: int) -> int:
+    return 1 << max(value - 1, 0).bit_length()
