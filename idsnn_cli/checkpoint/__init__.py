@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from idsnn_cli.checkpoint.atomic import atomic_path, write_bytes, write_json, write_text
+from idsnn_cli.checkpoint.atomic import atomic_link, atomic_path, write_bytes, write_json, write_text
 from idsnn_cli.checkpoint.file import CheckpointFile
 from idsnn_cli.checkpoint.provenance import TensorsDigest, file_sha256, tensors_sha256
 from idsnn_cli.checkpoint.reading import checkpoint_files, checkpoint_sha256, load_state, open_checkpoint
@@ -12,6 +12,7 @@ __all__ = [
     "FORMAT_VERSION",
     "CheckpointFile",
     "TensorsDigest",
+    "atomic_link",
     "atomic_path",
     "checkpoint_files",
     "checkpoint_sha256",

@@ -63,6 +63,19 @@ def atomic_path(dest: Path) -> Iterator[Path]:
         _let_go(lock)
 
 
+def atomic_link(source: Path, dest: Path) -> None:
+    """Make ``dest`` another name of ``source``, or a copy where the file system has no hard links; whole or not.
+
+    Raises :class:`WriteError`.
+    """
+    with atomic_path(dest) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all. Raises :class:`WriteError`."""
     with atomic_path(path) as temporary:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from idsnn_cli.checkpoint import atomic_path, file_sha256, write_text
+from idsnn_cli.checkpoint import atomic_link, file_sha256, write_text
 from idsnn_cli.pipeline.decisions import protect, refuse_other_settings
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.run_directory import RunDirectory, make_folder
@@ -45,7 +44,7 @@ def _adopt(run: RunDirectory, shared: RunDirectory, step: Step) -> StepResult:
     run.write_recipe()
     for name, path in targets.items():
         if not _same(path, sources[name]):
-            link(sources[name], path)
+            atomic_link(sources[name], path)
     if metrics.exists():
         make_folder(copied.parent)
         write_text(copied, metrics.read_text())
@@ -59,13 +58,3 @@ def _seen_from(folder: Path, shared: Path) -> str:
 
 def _same(path: Path, source: Path) -> bool:
     return path.exists() and (os.path.samefile(path, source) or file_sha256(path) == file_sha256(source))
-
-
-def link(source: Path, target: Path) -> None:
-    """Make ``target`` another name of ``source``, or a copy where the file system has no hard links; whole or not."""
-    with atomic_path(target) as temporary:
-        temporary.unlink()
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)

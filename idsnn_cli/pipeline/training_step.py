@@ -27,6 +27,7 @@ from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.training import Fit, Objective, barrier, fit, frozen, is_main, rank, sum_over_processes, world_size
+from idsnn_cli.training.progress import epoch_state
 from idsnn_cli.version import __version__
 
 METRICS, STATE = "metrics.jsonl", "state.pt"
@@ -95,7 +96,7 @@ def train(run: RunDirectory, job: Job) -> StepResult:
     folder = job.step.folder(run)
     if is_main():
         if decision == "fresh":
-            clear(folder / METRICS, folder / STATE, job.output, job.best)
+            clear(folder / METRICS, folder / STATE, epoch_state(folder / STATE), job.output, job.best)
         run.write_recipe()
         run.write_record(name, Record("started", settings, job.inputs, figures=data))
         make_folder(folder)
@@ -177,7 +178,8 @@ def make_at_once(
 
 def forget_training(run: RunDirectory, step: Step, target: Path) -> None:
     """Remove what an earlier training left: it says nothing about the network that was made at once instead."""
-    clear(best_of(target), step.folder(run) / METRICS, step.folder(run) / STATE)
+    state = step.folder(run) / STATE
+    clear(best_of(target), step.folder(run) / METRICS, state, epoch_state(state))
 
 
 def _best_is_gone(workspace: Workspace, job: Job, figures: dict[str, Any]) -> None:

@@ -31,14 +31,16 @@ from idsnn_cli.spiking import PoissonEncoder, seed_encoders
 from idsnn_cli.training.monitor import Watch, check_model, gradient_norm, non_finite_step
 from idsnn_cli.training.objective import Learner, Objective
 from idsnn_cli.training.optimiser import learning_rate, load_optimiser, make_optimiser, optimiser_state, set_rate
-from idsnn_cli.training.processes import any_process, is_main, no_buffer_broadcast, rank, world_size
+from idsnn_cli.training.processes import any_process, barrier, is_main, no_buffer_broadcast, rank, world_size
 from idsnn_cli.training.progress import (
     BatchDone,
     Events,
     Progress,
     StopRequest,
+    epoch_state,
     load_state,
     save_state,
+    set_aside,
     stop_on_signals,
 )
 from idsnn_cli.training.step_graph import CudaRecorder, StepGraph, graph_is_possible, is_watched
@@ -102,8 +104,9 @@ class _Trainer:
         self.optimiser = make_optimiser(self.learner, work.config)
         self.scaler = torch.amp.GradScaler(work.device.type, enabled=work.precision == "fp16")
         self.progress = Progress()
-        if work.state_path.exists():
-            self._load()
+        # Whether the state on disk, if there is one, is that of a whole number of epochs.
+        self.between_epochs = False
+        self._resume()
         self.module: nn.Module = self.learner
         if world_size() > 1:
             self.module = DistributedDataParallel(self.learner, **no_buffer_broadcast())
@@ -127,16 +130,39 @@ class _Trainer:
         teacher = self.work.objective.teacher
         return [*self.model.modules(), *(teacher.modules() if teacher is not None else ())]
 
-    def _load(self) -> None:
-        self.progress, parts = load_state(self.work.state_path)
+    def _resume(self) -> None:
+        """Go on from the state on disk; from the last epoch's where that is damaged, or else anew, saying so."""
+        work, state = self.work, self.work.state_path
+        wanted = [path for path in (state, epoch_state(state)) if path.exists()]
+        for number, path in enumerate(wanted, 1):
+            try:
+                progress, parts = load_state(path)
+                batches = work.batches.steps_per_epoch
+                progress.check(path, epochs=work.config.epochs, batches=batches, split=work.split)
+            except CheckpointError as error:
+                # All processes must have looked at it before it has another name.
+                barrier()
+                if is_main():
+                    aside = set_aside(path)
+                    follows = "the last epoch's state" if wanted[number:] else "the beginning"
+                    work.events.say(
+                        f"{error.message}\nIt is set aside as {aside.name}; {work.name} starts again from {follows}."
+                    )
+                barrier()
+            else:
+                self._take_up(path, progress, parts)
+                return
+
+    def _take_up(self, path: Path, progress: Progress, parts: dict[str, Any]) -> None:
+        self.progress, self.between_epochs = progress, progress.batch == 0
         try:
             self.model.load_state_dict(parts["model"])
             self.learner.losses.load_state_dict(parts["losses"])
             load_optimiser(self.optimiser, parts["optimiser"])
             self.scaler.load_state_dict(parts["scaler"])
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{self.work.state_path} holds the state of another network: {str(error).splitlines()[0]}",
+                f"{path} holds the state of another network: {str(error).splitlines()[0]}",
                 "Start the step anew with --force.",
             ) from None
 
@@ -148,7 +174,8 @@ class _Trainer:
                 "optimiser": optimiser_state(self.optimiser),
                 "scaler": self.scaler.state_dict(),
             }
-            save_state(self.work.state_path, self.progress, parts)
+            save_state(self.work.state_path, self.progress, parts, keep=self.between_epochs)
+        self.between_epochs = self.progress.batch == 0
         self.saved_at = time.monotonic()
 
     def run(self, stop: StopRequest) -> list[dict[str, Any]]:

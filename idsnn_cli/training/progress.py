@@ -6,7 +6,8 @@ SIGTERM lets it finish the batch, save and leave; a second one leaves at once.
 
 from __future__ import annotations
 
-import pickle
+import math
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ from typing import Any
 
 import torch
 
-from idsnn_cli.checkpoint import atomic_path
-from idsnn_cli.errors import CheckpointError
+from idsnn_cli.checkpoint import atomic_link, atomic_path
+from idsnn_cli.checkpoint.integrity import check_archive
+from idsnn_cli.errors import CheckpointError, WriteError
+from idsnn_cli.text import excerpt
 
 STATE_VERSION = 1
 
@@ -69,33 +72,106 @@ class Progress:
     best_epoch: int | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def check(self, path: Path, *, epochs: int, batches: int, split: str) -> None:
+        """Raise :class:`CheckpointError` where a training of so many epochs, of so many batches each, that is measured
+        on ``split``, cannot stand as the state in ``path`` says.
+        """
+        try:
+            self._check(epochs, batches, split)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise _no_state(path, error) from None
+
+    def _check(self, epochs: int, batches: int, split: str) -> None:
+        counts = {"epoch": (self.epoch, epochs), "batch": (self.batch, batches - 1 if self.epoch < epochs else 0)}
+        for name, (value, most) in counts.items():
+            if type(value) is not int or not 0 <= value <= most:
+                raise ValueError(f"{name} {value!r} is none from 0 to {most:,}")
+        if type(self.correct) is not int or type(self.seen) is not int or not 0 <= self.correct <= self.seen:
+            raise ValueError(f"{self.correct!r} of {self.seen!r} images are right")
+        if not all(isinstance(value, float) and math.isfinite(value) for value in (self.loss_sum, self.seconds)):
+            raise ValueError(f"loss sum {self.loss_sum!r} and seconds {self.seconds!r} are no numbers")
+        if (self.batch == 0) is not (self.seen == 0):
+            raise ValueError(f"{self.seen!r} images were seen in {self.batch!r} batches")
+        if not isinstance(self.history, list) or [_epoch_of(record) for record in self.history] != [
+            *range(1, self.epoch + 1)
+        ]:
+            raise ValueError(f"its history is not that of epochs 1 to {self.epoch}")
+        measured = [record["epoch"] for record in self.history if _is_percent(record.get(f"{split}_top1"))]
+        best = (self.best_epoch, self.best_top1)
+        known = best == (None, None) if not measured else self.best_epoch in measured and _is_percent(self.best_top1)
+        if not known or (self.epoch == epochs and self.epoch not in measured):
+            raise ValueError(f"the best epoch {self.best_epoch!r} or the last was not measured")
+
     def open_epoch(self) -> None:
         """Forget the sums of the epoch that has ended."""
         self.batch, self.loss_sum, self.correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
 
 
-def save_state(path: Path, progress: Progress, parts: dict[str, Any]) -> None:
-    """Write the state whole or not at all. ``parts`` are state dicts by name (model, optimiser, scaler)."""
+def _epoch_of(record: Any) -> Any:
+    """The number of a history's record; None for what is no record with a time of its own."""
+    if not isinstance(record, dict) or not isinstance(record.get("seconds"), float):
+        return None
+    return record.get("epoch")
+
+
+def _is_percent(value: Any) -> bool:
+    return isinstance(value, float) and 0 <= value <= 100
+
+
+def save_state(path: Path, progress: Progress, parts: dict[str, Any], *, keep: bool) -> None:
+    """Write the state whole or not at all. ``parts`` are state dicts by name (model, losses, optimiser, scaler).
+
+    With ``keep`` the state that stands there, of a whole number of epochs, first becomes :func:`epoch_state`.
+    """
+    if keep and path.exists():
+        atomic_link(path, epoch_state(path))
     with atomic_path(path) as temporary:
         torch.save({"version": STATE_VERSION, "progress": asdict(progress), **parts}, temporary)
+
+
+def epoch_state(path: Path) -> Path:
+    """Where the last state between two epochs is kept, in case that in ``path`` is damaged."""
+    return path.with_name(f"{path.stem}.epoch{path.suffix}")
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged state another name, so that nothing goes on from it and nothing is lost; returns that name."""
+    aside = path.with_name(f"{path.stem}.damaged{path.suffix}")
+    try:
+        os.replace(path, aside)
+    except OSError as error:
+        raise WriteError(f"{path} is damaged and cannot be set aside: {error.strerror}", "Remove it.") from None
+    return aside
 
 
 def load_state(path: Path) -> tuple[Progress, dict[str, Any]]:
     """The progress and the state dicts of :func:`save_state`, on the CPU.
 
-    Raises :class:`CheckpointError` where the file is not such a state.
+    Raises :class:`CheckpointError` where the file is not such a state, its bytes are not those that were written, or a
+    weight in it is not finite.
     """
     try:
+        check_archive(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)
         if stored["version"] != STATE_VERSION:
             raise ValueError(f"version {stored['version']}")
         progress = Progress(**stored["progress"])
-        return progress, {key: value for key, value in stored.items() if key not in ("version", "progress")}
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} is not a resume state of this version: {str(error).splitlines()[0] if str(error) else error!r}",
-            "Start the step anew with --force.",
-        ) from None
+        parts = {key: value for key, value in stored.items() if key not in ("version", "progress")}
+        bad = [name for name, value in parts["model"].items() if not bool(torch.isfinite(value).all())]
+        if bad:
+            raise ValueError(f"{bad[0]} is not finite")
+        return progress, parts
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
+        raise _no_state(path, error) from None
+
+
+def _no_state(path: Path, error: Exception) -> CheckpointError:
+    reason = excerpt(str(error), 120) or type(error).__name__
+    return CheckpointError(
+        f"{path} is not a resume state of this version: {reason}.", "Start the step anew with --force."
+    )
 
 
 class StopRequest:

@@ -13,12 +13,12 @@ from invoking import invoke
 from test_killed_runs import run_dying
 from tiny_runs import Heard, contents, history, lasting, open_run, run_of, weights_of, write_recipe
 
+from idsnn_cli.checkpoint import atomic_link
 from idsnn_cli.errors import CheckpointError, MissingInputError, RunConflictError
 from idsnn_cli.pipeline.collecting import gather
 from idsnn_cli.pipeline.grid import Grid, places
 from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory
-from idsnn_cli.pipeline.sharing import link
 from idsnn_cli.recipe import LoadedRecipe, make_cells
 from idsnn_cli.report.runs import describe_runs
 
@@ -129,7 +129,7 @@ def test_a_link_is_a_copy_where_there_are_no_links(tmp_path: Path, monkeypatch: 
         raise OSError("no links here")
 
     monkeypatch.setattr("os.link", refuse)
-    link(source, target)
+    atomic_link(source, target)
     assert target.read_bytes() == b"weights"
     assert not target.samefile(source)
 

@@ -188,7 +188,91 @@ def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
         fit(small_fit(tmp_path, other))
 
 
-def test_a_damaged_state_is_a_typed_error(tmp_path: Path) -> None:
+def damaged_in(path: Path, name: str, value: object) -> None:
+    """A state whose progress says something else, written as torch writes it."""
+    stored = torch.load(path, weights_only=True)
+    stored["progress"][name] = value
+    torch.save(stored, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epoch", 10**9),
+        ("epoch", -1),
+        ("epoch", 1.0),
+        ("batch", 10**6),
+        ("batch", True),
+        ("seen", 0),
+        ("correct", 10**6),
+        ("loss_sum", float("nan")),
+        ("seconds", "long"),
+        ("history", []),
+        ("history", [{"epoch": 2, "seconds": 1.0}]),
+        ("history", "none"),
+        ("best_epoch", 7),
+        ("best_top1", 700.0),
+        ("unheard", 1),
+    ],
+)
+def test_a_state_that_cannot_be_is_set_aside_for_the_last_epochs(tmp_path: Path, name: str, value: object) -> None:
+    whole = fit(small_fit(make(tmp_path / "whole"), kept := student()))
+    folder = make(tmp_path / "run")
+    stopping = StopAt(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(InterruptedRun):
+        fit(small_fit(folder, events=stopping))
+    damaged_in(folder / "state.pt", name, value)
+    heard = Heard()
+    again = fit(small_fit(folder, model := student(), events=heard))
+    assert [record["train_loss"] for record in again] == [record["train_loss"] for record in whole]
+    assert same(weights(model), weights(kept))
+    assert "set aside as state.damaged.pt" in heard.said[0]
+    assert "starts again from the last epoch's state" in heard.said[0]
+    assert heard.started == [1]
+    assert (folder / "state.damaged.pt").exists()
+
+
+def test_a_flipped_bit_in_a_state_is_noticed_and_nothing_is_lost_by_it(tmp_path: Path) -> None:
+    fit(small_fit(make(tmp_path / "whole"), kept := student()))
+    folder = make(tmp_path / "run")
+    stopping = StopAt(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(InterruptedRun):
+        fit(small_fit(folder, events=stopping))
+    for path in (folder / "state.pt", folder / "state.epoch.pt"):
+        # In the middle of the file stand weights.
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.unlink()
+        path.write_bytes(content)
+    heard = Heard()
+    fit(small_fit(folder, model := student(), events=heard))
+    assert same(weights(model), weights(kept))
+    assert [("CRC-32" in each, "from the beginning" in each) for each in heard.said] == [(True, False), (True, True)]
+    assert heard.started == [0]
+
+
+def test_what_is_no_state_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "state.pt").write_bytes(b"not a state")
-    with pytest.raises(CheckpointError, match="not a resume state"):
-        fit(small_fit(tmp_path))
+    heard = Heard()
+    fit(small_fit(tmp_path, events=heard))
+    assert "starts again from the beginning" in heard.said[0]
+    assert (tmp_path / "state.damaged.pt").read_bytes() == b"not a state"
+
+
+class Heard(Events):
+    """Remembers what was said, and how many epochs were done when a training began."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.started: list[int] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def fit_started(self, name: str, epochs: int, batches: int, done_epochs: int, done_batches: int) -> None:
+        self.started.append(done_epochs)
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
