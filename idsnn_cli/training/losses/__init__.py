@@ -19,7 +19,7 @@ from idsnn_cli.registry import entries
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Section = Literal["teacher", "pretrain", "distill"]
+SectionName = Literal["teacher", "pretrain", "distill"]
 Reads = Literal["nothing", "logits", "maps"]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -28,7 +28,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class In:
     """Stands in the annotation of a key that has its place in other sections than ``distill`` alone."""
 
-    sections: tuple[Section, ...]
+    sections: tuple[SectionName, ...]
 
 
 class Seen(NamedTuple):
@@ -151,7 +151,7 @@ def teachers_keys() -> tuple[str, ...]:
     return tuple(key for key in dict.fromkeys(found) if key not in read)
 
 
-def with_keys(section: Section) -> Callable[[type[Model]], type[Model]]:
+def with_keys(section: SectionName) -> Callable[[type[Model]], type[Model]]:
     """Decorates the model of a recipe's section: the keys that losses have there come behind its own.
 
     What several losses choose between by one key (``features``) becomes one key that takes any of their names.
