@@ -23,7 +23,7 @@ def section(kind: type[Any], **keys: Any) -> Any:
 
 def test_the_sum_begins_with_the_cross_entropy_and_has_one_order() -> None:
     assert [loss.name for loss in losses()] == ["cross-entropy", "tet", "distillation", "mse", "attention"]
-    assert names({}) == ["cross-entropy"]
+    assert names({}) == names({"loss_on": "steps"}) == ["cross-entropy"]
     assert names(ALL) == ["cross-entropy", "tet", "distillation", "attention"]
     assert names(ALL, taught=False) == ["cross-entropy", "tet"]
     assert names(ALL | {"tet_weight": 0.0, "alpha": 0.0, "features": "none"}) == ["cross-entropy"]
@@ -63,7 +63,7 @@ def test_what_turns_the_teacher_off_does() -> None:
     found = teaching_terms(ALL)
     assert [term.off("distill") for term in found] == ["distill.alpha=0", "distill.features=none"]
     assert [term.on("distill") for term in found] == ["distill.alpha 0.3", "distill.features attention"]
-    assert teaching_terms(ALL | dict(term.switch for term in found)) == ()
+    assert teaching_terms(ALL | {term.key: term.off_value for term in found}) == ()
 
 
 def test_the_keys_that_only_a_teacher_makes_matter() -> None:
