@@ -56,9 +56,10 @@ class Loss(BaseModel):
     """One term. Its fields are the keys of a recipe that it reads: type, bounds, default, and words as a description.
 
     The first is its own: only sections that have it can have the term. Others may be of several losses (``loss_on``),
-    declared alike. A subclass gives ``takes_part`` and ``value``, and what of the rest differs. ``order`` is its place in
-    the sum (ties by name; in another order it would round otherwise). ``always`` says that it is in every loss, whatever
-    the section. ``reads`` says what it needs of a teacher, and ``off_value`` the first key's value that turns it off.
+    declared alike. A subclass gives ``takes_part`` and ``value``, and what of the rest differs. ``order`` is its place
+    in the sum (ties by name; in another order it would round otherwise). ``always`` says that it is in every loss,
+    whatever the section. ``reads`` says what it needs of a teacher, and ``off_value`` is the first key's value that
+    turns it off.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
