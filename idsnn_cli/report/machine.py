@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from idsnn_cli.recipe.data_section import DATA_SETS, Data, DataNeeds, data_needs
+from idsnn_cli.registry import entries
 from idsnn_cli.report.checks import Check, Status, first_line
 from idsnn_cli.report.installation import mending_command
+
+if TYPE_CHECKING:
+    from idsnn_cli.data import DataPlan
 
 GB = 1e9
 # Last and best checkpoints and the resume state of a ResNet-34 and a Spiking ResNet-18 take about 0.6 GB.
@@ -87,7 +93,7 @@ def _cores() -> int:
 def check_data() -> list[Check]:
     """The folder of data sets and which of them are there: one that is not stops only its own recipes."""
     try:
-        from idsnn_cli.data import data_root
+        from idsnn_cli.data import data_root, plan_data
     except Exception as error:  # whatever a broken torch raises
         return [Check("data", "data root", "warn", f"not looked at: {first_line(error)}")]
     root = data_root(None)
@@ -98,16 +104,15 @@ def check_data() -> list[Check]:
         folder = Check("data", "data root", "warn", f"{root} ({named}) is not there", f"mkdir -p {root}")
     else:
         folder = Check("data", "data root", "ok", f"{root} ({named}), made by the first download")
-    return [folder, *map(_data_set, ("digits", "cifar10", "cifar100"))]
+    found = [name for name, needs in entries(DATA_SETS, DataNeeds).items() if not needs.path]
+    return [folder, *(_data_set(name, plan_data) for name in found)]
 
 
-def _data_set(name: str) -> Check:
-    from idsnn_cli.data import plan_data
+def _data_set(name: str, plan_data: Callable[[Data], DataPlan]) -> Check:
     from idsnn_cli.errors import DataError
-    from idsnn_cli.recipe.schema import Data
 
     try:
-        plan = plan_data(Data.model_validate({"dataset": name, "download": name != "digits"}))
+        plan = plan_data(Data.model_validate({"dataset": name, "download": data_needs(name).download}))
     except DataError as error:
         return Check("data", name, "warn", first_line(error), error.fix)
     except Exception as error:  # reading CIFAR imports torchvision, which may not fit torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -16,6 +17,7 @@ from idsnn_cli.architecture import Neuron
 from idsnn_cli.spiking import LIF, BatchNorm, fire
 from idsnn_cli.spiking import neuron as neurons
 from idsnn_cli.spiking.fused import is_fused
+from idsnn_cli.spiking.surrogates import surrogate
 
 
 class OnCuda:
@@ -103,6 +105,14 @@ def test_kernels_know_only_the_usual_neuron(neuron: Neuron) -> None:
     x = OnCuda(3, dtype=torch.float32)
     assert neurons.takes_kernels(x, Neuron(0.3, 1.0, "sigmoid", 2.0))  # type: ignore[arg-type]  # a stand-in
     assert not neurons.takes_kernels(x, neuron)  # type: ignore[arg-type]  # a stand-in
+
+
+def test_a_surrogate_without_a_kernel_form_takes_the_plain_path() -> None:
+    x = OnCuda(3, dtype=torch.float32)
+    plain = replace(surrogate("sigmoid"), kernel=None)
+    with mock.patch.object(neurons, "surrogate", return_value=plain):
+        assert not neurons.takes_kernels(x, Neuron(surrogate="sigmoid"))  # type: ignore[arg-type]  # a stand-in
+    assert neurons.takes_kernels(x, Neuron(surrogate="sigmoid"))  # type: ignore[arg-type]  # a stand-in
 
 
 def test_without_triton() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from idsnn_cli.errors import UsageError
 from idsnn_cli.registry import names
-from idsnn_cli.spiking.surrogates import derivative, surrogate
+from idsnn_cli.spiking.surrogates import KernelForm, derivative, surrogate
 
 SCALES = {name: surrogate(name).default for name in names("idsnn_cli.spiking.surrogates")}
 
@@ -93,3 +93,28 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         derivative(torch.zeros(1), "box", 1.0)
     assert "box" in caught.value.message
     assert all(name in (caught.value.fix or "") for name in SCALES)
+
+
+def of_kernel(v: float, form: KernelForm) -> float:
+    """What Triton's kernels make of a form, as its docstring says it."""
+    e = math.exp(-form.scale * abs(v))
+    found = {
+        "rectangle": form.peak * (abs(v) < form.scale),
+        "triangle": form.peak * max(0.0, form.scale - abs(v)),
+        "arctan": form.peak / (1 + (form.scale * v) ** 2),
+        "sigmoid": form.peak * e / (1 + e) ** 2,
+        "dspike": form.peak * e / (1 + e) ** 2 * (abs(v) <= 0.5),
+    }
+    return found[form.shape]
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(name=st.sampled_from(sorted(FORMULAS)), scale=st.floats(0.1, 8), v=st.floats(-4, 4))
+def test_the_window_and_the_kernels_form_are_the_formula(name: str, scale: float, v: float) -> None:
+    each = surrogate(name)
+    assert each.kernel is not None
+    assert of_kernel(v, each.kernel(scale)) == pytest.approx(FORMULAS[name](v, scale), rel=1e-9, abs=1e-12)
+    assert (each.window is not None) == (name == "rectangle")
+    if each.window is not None:
+        window = each.window(scale)
+        assert window.height * (abs(v) < window.half_width) == FORMULAS[name](v, scale)

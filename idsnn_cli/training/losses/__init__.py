@@ -19,7 +19,7 @@ from idsnn_cli.registry import entries
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Section = Literal["teacher", "pretrain", "distill"]
+SectionName = Literal["teacher", "pretrain", "distill"]
 Reads = Literal["nothing", "logits", "maps"]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -28,7 +28,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class In:
     """Stands in the annotation of a key that has its place in other sections than ``distill`` alone."""
 
-    sections: tuple[Section, ...]
+    sections: tuple[SectionName, ...]
 
 
 class Seen(NamedTuple):
@@ -55,10 +55,11 @@ class Channels(NamedTuple):
 class Loss(BaseModel):
     """One term. Its fields are the keys of a recipe that it reads: type, bounds, default, and words as a description.
 
-    Two losses may read one key (``loss_on``), declared alike. A subclass gives ``takes_part`` and ``value``, and what
-    of the rest differs. ``order`` is its place in the sum (ties by name; in another order it would round otherwise).
-    ``always`` says that it is in every loss, whatever the section. ``reads`` says what it needs of a teacher, and
-    ``switch`` then the key and the value that turn it off.
+    The first is its own: only sections that have it can have the term. Others may be of several losses (``loss_on``),
+    declared alike. A subclass gives ``takes_part`` and ``value``, and what of the rest differs. ``order`` is its place
+    in the sum (ties by name; in another order it would round otherwise). ``always`` says that it is in every loss,
+    whatever the section. ``reads`` says what it needs of a teacher, and ``off_value`` is the first key's value that
+    turns it off.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
@@ -66,12 +67,17 @@ class Loss(BaseModel):
     order: ClassVar[int] = 100
     always: ClassVar[bool] = False
     reads: ClassVar[Reads] = "nothing"
-    switch: ClassVar[tuple[str, str]] = ("", "")
+    off_value: ClassVar[str] = "0"
 
     @property
     def name(self) -> str:
         """Its file's."""
         return type(self).__module__.rpartition(".")[2].replace("_", "-")
+
+    @property
+    def key(self) -> str:
+        """The first of its keys."""
+        return next(iter(type(self).model_fields))
 
     def check(self) -> None:
         """Raise :class:`ValueError` where its settings do not go together."""
@@ -97,11 +103,11 @@ class Loss(BaseModel):
 
     def off(self, section: str) -> str:
         """The override that turns it off: ``distill.alpha=0``."""
-        return f"{section}.{'='.join(self.switch)}"
+        return f"{section}.{self.key}={self.off_value}"
 
     def on(self, section: str) -> str:
         """What turned it on: ``distill.features mse``."""
-        return f"{section}.{self.switch[0]} {getattr(self, self.switch[0])}"
+        return f"{section}.{self.key} {getattr(self, self.key)}"
 
 
 # What several terms are about.
@@ -120,16 +126,15 @@ def losses() -> tuple[Loss, ...]:
 def terms(section: Mapping[str, Any], *, taught: bool = True) -> tuple[Loss, ...]:
     """The losses that take part with the settings of ``section``, in the order of the sum.
 
-    One that is not in every loss takes part only where the section has a key of it. Without a teacher (``taught``)
-    those that read one are left out.
+    Without a teacher (``taught``) those that read one are left out.
     """
     found = [loss for loss in _with(section) if loss.takes_part()]
     return tuple(loss for loss in found if taught or loss.reads == "nothing")
 
 
 def _with(section: Mapping[str, Any]) -> list[Loss]:
-    """The losses that the section has keys of, with its settings."""
-    there = [loss for loss in losses() if loss.always or not section.keys().isdisjoint(type(loss).model_fields)]
+    """The losses that the section can have, with its settings."""
+    there = [loss for loss in losses() if loss.always or loss.key in section]
     return [type(loss).model_validate(dict(section)) for loss in there]
 
 
@@ -151,7 +156,7 @@ def teachers_keys() -> tuple[str, ...]:
     return tuple(key for key in dict.fromkeys(found) if key not in read)
 
 
-def with_keys(section: Section) -> Callable[[type[Model]], type[Model]]:
+def with_keys(section: SectionName) -> Callable[[type[Model]], type[Model]]:
     """Decorates the model of a recipe's section: the keys that losses have there come behind its own.
 
     What several losses choose between by one key (``features``) becomes one key that takes any of their names.
@@ -164,7 +169,7 @@ def with_keys(section: Section) -> Callable[[type[Model]], type[Model]]:
                 places = next((each.sections for each in info.metadata if isinstance(each, In)), ("distill",))
                 if section in places and key not in fields:
                     metadata = (each for each in info.metadata if not isinstance(each, In))
-                    choices = [each.name for each in losses() if each.switch == (key, "none")]
+                    choices = [each.name for each in losses() if (each.key, each.off_value) == (key, "none")]
                     kind: Any = Literal[("none", *choices)] if choices else info.annotation
                     annotated: Any = Annotated[(kind, *metadata, Field(description=info.description))]
                     fields[key] = (annotated, info.default)

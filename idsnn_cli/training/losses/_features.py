@@ -24,7 +24,7 @@ class FeatureLoss(Loss):
     """A term that compares the maps behind the stages; a subclass gives its value."""
 
     reads: ClassVar[Reads] = "maps"
-    switch: ClassVar[tuple[str, str]] = ("features", "none")
+    off_value: ClassVar[str] = "none"
 
     features: Annotated[
         str,

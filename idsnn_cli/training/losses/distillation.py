@@ -17,7 +17,6 @@ class Distillation(Loss):
 
     order: ClassVar[int] = 20
     reads: ClassVar[Reads] = "logits"
-    switch: ClassVar[tuple[str, str]] = ("alpha", "0")
 
     alpha: Annotated[
         float,
