@@ -55,7 +55,7 @@ def maps_of(architecture: Architecture, image: int) -> list[tuple[Convolution, i
     stem = architecture.stem_convolution()
     found = [(stem, image)]
     size = (image + 2 * stem.padding - stem.kernel) // stem.stride + 1
-    if architecture.stem == "7x7":
+    if architecture.traits()["stem"] == "7x7":
         size = (size - 1) // 2 + 1
     for stage, block in architecture.blocks():
         entry = size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idsnn_cli.architecture import (
-    ANN_NAMES,
-    SPIKING_NAMES,
     Architecture,
     Neuron,
     build_description,
@@ -21,6 +18,7 @@ from idsnn_cli.architecture import (
     validate,
 )
 from idsnn_cli.errors import CheckpointError, UsageError
+from idsnn_cli.networks.resnet.names import ANN_NAMES, SPIKING_NAMES
 from idsnn_cli.registry import names
 
 NAMES = (*ANN_NAMES, *SPIKING_NAMES)
@@ -38,7 +36,7 @@ def test_a_name_gives_the_network_of_that_name(name: str) -> None:
     assert architecture.name == name
     depth = int(name.removeprefix("spiking-").removeprefix("resnet"))
     layers = [conv for conv in architecture.convolutions() if ".shortcut." not in conv.name]
-    assert len(layers) + 1 == depth == architecture.depth  # and the linear layer
+    assert len(layers) + 1 == depth  # and the linear layer
     assert build_description(name.upper().replace("RESNET", "ResNet-"), 10) == architecture
 
 
@@ -91,15 +89,15 @@ def test_stems() -> None:
 
 
 def test_a_width_scales_every_stage() -> None:
-    assert build_description("resnet18", 10, width=16).widths == (16, 32, 64, 128)
-    assert build_description("spiking-resnet20", 10, width=8).widths == (8, 16, 32)
+    assert build_description("resnet18", 10, width=16).traits()["widths"] == (16, 32, 64, 128)
+    assert build_description("spiking-resnet20", 10, width=8).traits()["widths"] == (8, 16, 32)
 
 
 def test_tensors_chain_from_image_to_classes() -> None:
     """Every convolution reads as many channels as what stands before it gives."""
     for name in NAMES:
         architecture = build_description(name, 9, width=4)
-        channels = architecture.stem_width
+        channels = architecture.stem_convolutions()[-1].out_channels
         for stage, block in architecture.blocks():
             around = architecture.shortcut_convolution(stage, block)
             inner = channels
@@ -122,13 +120,12 @@ def descriptions(draw: st.DrawFn) -> Architecture:
         "stem": draw(st.sampled_from(["3x3", "7x7"])),
     }
     architecture = build_description(name, draw(st.integers(1, 1000)), **options)
-    if architecture.block == "basic" and draw(st.booleans()):
-        architecture = replace(architecture, shortcut="pad")
+    if architecture.traits()["block"] == "basic" and draw(st.booleans()):
+        architecture = architecture.changed(shortcut="pad")
     if architecture.kind == "spiking":
         surrogate = draw(st.sampled_from(names("idsnn_cli.spiking.surrogates")))
         neuron = Neuron(draw(st.floats(0.01, 5)), draw(st.floats(0, 1)), surrogate, draw(st.floats(0.1, 9)))
-        architecture = replace(
-            architecture,
+        architecture = architecture.changed(
             timesteps=draw(st.integers(1, 64)),
             neuron=neuron,
             spiking_block=draw(st.sampled_from(["spiking", "sew"])),
@@ -207,7 +204,7 @@ def test_what_cannot_be_built_is_refused() -> None:
     with pytest.raises(UsageError, match="timesteps"):
         validate(build_description("spiking-resnet8", 10, timesteps=0))
     with pytest.raises(UsageError, match="option-A"):
-        validate(replace(build_description("resnet8", 10, shortcut="pad"), widths=(16, 33, 64)))
+        validate(build_description("resnet8", 10, shortcut="pad").changed(widths=(16, 33, 64)))
 
 
 def test_words() -> None:

@@ -12,8 +12,8 @@ import typer
 from documents import DOCS, PAGES, ROOT, name, table_rows
 from pydantic import BaseModel
 
-from idsnn_cli.architecture import ANN_NAMES, SPIKING_NAMES
 from idsnn_cli.cli.main import app
+from idsnn_cli.networks.resnet.names import ANN_NAMES, SPIKING_NAMES
 from idsnn_cli.recipe.fields import allowed, annotation_at
 from idsnn_cli.recipe.scalars import render
 from idsnn_cli.recipe.schema import Recipe

@@ -16,7 +16,8 @@ PACKAGE = "idsnn_cli"
 ROOT = Path(idsnn_cli.__file__).parent
 
 # From the ground up. A part imports from itself and from what stands on a line below its own. A folder of a part that a
-# recipe reads, because each of its files declares an addition, is a part of its own on a lower floor.
+# recipe reads, because each of its files declares an addition, is a part of its own on a lower floor; the modules of
+# torch that a network family's description leads to stand on a higher one.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
     ("registry", "results", "text"),
@@ -24,12 +25,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("spiking.surrogates", "sources.names"),
     ("sources.kinds",),
     ("architecture", "seeding", "rules", "outputs"),
-    ("training.losses",),
+    ("networks", "training.losses"),
     ("checkpoint",),
     ("recipe", "spiking"),
     ("families",),
     ("data",),
     ("models",),
+    ("networks.resnet.modules",),
+    ("networks.resnet.network",),
     ("sources",),
     ("initializer", "export"),
     ("evaluation",),
@@ -41,11 +44,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 # What a recipe is read with and --help reaches: no torch, no arrays.
 LIGHT = (
-    *("errors", "registry", "results", "text", "rulebook", "rules", "architecture", "seeding", "sources.names"),
-    *("outputs", "recipe"),
+    *("errors", "registry", "results", "text", "rulebook", "rules", "architecture", "networks", "seeding", "recipe"),
+    *("sources.names", "outputs"),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-DECLARED = {part for part in FLOOR if "." in part}
+BUILT = {part for part in FLOOR if part.startswith("networks.")}
+DECLARED = {part for part in FLOOR if "." in part} - BUILT
 # What a part must not know although it stands on a lower floor.
 MUST_NOT_KNOW = {
     "spiking": {"recipe", "checkpoint"},
@@ -70,8 +74,9 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FIL
 
 def part_of(module: str) -> str:
     """``idsnn_cli.recipe.schema`` -> ``recipe``; the package itself is the empty part."""
-    names = module.split(".")[1:3]
-    return ".".join(names) if ".".join(names) in FLOOR else names[0] if names else ""
+    names = module.split(".")[1:]
+    prefixes = [".".join(names[:length]) for length in range(len(names), 0, -1)]
+    return next((prefix for prefix in prefixes if prefix in FLOOR), names[0] if names else "")
 
 
 def imports(tree: ast.Module, *, lazy: bool = True) -> Iterator[str]:

@@ -1,22 +1,15 @@
-"""What a ResNet is, as data: its words, its description, what is valid, and its names. Nothing here imports torch."""
+"""What a network is, as data: parts, the protocol of descriptions, names and costs. Nothing here imports torch."""
 
-from idsnn_cli.architecture.cost import forward_macs, stage_sizes, training_macs
-from idsnn_cli.architecture.description import Architecture
-from idsnn_cli.architecture.naming import build_description
-from idsnn_cli.architecture.parts import Convolution, Neuron
-from idsnn_cli.architecture.stored import read_description
-from idsnn_cli.architecture.validation import validate
+from idsnn_cli.architecture.costs import forward_macs, stage_sizes, training_macs
+from idsnn_cli.architecture.naming import ann_names, build_description, read_description, spiking_names, validate
+from idsnn_cli.architecture.parts import QCFS, Convolution, Neuron, ReLU, Spiking
+from idsnn_cli.architecture.protocol import Architecture
+from idsnn_cli.architecture.streams import Nested, Spaces
 from idsnn_cli.architecture.words import (
-    ANN_NAMES,
-    SPIKING_NAMES,
     Activation,
     Amplitude,
-    Attention,
-    Block,
     BottleneckStride,
     Coding,
-    ForeignShortcut,
-    ForeignStem,
     Join,
     Kind,
     Reset,
@@ -24,34 +17,33 @@ from idsnn_cli.architecture.words import (
     SpikingBlock,
     Start,
     Stem,
-    StemPool,
 )
 
 __all__ = [
-    "ANN_NAMES",
-    "SPIKING_NAMES",
+    "QCFS",
     "Activation",
     "Amplitude",
     "Architecture",
-    "Attention",
-    "Block",
     "BottleneckStride",
     "Coding",
     "Convolution",
-    "ForeignShortcut",
-    "ForeignStem",
     "Join",
     "Kind",
+    "Nested",
     "Neuron",
+    "ReLU",
     "Reset",
     "Shortcut",
+    "Spaces",
+    "Spiking",
     "SpikingBlock",
     "Start",
     "Stem",
-    "StemPool",
+    "ann_names",
     "build_description",
     "forward_macs",
     "read_description",
+    "spiking_names",
     "stage_sizes",
     "training_macs",
     "validate",

@@ -1,58 +1,78 @@
-"""From a network's name and a few options to its description."""
+"""The families of networks, and from a name or from a checkpoint's metadata to a description."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from idsnn_cli.architecture.description import Architecture
-from idsnn_cli.architecture.validation import validate
-from idsnn_cli.architecture.words import ANN_NAMES, FULL, SPIKING_NAMES, THIN, Shortcut, Stem
-from idsnn_cli.errors import UsageError, did_you_mean
+from idsnn_cli import registry
+from idsnn_cli.architecture.protocol import Architecture
+from idsnn_cli.errors import CheckpointError, UsageError, did_you_mean
+
+FAMILIES = "idsnn_cli.networks"
 
 
-def build_description(
-    name: str,
-    num_classes: int,
-    *,
-    width: int | None = None,
-    stem: Stem = "3x3",
-    stem_padding: int | None = None,
-    shortcut: Shortcut | None = None,
-    **traits: Any,
-) -> Architecture:
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One kind of networks. ``describe(name, num_classes, **options)`` gives the description of one of its names, and
+    ``read`` that which plain data, as a checkpoint carries it, describes. A spiking name is the ANN's of its shape with
+    ``spiking-`` before it. Both raise :class:`UsageError` for what no network can be built from.
+    """
+
+    ann_names: tuple[str, ...]
+    spiking_names: tuple[str, ...]
+    describe: Callable[..., Architecture]
+    read: Callable[[Mapping[str, Any]], Architecture]
+
+
+@cache
+def ann_names() -> tuple[str, ...]:
+    """Every name of an ANN that ``--arch`` and recipes may give, family by family."""
+    return tuple(name for family in registry.entries(FAMILIES, Family).values() for name in family.ann_names)
+
+
+@cache
+def spiking_names() -> tuple[str, ...]:
+    """Every name of a spiking network that ``--arch`` and recipes may give, family by family."""
+    return tuple(name for family in registry.entries(FAMILIES, Family).values() for name in family.spiking_names)
+
+
+def build_description(name: str, num_classes: int, **options: Any) -> Architecture:
     """The description of a named network.
 
-    ``width`` replaces the first stage's channels (64, or 16 for the thin ones); later stages double it.
-    ``traits`` may hold ``timesteps``, ``neuron``, ``spiking_block``, ``join``, ``coding`` and ``amplitude`` of a
-    spiking network, and ``activation`` and ``levels`` of an ANN. Raises :class:`UsageError` for a name that is not
-    known or options that do not fit it.
+    ``options`` may hold ``width`` (the first stage's channels), ``stem``, ``stem_padding`` and ``shortcut`` where the
+    family knows them, ``timesteps``, ``neuron``, ``spiking_block``, ``join``, ``coding`` and ``amplitude`` of a spiking
+    network, and ``activation`` and ``levels`` of an ANN. Raises :class:`UsageError` for a name that is not known or
+    options that do not fit it.
     """
-    match = re.fullmatch(r"(spiking-)?resnet-?(\d+)", name.lower())
-    names = (*ANN_NAMES, *SPIKING_NAMES)
-    depth = int(match[2]) if match else 0
-    if match is None or (depth not in FULL and depth not in THIN):
-        raise UsageError(
-            f"'{name}' is not a network that is known.{did_you_mean(name, names)}",
-            f"Give one of {', '.join(names)}.",
-        )
-    if depth in FULL:
-        block, depths = FULL[depth]
-        base, stages = 64, 4
-    else:
-        block, depths = "basic", ((depth - 2) // 6,) * 3
-        base, stages = 16, 3
-    base = base if width is None else width
-    architecture = Architecture(
-        kind="spiking" if match[1] else "ann",
-        block=block,
-        depths=depths,
-        widths=tuple(base * 2**s for s in range(stages)),
-        num_classes=num_classes,
-        stem=stem,
-        stem_padding=(1 if stem == "3x3" else 3) if stem_padding is None else stem_padding,
-        shortcut=shortcut or "projection",
-        **traits,
+    known = (*ann_names(), *spiking_names())
+    plain = name.lower().replace("resnet-", "resnet")
+    for family in registry.entries(FAMILIES, Family).values():
+        # The family itself says why the ANN of a name has no spiking network.
+        if plain in family.spiking_names or plain.removeprefix("spiking-") in family.ann_names:
+            return family.describe(plain, num_classes, **options)
+    raise UsageError(
+        f"'{name}' is not a network that is known.{did_you_mean(name, known)}", f"Give one of {', '.join(known)}."
     )
-    validate(architecture)
-    return architecture
+
+
+def read_description(plain: Mapping[str, Any]) -> Architecture:
+    """The description that :meth:`Architecture.to_dict` gave.
+
+    Raises :class:`CheckpointError` where a key is missing, unknown or out of range."""
+    try:
+        values = dict(plain)
+        family = registry.find(FAMILIES, values.pop("family"), Family)
+        return family.read(values)
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+        raise CheckpointError(
+            f"the architecture in the checkpoint's metadata is not one that this version knows: {error}",
+            "Upgrade idsnn-cli, or make the checkpoint again with this version.",
+        ) from None
+
+
+def validate(architecture: Architecture) -> None:
+    """Raise :class:`UsageError` for a description that no network can be built from."""
+    architecture.changed()

@@ -1,11 +1,11 @@
-"""What a network is made of: the neuron's constants, and a convolution with its place and its BatchNorm."""
+"""What networks of all families are made of: neurons, activations, and convolutions with their place and BatchNorm."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
-from idsnn_cli.architecture.words import Reset, Start
+from idsnn_cli.architecture.words import Amplitude, Coding, Join, Reset, SpikingBlock, Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,70 @@ class Neuron:
         return self.reset == "hard" and self.start == "zero"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; what versions without these two do not know is left out at its default."""
+        """JSON-ready; the usual reset and start are left out."""
         plain = asdict(self)
         usual = {"reset": "hard", "start": "zero"}
         return {key: value for key, value in plain.items() if key not in usual or value != usual[key]}
+
+
+@dataclass(frozen=True, slots=True)
+class Spiking:
+    """What makes a network spike. ``block`` is "spiking" (Figure 1b) or SEW (Figure 1c), whose two ways meet by
+    ``join``.
+
+    ``amplitude`` is what a spike counts: one, a number that each ``channel`` learns (Real Spike), behind the neuron and
+    of a 7x7 stem behind its pool, or one in a network into which such numbers were ``folded``: shortcuts without
+    weights then have an amplitude of their own.
+    """
+
+    timesteps: int = 1
+    neuron: Neuron = field(default_factory=Neuron)
+    block: SpikingBlock = "spiking"
+    join: Join = "add"
+    coding: Coding = "direct"
+    amplitude: Amplitude = "one"
+
+    def words(self) -> list[str]:
+        n = self.neuron
+        block = "spiking blocks" if self.block == "spiking" else f"SEW blocks ({self.join.upper()})"
+        words = [
+            block,
+            f"T = {self.timesteps}",
+            f"LIF threshold {n.v_threshold:g}, decay {n.decay:g}, {n.surrogate} surrogate {n.surrogate_scale:g}",
+            *(["soft reset"] if n.reset == "soft" else []),
+            *(["starts at half its threshold"] if n.start == "half" else []),
+            f"{self.coding} coding",
+        ]
+        if self.amplitude != "one":
+            words.append({"channel": "learnt spike amplitudes", "folded": "folded amplitudes"}[self.amplitude])
+        return words
+
+    def traits(self) -> dict[str, Any]:
+        return {
+            "timesteps": self.timesteps,
+            "neuron": self.neuron.to_dict(),
+            "spiking_block": self.block,
+            "join": self.join,
+            "coding": self.coding,
+            "amplitude": self.amplitude,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReLU:
+    """The usual activation of an ANN."""
+
+    kind: ClassVar[str] = "relu"
+    levels: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QCFS:
+    """An activation whose values are ``levels`` equal parts of a learnt lambda, and 0."""
+
+    levels: int
+
+    kind: ClassVar[str] = "qcfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +133,14 @@ class Convolution:
     def shape(self) -> tuple[int, int, int, int]:
         """The kernel's: (out, in / groups, height, width)."""
         return (self.out_channels, self.in_channels // self.groups, self.kernel, self.kernel)
+
+    def macs(self, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+        """Its multiply-accumulates over maps of ``size``, k^2 * (C_in / groups) * C_out * H_out * W_out, and the size
+        of what it gives.
+        """
+        height, width = ((side + 2 * self.padding - self.kernel) // self.stride + 1 for side in size)
+        c_out, c_in, rows, columns = self.shape
+        return c_out * c_in * rows * columns * height * width, (height, width)
 
 
 def normed(conv: Convolution) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from idsnn_cli.errors import DataError
 from idsnn_cli.evaluation.modes import evaluation_mode
 from idsnn_cli.evaluation.observing import Observer
-from idsnn_cli.models import ResNet, per_step
+from idsnn_cli.models import Model, per_step
 from idsnn_cli.spiking import seed_encoders
 
 TOP_K = 5
@@ -42,7 +42,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: ResNet,
+    model: Model,
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     seed: int = 0,

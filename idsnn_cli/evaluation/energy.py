@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.architecture import Architecture
 from idsnn_cli.evaluation.watching import Watcher
 
 # 45 nm, 32-bit (Horowitz 2014), in picojoules.
@@ -115,10 +114,3 @@ def _macs(module: nn.Module, output: Tensor) -> int:
         return module.weight.numel()
     assert isinstance(module, nn.Conv1d | nn.Conv2d)
     return output[0].numel() * module.weight[0].numel()
-
-
-def layers_that_read_values(architecture: Architecture) -> set[str] | None:
-    """All of an ANN (None); of a spiking network the linear layer, and the first one unless images come as spikes."""
-    if architecture.kind == "ann":
-        return None
-    return {"head"} if architecture.coding == "poisson" else {architecture.stem_convolution().name, "head"}

@@ -11,16 +11,16 @@ from idsnn_cli.evaluation.activity import SpikeCounter
 from idsnn_cli.evaluation.calibration import Calibration
 from idsnn_cli.evaluation.confusion import Confusion
 from idsnn_cli.evaluation.early_exit import EarlyExit
-from idsnn_cli.evaluation.energy import OperationCounter, layers_that_read_values
+from idsnn_cli.evaluation.energy import OperationCounter
 from idsnn_cli.evaluation.latency import measure_latency
 from idsnn_cli.evaluation.observing import Observer
 from idsnn_cli.evaluation.robustness import Batches, measure_robustness
-from idsnn_cli.models import ResNet, prolonged
+from idsnn_cli.models import Model, prolonged
 from idsnn_cli.recipe.schema import Measure
 
 
 def measure_fully(
-    model: ResNet,
+    model: Model,
     batches: Batches,
     measures: Collection[Measure],
     *,
@@ -42,7 +42,7 @@ def measure_fully(
     longer = prolonged(model, timesteps or 2 * architecture.timesteps) if spiking and "beyond" in measures else None
     calibration, confusion, early = Calibration(), Confusion(architecture.num_classes), EarlyExit()
     spikes = SpikeCounter(model)
-    reads_values, learnt = layers_that_read_values(architecture), architecture.amplitude == "channel"
+    reads_values, learnt = architecture.reading_values(), architecture.amplitude == "channel"
     sums = spiking and architecture.spiking_block == "sew" and architecture.join == "add"
     operations = OperationCounter(model, architecture.timesteps, reads_values, amplitudes=learnt, sums=sums)
     observers: dict[Measure, Observer] = {"calibration": calibration, "confusion": confusion, "early-exit": early}
@@ -74,7 +74,7 @@ def measure_fully(
     return plain, found
 
 
-def _beyond(longer: ResNet, batches: Batches, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _beyond(longer: Model, batches: Batches, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     timesteps = longer.architecture.timesteps
     say(f"the same weights for {timesteps} steps")
     calibration = Calibration()

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.evaluation.modes import evaluation_mode
-from idsnn_cli.models import ResNet
+from idsnn_cli.models import Model
 
 WARM_UP, REPEATS, BATCH_REPEATS = 3, 30, 5
 
 
 @torch.no_grad()
 def measure_latency(
-    model: ResNet, images: Tensor, *, repeats: int = REPEATS, batch_repeats: int = BATCH_REPEATS
+    model: Model, images: Tensor, *, repeats: int = REPEATS, batch_repeats: int = BATCH_REPEATS
 ) -> dict[str, Any]:
     """Time ``model`` in evaluation mode on ``images`` (N, C, H, W) in 0 to 1, N at least 1, on the model's device.
 
@@ -39,7 +39,7 @@ def measure_latency(
     }
 
 
-def _seconds(model: ResNet, images: Tensor, warm_up: int, repeats: int) -> list[float]:
+def _seconds(model: Model, images: Tensor, warm_up: int, repeats: int) -> list[float]:
     taken = []
     for _ in range(warm_up + repeats):
         _wait(images)

@@ -156,7 +156,7 @@ class _FirstNorm:
 def _read_stem(network: Network, where: object) -> _FirstNorm:
     architecture = network.architecture
     conv = architecture.stem_convolution()
-    norm = conv.norm or "stages.0.0.norm0"
+    norm, pools = architecture.first_norm()
 
     def read(name: str) -> Tensor:
         key = network.names[name]
@@ -173,7 +173,6 @@ def _read_stem(network: Network, where: object) -> _FirstNorm:
         raise CheckpointError(
             f"{where}: the statistics of {norm} are those of a network that was never trained, and tell nothing", fix
         )
-    pools = conv.norm is None and architecture.stem == "7x7"
     return _FirstNorm(weight, conv.stride, conv.padding, pools, mean, variance)
 
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from idsnn_cli.evaluation.accuracy import evaluate
 from idsnn_cli.evaluation.corruptions import STRENGTHS, corruption
-from idsnn_cli.models import ResNet
+from idsnn_cli.models import Model
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 
 def measure_robustness(
-    model: ResNet, batches: Batches, *, seed: int = 0, say: Callable[[str], None] = lambda _: None
+    model: Model, batches: Batches, *, seed: int = 0, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, list[dict[str, Any]]]:
     """For each corruption of :mod:`~idsnn_cli.evaluation.corruptions`, weakest first, its ``strength`` and ``top1``.
 

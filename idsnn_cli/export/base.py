@@ -13,7 +13,7 @@ from idsnn_cli import registry
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import file_sha256, open_checkpoint
 from idsnn_cli.errors import CheckpointError, MissingInputError, UsageError
-from idsnn_cli.models import ResNet, described_in, load
+from idsnn_cli.models import Model, described_in, load
 from idsnn_cli.outputs import check_output
 from idsnn_cli.results import Result
 
@@ -24,7 +24,7 @@ FORMATS = "idsnn_cli.export"
 class Student:
     """What is exported: the ``model`` in evaluation mode on the CPU, its file, and what that says about itself."""
 
-    model: ResNet
+    model: Model
     path: Path
     metadata: Mapping[str, Any]
     sha256: str

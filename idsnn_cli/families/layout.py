@@ -6,19 +6,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from idsnn_cli.architecture import (
-    Architecture,
-    Attention,
-    Block,
-    ForeignShortcut,
-    ForeignStem,
-    Shortcut,
-    Stem,
-    validate,
-)
+from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import FamilyError, UsageError
 from idsnn_cli.families.scheme import Trait
 from idsnn_cli.families.words import dims, listed
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
+from idsnn_cli.networks.resnet.blocks import BLOCKS
 
 Shape = tuple[int, ...]
 Naming = Callable[[str], str]
@@ -32,9 +25,9 @@ _BLOCK = re.compile(r"stages\.(\d+)\.(\d+)\.(.+)")
 def infer(
     shapes: Mapping[str, Shape],
     naming: Naming,
-    projection: Shortcut | ForeignShortcut = "projection",
+    projection: str = "projection",
     traits: tuple[Trait, ...] = (),
-) -> tuple[Architecture, bool]:
+) -> tuple[ResNetArchitecture, bool]:
     """The ANN description with these tensors, and whether they include a head.
 
     ``shapes`` is canonical tensor name -> shape; ``naming`` gives the words for a canonical name; ``projection`` is
@@ -59,8 +52,8 @@ def infer(
     has_head = any(name.startswith("head.") for name in shapes)
     first = "stem.0.conv.weight" if stem == "deep" else "stem.conv.weight"
 
-    def describe(shortcut: Shortcut | ForeignShortcut) -> Architecture:
-        return Architecture(
+    def describe(shortcut: str) -> ResNetArchitecture:
+        return ResNetArchitecture.of(
             kind="ann",
             block=block,
             depths=depths,
@@ -81,21 +74,21 @@ def infer(
             **_fixed(traits, block, groups),
         )
 
-    projected = describe(projection)
+    expansion = BLOCKS[block].expansion
     if has_head:
-        _check_head(shapes, projected.features, naming)
-    wanted = [name for name in projected.tensors() if ".shortcut." in name]
-    bare = bool(wanted) and not any(".shortcut." in name for name in shapes)
-    architecture = describe("pad") if bare and block == "basic" else projected
+        _check_head(shapes, widths[-1] * expansion, naming)
     try:
-        validate(architecture)
+        architecture = describe(projection)
+        wanted = [name for name in architecture.tensors() if ".shortcut." in name]
+        bare = bool(wanted) and not any(".shortcut." in name for name in shapes)
+        architecture = describe("pad") if bare and block == "basic" else architecture
     except UsageError as error:
         raise FamilyError(f"a ResNet that cannot be described: {error.message}.", _SUPPORTED) from error
     _compare(shapes, architecture, has_head, naming)
     return architecture, has_head
 
 
-def _fixed(traits: tuple[Trait, ...], block: Block, groups: int) -> dict[str, Any]:
+def _fixed(traits: tuple[Trait, ...], block: str, groups: int) -> dict[str, Any]:
     """The fields that a scheme fixes for networks of these blocks; of several for one field the first that holds."""
     kinds = {"any", block, *(("dense",) if block == "bottleneck" and groups == 1 else ())}
     usual = {"bottleneck_stride"} if block == "basic" else set()
@@ -153,7 +146,7 @@ def _check_norms(shapes: Mapping[str, Shape], naming: Naming) -> None:
         raise _unsupported(trait, norms[-1], shapes, naming)
 
 
-def _block_kind(shapes: Mapping[str, Shape], depths: tuple[int, ...], naming: Naming) -> Block:
+def _block_kind(shapes: Mapping[str, Shape], depths: tuple[int, ...], naming: Naming) -> str:
     """What all blocks are; where some have a third convolution and norm and others neither, they are of both kinds."""
     blocks = [f"stages.{stage}.{block}" for stage, depth in enumerate(depths) for block in range(depth)]
     thirds = [f"{at}.conv2.weight" for at in blocks if f"{at}.conv2.weight" in shapes]
@@ -183,7 +176,7 @@ def _quarters(shapes: Mapping[str, Shape], blocks: list[str], preactivation: boo
     return tuple(width // 4 for width in outer)
 
 
-def _groups(shapes: Mapping[str, Shape], depths: tuple[int, ...], block: Block, naming: Naming) -> int:
+def _groups(shapes: Mapping[str, Shape], depths: tuple[int, ...], block: str, naming: Naming) -> int:
     """The groups of the second convolutions: what goes in over what one of their kernels reads."""
     groups: set[float] = set()
     for stage, depth in enumerate(depths):
@@ -200,7 +193,7 @@ def _groups(shapes: Mapping[str, Shape], depths: tuple[int, ...], block: Block, 
 
 def _stem(
     shapes: Mapping[str, Shape], widths: tuple[int, ...], bare: bool, naming: Naming
-) -> tuple[Stem | ForeignStem, tuple[int, ...]]:
+) -> tuple[str, tuple[int, ...]]:
     """The stem's kind and its ``stem_widths``; ``bare`` has no norm behind its last convolution."""
     numbers = [int(found[1]) for found in map(re.compile(r"stem\.(\d+)\.").match, shapes) if found]
     if numbers:
@@ -222,12 +215,12 @@ def _stem_width(shapes: Mapping[str, Shape], widths: tuple[int, ...], bare: bool
     return stem if stem == conv[0] == reads else widths[0]
 
 
-def _attention(shapes: Mapping[str, Shape], stages: int, naming: Naming) -> tuple[Attention, tuple[int, ...]]:
+def _attention(shapes: Mapping[str, Shape], stages: int, naming: Naming) -> tuple[str, tuple[int, ...]]:
     """The kind of attention and its ``attention_sizes``."""
     parts = {name.split(".")[4] for name in shapes if ".attention." in name}
     if not parts:
         return "none", ()
-    kind: Attention = "eca" if parts == {"mix"} else "se"
+    kind = "eca" if parts == {"mix"} else "se"
     names = [f"stages.{stage}.0.attention.{'mix' if kind == 'eca' else 'reduce'}.weight" for stage in range(stages)]
     found = [_get(shapes, name, naming) for name in names]
     for name, shape in zip(names, found, strict=True):

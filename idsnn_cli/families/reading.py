@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from idsnn_cli.architecture import Architecture
 from idsnn_cli.families.scheme import Scheme
 from idsnn_cli.families.structure import Certainty
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 # What names and shapes cannot tell.
 STEM_STRIDE = "the stem's stride, padding and pooling"
@@ -52,7 +52,7 @@ class Recognised:
     """
 
     scheme: str
-    architecture: Architecture
+    architecture: ResNetArchitecture
     names: Mapping[str, str]
     dropped: Mapping[str, str]
     unknown: tuple[str, ...]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import FamilyError
 from idsnn_cli.families.layout import infer
 from idsnn_cli.families.matching import Match, is_averaged, match, roots, source_name, without_transparent, wrapper_rank
@@ -28,6 +27,7 @@ from idsnn_cli.families.schemes import SCHEMES
 from idsnn_cli.families.structure import Certainty, infer_structure, unexplained
 from idsnn_cli.families.surroundings import BESIDE, WRAPPERS
 from idsnn_cli.families.words import shown
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 # What a file is called whose names no table knows; an unknown network may spike.
 _STRUCTURE = Scheme("structure", "shapes and order", (), spiking=True)
@@ -200,7 +200,7 @@ def _reason_outside(plain: str, root: str) -> str:
     return f"outside '{root}', which holds the network"
 
 
-def _unknown(best: Match, architecture: Architecture) -> tuple[str, ...]:
+def _unknown(best: Match, architecture: ResNetArchitecture) -> tuple[str, ...]:
     fixed = {trait.field for trait in best.scheme.traits}
     told = {
         STEM_STRIDE: "stem_pool" in fixed,

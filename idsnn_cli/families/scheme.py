@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from idsnn_cli.architecture import ForeignShortcut, Shortcut
-
 # The blocks of which a trait holds; dense ones are bottlenecks without groups.
 Where = Literal["any", "basic", "bottleneck", "dense"]
 
@@ -47,7 +45,7 @@ class Scheme:
     title: str
     rows: tuple[Row, ...]
     spiking: bool = False
-    projection: Shortcut | ForeignShortcut = "projection"
+    projection: str = "projection"
     traits: tuple[Trait, ...] = ()
     ending: str = ""
 

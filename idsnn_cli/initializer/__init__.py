@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from idsnn_cli.architecture import Spaces
     from idsnn_cli.initializer.applying import apply
     from idsnn_cli.initializer.blocks import source_block
     from idsnn_cli.initializer.conversion import Conversion, convert
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from idsnn_cli.initializer.plan import BlockPair, Entry, Plan, random_plan
     from idsnn_cli.initializer.requirements import Findings
     from idsnn_cli.initializer.selections import Selection, loop_indices
-    from idsnn_cli.initializer.spaces import Spaces, channel_spaces
     from idsnn_cli.initializer.standalone import Initialization, classes_or_source, initialize, open_source
     from idsnn_cli.rules import Rules
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.initializer.spaces import channel_spaces
-from idsnn_cli.models import ResNet
+from idsnn_cli.architecture import Architecture
+from idsnn_cli.models import Model
 
 # (space, where in the network, maps (N, C, H, W)).
 See = Callable[[str, str, Tensor], None]
@@ -30,7 +30,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def watched(model: ResNet, see: See) -> Iterator[None]:
+def watched(model: Model, see: See) -> Iterator[None]:
     """Call ``see`` with every activation of ``model``, whenever it runs; the hooks are gone afterwards.
 
     A stream is seen behind every block of it, and behind the stem (before its pool) where that writes it. Before
@@ -45,7 +45,7 @@ def watched(model: ResNet, see: See) -> Iterator[None]:
             handle.remove()
 
 
-def run_watched(model: ResNet, batches: Iterable[Tensor], see: See) -> int:
+def run_watched(model: Model, batches: Iterable[Tensor], see: See) -> int:
     """Run ``model`` in evaluation mode on images (N, C, H, W) in 0 to 1, on its device, calling ``see`` as it goes.
 
     Returns how many batches there were. The model is left as it was, whatever happens.
@@ -88,34 +88,18 @@ def _hook(see: See, space: str, where: str, then: nn.Module | None) -> Callable[
     return hook
 
 
-def _places(model: ResNet) -> list[tuple[tuple[str, str, nn.Module | None], nn.Module]]:
+def _places(model: Model) -> list[tuple[tuple[str, str, nn.Module | None], nn.Module]]:
     """((space, where, an activation still to come), the module whose output it is)."""
-    architecture = model.architecture
-    spaces = channel_spaces(architecture)
-    found: list[tuple[tuple[str, str, nn.Module | None], nn.Module]] = []
+    return [
+        ((space, where, None if then is None else model.get_submodule(then)), model.get_submodule(where))
+        for space, where, then in model.architecture.watched_places()
+    ]
 
-    def place(space: str, where: str, then: nn.Module | None = None) -> None:
-        found.append(((space, where, then), model.get_submodule(where)))
 
-    for conv in architecture.stem_convolutions():
-        if conv.norm is None:
-            continue  # before pre-activation blocks
-        if architecture.stem == "deep":
-            # One activation module serves all of a deep stem's convolutions.
-            place(spaces.writes[conv.name], conv.name.removesuffix(".conv"), model.stem.act)
-        else:
-            place(spaces.writes[conv.name], "stem.act")
-    for stage, block in architecture.blocks():
-        at = f"stages.{stage}.{block}"
-        convolutions = architecture.block_convolutions(stage, block)
-        if architecture.preactivation:
-            for i, conv in enumerate(convolutions):
-                place(spaces.reads[conv.name], f"{at}.act{i}")
-            continue
-        for i, conv in enumerate(convolutions[:-1]):
-            place(spaces.writes[conv.name], f"{at}.act{i}")
-        place(spaces.writes[convolutions[-1].name], at)
-    if architecture.preactivation:
-        # Without a last norm the linear layer reads the sum as it is.
-        place(spaces.features, "final_act" if architecture.final_norm else at)
-    return found
+def activation_spaces(architecture: Architecture) -> dict[str, str]:
+    """Activation module -> the channel space that it fires into, in network order.
+
+    Of the networks that :meth:`Architecture.activations` knows.
+    """
+    spaces = architecture.streams()
+    return {name: spaces.writes[name.replace(".act", ".conv")] for name, _ in architecture.activations()}

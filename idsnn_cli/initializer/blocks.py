@@ -56,7 +56,7 @@ def _lengthened(found: Sequence[int], depth: int) -> tuple[int, ...]:
 
 def changes(architecture: Architecture, stage: int, block: int) -> bool:
     """Whether a block's input is another residual stream than its output: another width, or a stride."""
-    entry, outer = architecture.block_input(stage, block), architecture.widths[stage] * architecture.expansion
+    entry, outer = architecture.block_input(stage, block), architecture.stage_channels(stage)
     return entry != outer or architecture.block_stride(stage, block) != 1
 
 

@@ -11,8 +11,7 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.activations import run_watched
 from idsnn_cli.initializer.selections import Channels
-from idsnn_cli.initializer.spaces import channel_spaces
-from idsnn_cli.models import ResNet
+from idsnn_cli.models import Model
 
 # Values that are held in float64 at a time.
 CHUNK = 1 << 22
@@ -29,7 +28,7 @@ def channel_scores(
     are read, and those that the source lacks are left out. A space without any is absent. Raises
     :class:`MappingError` for NaN or infinite values.
     """
-    spaces = channel_spaces(architecture)
+    spaces = architecture.streams()
     sums: dict[str, Tensor] = {}
     for norm, space in spaces.norms.items():
         key = names.get(f"{norm}.weight")
@@ -75,7 +74,7 @@ class _Sums:
         return result.fill_diagonal_(1.0).cpu()
 
 
-def correlations(model: ResNet, batches: Iterable[Tensor], spaces: Collection[str] | None = None) -> dict[str, Tensor]:
+def correlations(model: Model, batches: Iterable[Tensor], spaces: Collection[str] | None = None) -> dict[str, Tensor]:
     """Pearson's correlations (C, C), float64, of the channels of each space, over all images and pixels.
 
     ``batches`` are images (N, C, H, W) in 0 to 1 on the model's device; without ``spaces`` all are looked at. A

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from idsnn_cli import rulebook
-from idsnn_cli.architecture import Architecture, Neuron
+from idsnn_cli.architecture import QCFS, Architecture, Spaces
 from idsnn_cli.errors import MappingError, UsageError
+from idsnn_cli.initializer.activations import activation_spaces
 from idsnn_cli.initializer.plan import Entry, Plan
-from idsnn_cli.initializer.spaces import Spaces, activation_spaces, channel_spaces
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 
 State = dict[str, Tensor]
 
@@ -37,7 +37,7 @@ class Conversion:
     """
 
     lambdas: Mapping[str, float]
-    reference: ResNet
+    reference: Model
 
 
 def require_convertible(target: Architecture) -> None:
@@ -102,7 +102,7 @@ def scaled_plan(plan: Plan, lambdas: Mapping[str, float]) -> Plan:
 
 def scales(target: Architecture, lambdas: Mapping[str, float]) -> dict[str, float]:
     """Target tensor -> the factor that converts it, where it is not 1; a space without a lambda counts as 1."""
-    spaces, theta = channel_spaces(target), target.neuron.v_threshold
+    spaces, theta = target.streams(), target.neuron.v_threshold
     found: dict[str, float] = {}
     for conv in target.convolutions():
         fire = theta / lambdas.get(spaces.writes[conv.name], 1.0)
@@ -112,15 +112,12 @@ def scales(target: Architecture, lambdas: Mapping[str, float]) -> dict[str, floa
     return {name: factor for name, factor in found.items() if factor != 1.0}
 
 
-def ann_twin(plan: Plan, state: Mapping[str, Tensor]) -> ResNet:
+def ann_twin(plan: Plan, state: Mapping[str, Tensor]) -> Model:
     """The ANN with the target's blocks and the tensors of ``state``, its activations those of the plan's source."""
     source = plan.source
-    quantised = source is not None and source.activation == "qcfs"
-    description = replace(
-        plan.target,
+    quantised = source is not None and isinstance(source.activation, QCFS)
+    description = plan.target.changed(
         kind="ann",
-        timesteps=1,
-        neuron=Neuron(),
         activation="qcfs" if quantised else "relu",
         levels=source.levels if source is not None and quantised else 0,
     )
@@ -156,11 +153,11 @@ def learnt_lambdas(made_of: Mapping[str, set[str]], ours: Spaces, learnt: Mappin
     return {space: joined[ours.linked(space)] for space in ours.sizes if ours.linked(space) in joined}
 
 
-def _spiking(plan: Plan, state: Mapping[str, Tensor]) -> ResNet:
+def _spiking(plan: Plan, state: Mapping[str, Tensor]) -> Model:
     return _filled(plan.target, {name: value.clone() for name, value in state.items()})
 
 
-def _filled(architecture: Architecture, tensors: Mapping[str, Tensor]) -> ResNet:
+def _filled(architecture: Architecture, tensors: Mapping[str, Tensor]) -> Model:
     model = build(architecture, 0)
     model.load_state_dict(dict(tensors), assign=True)
     return model.requires_grad_(False).eval()

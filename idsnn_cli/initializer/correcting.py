@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from idsnn_cli.initializer.activations import run_up_to, run_watched
+from idsnn_cli.initializer.activations import activation_spaces, run_up_to, run_watched
 from idsnn_cli.initializer.conversion import Conversion
-from idsnn_cli.initializer.spaces import activation_spaces
-from idsnn_cli.models import ResNet
+from idsnn_cli.models import Model
 from idsnn_cli.spiking import BatchNorm
 
 
@@ -76,7 +75,7 @@ class _Mean:
 
 
 @torch.no_grad()
-def calibrate(model: ResNet, conversion: Conversion, batches: Sequence[Tensor]) -> None:
+def calibrate(model: Model, conversion: Conversion, batches: Sequence[Tensor]) -> None:
     """Correct the betas of the spiking ``model``, in place, so that each channel fires as often as it should.
 
     In network order, each layer behind those that are corrected already: beta -= theta * (E[rate] - E[activation] /

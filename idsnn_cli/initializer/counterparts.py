@@ -152,10 +152,9 @@ class _Network(Planner):
             keys = [self.names.get(name, name) for name in theirs]
             rest = f" and {len(keys) - 1} tensors beside it are" if len(keys) > 1 else " is"
             return [f"{keys[0]}{rest} left out: the target has no attention"] if keys else []
-        # A kernel over neighbouring channels cannot be looped over, as weights of channels can.
-        kinds = [(network.attention, network.attention_bias) for network in (self.source, self.target)]
-        fits = kinds[0] == kinds[1] and not (
-            self.target.attention == "eca" and list(ours.values()) != list(theirs.values())
+        # A convolution over neighbouring channels cannot be looped over.
+        fits = self.target.takes_attention(self.source) and (
+            len(ours) > 1 or list(ours.values()) == list(theirs.values())
         )
         stream = self.selection(f"stages.{stage}", f"stages.{stage}")
         for name, other in zip(ours, theirs if fits else ours, strict=True):

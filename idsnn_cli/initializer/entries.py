@@ -13,7 +13,6 @@ from idsnn_cli.initializer.kernels import Folded, Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, Action, Entry
 from idsnn_cli.initializer.requirements import Findings, require_neurons
 from idsnn_cli.initializer.selections import Selection, Selector
-from idsnn_cli.initializer.spaces import channel_spaces
 from idsnn_cli.rules import Rules
 
 
@@ -31,7 +30,7 @@ class Planner:
     ) -> None:
         self.source, self.target, self.names, self.rules, self.found = source, target, names, rules, found
         self.source_shapes, self.target_shapes = source.tensors(), target.tensors()
-        self.ours, self.theirs = channel_spaces(target), channel_spaces(source)
+        self.ours, self.theirs = target.streams(), source.streams()
         chosen = rulebook.rule("channels", rules.channels)
         self.selector = Selector(chosen, self.theirs, self.ours, found.scores, found.correlations, seed)
         self.blocks = choose_blocks(source, target, rules, found.blocks)

@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import QCFS, Architecture
 from idsnn_cli.errors import MappingError, UsageError
+from idsnn_cli.initializer.activations import activation_spaces
 from idsnn_cli.initializer.blocks import choose_blocks
 from idsnn_cli.initializer.channel_facts import channel_scores, correlations
 from idsnn_cli.initializer.conversion import scaled_plan
 from idsnn_cli.initializer.counterparts import make_plan, planned
 from idsnn_cli.initializer.requirements import Findings, check_rules
-from idsnn_cli.initializer.spaces import activation_spaces, channel_spaces
 from idsnn_cli.initializer.thresholds import thresholds
-from idsnn_cli.models import Network, ResNet
+from idsnn_cli.models import Model, Network
 from idsnn_cli.rulebook import NONE
 from idsnn_cli.rules import BlockLists, Rules
 
@@ -28,7 +28,7 @@ def find(
     source: Network,
     target: Architecture,
     *,
-    running: Callable[[], ResNet] | None,
+    running: Callable[[], Model] | None,
     batches: Sequence[tuple[Tensor, Tensor]] | None,
     say: Say | None = None,
 ) -> Findings:
@@ -81,15 +81,15 @@ def count_values(source: Architecture, target: Architecture, names: Mapping[str,
     """
     check_rules(rules, source, target, has_head="head.weight" in names)
     # Any lambda makes as many values; nothing scales what comes in. What is learnt apart will differ.
-    spaces = channel_spaces(source)
+    spaces = source.streams()
     scaled = spaces.sizes.keys() - {"input"}
     apart = {space: math.e + place for place, space in enumerate(spaces.sizes)}
     learnt = {space: apart[spaces.linked(space)] for space in scaled}
-    quantised = rules.convert != NONE and source.activation == "qcfs"
+    quantised = rules.convert != NONE and isinstance(source.activation, QCFS)
     found = Findings(thresholds=dict.fromkeys(scaled, math.e), learnt=learnt if quantised else {})
     plan = make_plan(source, target, names, rules.without_images(), found)
     if rules.convert != NONE:
-        plan = scaled_plan(plan, dict.fromkeys(channel_spaces(target).sizes.keys() - {"input"}, math.e))
+        plan = scaled_plan(plan, dict.fromkeys(target.streams().sizes.keys() - {"input"}, math.e))
     return plan.counts()
 
 
@@ -107,7 +107,7 @@ def merges(rules: Rules, source: Architecture, target: Architecture, names: Mapp
 def _learnt(source: Network) -> dict[str, float]:
     """lambda of each channel space of a QCFS source; empty for another. Raises :class:`MappingError` for one of 0."""
     architecture = source.architecture
-    if architecture.activation != "qcfs":
+    if not isinstance(architecture.activation, QCFS):
         return {}
     found = {}
     spaces = activation_spaces(architecture)
@@ -124,4 +124,4 @@ def _learnt(source: Network) -> dict[str, float]:
 def _used(source: Architecture, lists: BlockLists) -> set[str]:
     """The channel spaces that a target made of these blocks can ask for: streams, stems, and those blocks' own."""
     inner = tuple(f"stages.{stage}.{block}." for stage, chosen in enumerate(lists) for block in chosen)
-    return {space for space in channel_spaces(source).sizes if space.count(".") < 3 or space.startswith(inner)}
+    return {space for space in source.streams().sizes if space.count(".") < 3 or space.startswith(inner)}

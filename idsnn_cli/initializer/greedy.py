@@ -14,7 +14,7 @@ from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer.activations import evaluating
 from idsnn_cli.initializer.blocks import changes
 from idsnn_cli.initializer.correcting import reestimate
-from idsnn_cli.models import ResNet
+from idsnn_cli.models import Model
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Say = Callable[[str], None]
@@ -24,18 +24,23 @@ Place = tuple[int, int]
 class _Tail(nn.Module):
     """What stands behind the last block: maps (N, C, H, W) to logits (N, K)."""
 
-    def __init__(self, model: ResNet) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.last = nn.Sequential(model.final_norm, model.final_act) if model.normed_end else nn.Identity()
-        self.head = model.head
+        # Registered, so that what it re-estimates includes a last norm; not called as a whole.
+        self.model = nn.ModuleDict({name: part for name, part in model.named_children() if name not in _BODY})
+        self.ending, self.head = model.ending, model.head
 
     def forward(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.last(maps).mean((2, 3)))
+        logits: Tensor = self.head(self.ending(maps).mean((2, 3)))
         return logits
 
 
+# The parts of a network that stand before its end.
+_BODY = ("input", "stem", "stages", "encoder")
+
+
 def greedy_blocks(
-    model: ResNet, depths: Sequence[int], batches: Batches, say: Say | None = None
+    model: Model, depths: Sequence[int], batches: Batches, say: Say | None = None
 ) -> tuple[tuple[int, ...], ...]:
     """The blocks that ``model``, an ANN, keeps when it is cut to ``depths``, in order, for each stage of ``depths``.
 
@@ -72,7 +77,7 @@ def greedy_blocks(
     return tuple(tuple(block for stage, block in kept if stage == wanted) for wanted in stages)
 
 
-def _check(model: ResNet, batches: Batches) -> None:
+def _check(model: Model, batches: Batches) -> None:
     if model.architecture.kind == "spiking":
         raise UsageError("blocks: greedy cuts an ANN, but the source is spiking", "Use another rule for its blocks.")
     if not any(labels.numel() for _, labels in batches):
@@ -89,7 +94,7 @@ def _check(model: ResNet, batches: Batches) -> None:
 class _Search:
     """Scores truncated networks. ``model`` is this object's own: its statistics change."""
 
-    def __init__(self, model: ResNet, batches: Batches) -> None:
+    def __init__(self, model: Model, batches: Batches) -> None:
         # Pixels' channels side by side: a third faster on a CPU.
         self.model = model.to(memory_format=torch.channels_last)
         self.tail = _Tail(model)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
-from idsnn_cli.architecture import Architecture, read_description
+from idsnn_cli.architecture import QCFS, Architecture, read_description
 from idsnn_cli.errors import CheckpointError, MappingError, UsageError
 from idsnn_cli.initializer.json_values import (
     flag,
@@ -127,7 +127,7 @@ class Plan:
     def reads(self) -> list[str]:
         """The source keys that applying the plan reads, and converting what it makes, each once, sorted."""
         keys = {key for entry in self.entries for key in entry.source_keys()}
-        if self.source is not None and self.source.activation == "qcfs" and self.rules.convert != "none":
+        if self.source is not None and isinstance(self.source.activation, QCFS) and self.rules.convert != "none":
             # Such a source is always ours, in canonical names.
             keys |= {f"{owner}.limit" for _, owner in self.source.activations()}
         return sorted(keys)

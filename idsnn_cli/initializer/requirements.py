@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import QCFS, Architecture
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer.conversion import require_convertible
 from idsnn_cli.rulebook import NONE
@@ -55,7 +55,7 @@ def check_rules(rules: Rules, source: Architecture, target: Architecture, *, has
     if rules.convert != NONE:
         require_convertible(target)
     for rule in used:
-        if "learnt" in rule.asks and source.activation != "qcfs":
+        if "learnt" in rule.asks and not isinstance(source.activation, QCFS):
             raise UsageError(
                 f"{rule} needs a source with QCFS activations, which this one does not have",
                 "Train one with teacher.activation=qcfs, or use convert: weight-normalisation.",

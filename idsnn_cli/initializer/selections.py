@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from idsnn_cli import rulebook
+from idsnn_cli.architecture import Spaces
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer.json_values import integer, integers, items, members, text
-from idsnn_cli.initializer.spaces import Spaces
 from idsnn_cli.results import Result
 from idsnn_cli.seeding import derive_seed
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.architecture import Architecture, BottleneckStride, build_description, validate
+from idsnn_cli.architecture import Architecture, BottleneckStride, build_description
 from idsnn_cli.checkpoint import TensorsDigest, open_checkpoint
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Certainty, Reading, Scheme, Weights
@@ -19,7 +19,7 @@ from idsnn_cli.initializer.conversion import Conversion, convert
 from idsnn_cli.initializer.counterparts import make_plan
 from idsnn_cli.initializer.findings import find
 from idsnn_cli.initializer.plan import Plan
-from idsnn_cli.models import Network, ResNet, assemble, build, first_value, floating, identify, identify_tensors
+from idsnn_cli.models import Model, Network, assemble, build, first_value, floating, identify, identify_tensors
 from idsnn_cli.rulebook import NONE
 from idsnn_cli.rules import Rules
 from idsnn_cli.sources.names import Published, as_source
@@ -84,7 +84,7 @@ def _open(source: Source, stack: ExitStack, reading: Reading | None, download: b
         return source
     if isinstance(source, str | Path | Published):
         return identify(stack.enter_context(open_checkpoint(as_source(source), download=download)), reading)
-    described = source.architecture if isinstance(source, ResNet) else None
+    described = source.architecture if isinstance(source, Model) else None
     tensors = source.state_dict() if isinstance(source, nn.Module) else source
     shapes = {key: tuple(value.shape) for key, value in tensors.items() if isinstance(value, Tensor)}
     return identify_tensors(shapes, tensors.__getitem__, described=described, reading=reading)
@@ -117,7 +117,7 @@ def initialize(
     batches for the rules that look at the source running: float32 (N, 3, H, W) in 0 to 1 and labels int64 (N,), which
     a search for blocks alone reads. Values are gathered, and such a source runs, on ``device``; ``say`` hears of long
     work. Raises :class:`MappingError` naming both tensors where one cannot be made, :class:`FamilyError` or
-    :class:`CheckpointError` for a source that is not a ResNet, and :class:`UsageError` for a target that is not known,
+    :class:`CheckpointError` for a source that is not a Model, and :class:`UsageError` for a target that is not known,
     or not wholly described by what is given.
     """
     with ExitStack() as stack:
@@ -173,9 +173,7 @@ def _striding(network: Network, stride: BottleneckStride | None) -> Network:
     """``network`` with its bottlenecks striding where the caller knows that they do, unless it says so itself."""
     if stride is None or network.described:
         return network
-    architecture = replace(network.architecture, bottleneck_stride=stride)
-    validate(architecture)
-    return replace(network, architecture=architecture)
+    return replace(network, architecture=network.architecture.striding(stride, network.where))
 
 
 @contextmanager
@@ -210,8 +208,8 @@ def _describe_target(target: str | Architecture, source: Network, num_classes: i
             )
         return target
     known, classes = source.architecture, classes_or_source(num_classes, source)
-    description = build_description(target, classes, stem=known.named_stem, shortcut=known.named_shortcut)
-    return replace(description, timesteps=TIMESTEPS) if description.kind == "spiking" else description
+    description = build_description(target, classes, **known.name_options())
+    return description.changed(timesteps=TIMESTEPS) if description.kind == "spiking" else description
 
 
 def classes_or_source(num_classes: int | None, source: Network) -> int:

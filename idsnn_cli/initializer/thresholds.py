@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
-from idsnn_cli.initializer.activations import run_up_to, run_watched
-from idsnn_cli.initializer.spaces import activation_spaces, channel_spaces
-from idsnn_cli.models import ResNet
+from idsnn_cli.initializer.activations import activation_spaces, run_up_to, run_watched
+from idsnn_cli.models import Model
 from idsnn_cli.rules import PERCENTILE
 
 # (target, lambdas) -> target tensor -> the factor that converts it.
@@ -60,7 +59,7 @@ class Histogram:
         return min(middle, self.largest)
 
 
-def thresholds(model: ResNet, batches: Iterable[Tensor], percentile: float = PERCENTILE) -> dict[str, float]:
+def thresholds(model: Model, batches: Iterable[Tensor], percentile: float = PERCENTILE) -> dict[str, float]:
     """Lambda of each channel space: the ``percentile`` of all of a layer's activations, zeros included.
 
     That is the robust form of threshold balancing: what most images never exceed becomes one spike a step. It is the
@@ -78,7 +77,7 @@ def thresholds(model: ResNet, batches: Iterable[Tensor], percentile: float = PER
         seen[space, where].add(maps)
 
     run_watched(model, batches, see)
-    spaces = channel_spaces(model.architecture)
+    spaces = model.architecture.streams()
     largest: dict[str, float] = {}
     for (space, _), histogram in seen.items():
         root = spaces.linked(space)
@@ -87,7 +86,7 @@ def thresholds(model: ResNet, batches: Iterable[Tensor], percentile: float = PER
     return {space: value for space, value in found.items() if value > 0}
 
 
-def balance_currents(model: ResNet, batches: Sequence[Tensor], percentile: float, scales: Scales) -> dict[str, float]:
+def balance_currents(model: Model, batches: Sequence[Tensor], percentile: float, scales: Scales) -> dict[str, float]:
     """lambda of each channel space of the spiking ``model``, whose tensors are an ANN's and are scaled as it goes.
 
     In network order, with all layers before it converted already, a layer's lambda is the ``percentile`` of its input
@@ -96,7 +95,7 @@ def balance_currents(model: ResNet, batches: Sequence[Tensor], percentile: float
     with; lambdas inside blocks that were found by then stay. ``scales`` gives the factors of tensors for some lambdas.
     Layers whose current is never positive (above 2^-16) have no lambda.
     """
-    architecture, spaces = model.architecture, channel_spaces(model.architecture)
+    architecture, spaces = model.architecture, model.architecture.streams()
     base = {name: value.clone() for name, value in model.state_dict().items()}
     own = model.state_dict()
     found: dict[str, float] = {}

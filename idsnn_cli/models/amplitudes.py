@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -64,7 +62,7 @@ def fold_amplitudes(architecture: Architecture, state: dict[str, Tensor]) -> tup
             into(conv.name, stream)
             stream = found.pop(f"{at}.amplitude{i}.weight")
     into("head", stream)
-    folded = replace(architecture, amplitude="folded")
+    folded = architecture.changed(amplitude="folded")
     return folded, {name: found[name] for name in folded.tensors()}
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from idsnn_cli.architecture import BottleneckStride, validate
+from idsnn_cli.architecture import BottleneckStride
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.families import Reading, Scheme, Weights
+from idsnn_cli.models.base import Model
+from idsnn_cli.models.building import build
 from idsnn_cli.models.identify import MeanStd, Network, floating, identify
-from idsnn_cli.models.resnet import ResNet, build
 from idsnn_cli.sources.names import Source, as_source
 
 
@@ -26,7 +26,7 @@ def load(
     weights: Weights = "auto",
     allow_unused: bool = False,
     scheme: Scheme | None = None,
-) -> ResNet:
+) -> Model:
     """The network in ``path``, in evaluation mode on ``device``: an ANN gives (N, K) logits, a student (T, N, K).
 
     It is float64 where its kernels in the file are, and otherwise float32.
@@ -37,7 +37,7 @@ def load(
     which convolution its bottlenecks stride, the 3x3 unless ``bottleneck_stride`` says otherwise. ``weights`` says
     which copy is taken of a foreign file with raw and averaged ones (``auto``: the averaged), and ``allow_unused``
     drops keys of it that are not explained; ``scheme`` is a table of its names, instead of those that are known. Raises
-    :class:`CheckpointError` or :class:`FamilyError` for a file that is not a ResNet, :class:`UsageError` where
+    :class:`CheckpointError` or :class:`FamilyError` for a file that is not a Model, :class:`UsageError` where
     ``normalise`` is missing, or an option speaks against the file.
     """
     with open_checkpoint(as_source(path)) as file:
@@ -57,7 +57,7 @@ def load_identified(
     device: str | torch.device = "cpu",
     normalise: MeanStd | None = None,
     bottleneck_stride: BottleneckStride | None = None,
-) -> ResNet:
+) -> Model:
     """:func:`load` of a network that was identified already, in the file ``path``, which is open."""
     if not network.described and not network.has_head:
         raise CheckpointError(
@@ -66,12 +66,10 @@ def load_identified(
         )
     architecture = network.architecture
     if bottleneck_stride is not None:
-        agrees = network.described and bottleneck_stride == architecture.bottleneck_stride
-        if architecture.block == "basic" or (network.described and not agrees):
-            why = "has no bottlenecks" if architecture.block == "basic" else "says itself where its blocks stride"
-            raise UsageError(f"{path} {why}", "Leave the bottleneck's stride out.")
-        architecture = replace(architecture, bottleneck_stride=bottleneck_stride)
-        validate(architecture)
+        striding = architecture.striding(bottleneck_stride, path)
+        if network.described and striding != architecture:
+            raise UsageError(f"{path} says itself where its blocks stride", "Leave the bottleneck's stride out.")
+        architecture = striding
     model = build(architecture, seed=0)
     stem = network.names.get(f"{architecture.stem_convolution().name}.weight")
     if stem is not None and network.read(stem).dtype == torch.float64:
@@ -92,7 +90,7 @@ def load_identified(
     return model.to(torch.device(device)).eval()
 
 
-def assemble(network: Network, where: str | Path, normalise: MeanStd) -> ResNet:
+def assemble(network: Network, where: str | Path, normalise: MeanStd) -> Model:
     """The network that ``network`` names the tensors of, as a module on the CPU in evaluation mode.
 
     ``normalise`` is used where the source does not carry its input normalisation; a source without a linear layer gets
@@ -105,7 +103,7 @@ def assemble(network: Network, where: str | Path, normalise: MeanStd) -> ResNet:
     return model.eval()
 
 
-def _fill(model: ResNet, network: Network, path: str) -> None:
+def _fill(model: Model, network: Network, path: str) -> None:
     """Copy the file's tensors into ``model``, checking that all are there and that floats are finite."""
     for name, own in model.state_dict().items():
         key = network.names.get(name)

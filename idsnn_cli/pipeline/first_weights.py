@@ -20,7 +20,7 @@ from idsnn_cli.initializer import (
     random_plan,
     reestimate,
 )
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe.schema import Init
 from idsnn_cli.rules import Rules
@@ -140,7 +140,7 @@ def _calibrated(
     return model.state_dict(), replace(plan, entries=entries)
 
 
-def _running(workspace: Workspace, architecture: Architecture, state: State) -> ResNet:
+def _running(workspace: Workspace, architecture: Architecture, state: State) -> Model:
     model = build(architecture, 0)
     model.load_state_dict(state)
     return model.to(workspace.device)

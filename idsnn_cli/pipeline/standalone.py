@@ -85,7 +85,7 @@ def mapping_workspace(request: Request, arch: str, num_classes: int | None) -> W
         )
         if named and "input.mean" in network.names:
             raise UsageError(f"{source} carries its own input normalisation", "Leave the normalisation out.")
-        student = {"arch": arch, "stem": found.named_stem, "shortcut": found.named_shortcut}
+        student = {"arch": arch, **found.name_options()}
         plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student, "teacher": request.foreign}
         where = "inspect --plan" if request.option == "--plan" else f"init {request.option}"
         recipe = recipe_from_mapping(plain, overrides, origin=f"the options of {where}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from idsnn_cli.checkpoint import file_sha256
 from idsnn_cli.initializer import Plan
-from idsnn_cli.models import ResNet, build, load
+from idsnn_cli.models import Model, build, load
 from idsnn_cli.pipeline.requirements import check_classes, check_features, distinct, read_start, require_teacher
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.steps.base import Step, step
@@ -41,7 +41,7 @@ def student_job(
         distinct(target, guide)
         inputs["teacher"] = workspace.sha256(guide)
 
-    def make() -> tuple[ResNet, ResNet | None]:
+    def make() -> tuple[Model, Model | None]:
         network = None if guide is None else workspace.load_network(guide, workspace.device)
         if network is not None and guide is not None:
             check_classes(workspace, network.architecture, guide)

@@ -18,7 +18,7 @@ from idsnn_cli.data import DataBundle, TrainBatches, eval_batches, shard
 from idsnn_cli.errors import MissingInputError
 from idsnn_cli.evaluation import Evaluation, evaluate
 from idsnn_cli.initializer import Plan
-from idsnn_cli.models import ResNet
+from idsnn_cli.models import Model
 from idsnn_cli.pipeline.decisions import decide
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.run_directory import Record, RunDirectory, best_of, clear, make_folder
@@ -46,7 +46,7 @@ class Job:
 
     step: Step
     config: Training
-    make: Callable[[], tuple[ResNet, ResNet | None]]
+    make: Callable[[], tuple[Model, Model | None]]
     objective: Objective
     metadata: Callable[[dict[str, Any]], dict[str, Any]]
     inputs: dict[str, str]
@@ -59,7 +59,7 @@ class Job:
         return best_of(self.output)
 
 
-def measure(workspace: Workspace, model: ResNet, split: str, *, alone: bool = False) -> Evaluation:
+def measure(workspace: Workspace, model: Model, split: str, *, alone: bool = False) -> Evaluation:
     """``model`` on ``split``, shared over the processes or by this one ``alone``."""
     device, seed = workspace.device, derive_seed(workspace.recipe.seed, "eval", "poisson")
     images, batch_size = workspace.split(split), workspace.recipe.eval.batch_size
@@ -74,7 +74,7 @@ def measure(workspace: Workspace, model: ResNet, split: str, *, alone: bool = Fa
     return evaluate(model, batches, seed=seed, first_image=first, reduce=reduce)
 
 
-def measured_alone(workspace: Workspace, model: ResNet) -> dict[str, Any]:
+def measured_alone(workspace: Workspace, model: Model) -> dict[str, Any]:
     """Accuracy and loss on ``data.select``, by this process alone."""
     split = workspace.recipe.data.select
     found = measure(workspace, model, split, alone=True)

@@ -14,7 +14,7 @@ from idsnn_cli.data.load import CONSTANTS
 from idsnn_cli.errors import DataError, UsageError
 from idsnn_cli.evaluation import NormalisationVerdict, find_normalisation
 from idsnn_cli.families import Reading
-from idsnn_cli.models import ResNet, load, load_identified
+from idsnn_cli.models import Model, load, load_identified
 from idsnn_cli.models.identify import MeanStd
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.recipe import Recipe
@@ -213,7 +213,7 @@ class Workspace:
             return "ImageNet's (name another with teacher.normalise)"
         return "the recipe's teacher.normalise" if isinstance(chosen, RecipeMeanStd) else f"that of {chosen}"
 
-    def load_network(self, source: Source, device: torch.device | str = "cpu", *, look: bool = True) -> ResNet:
+    def load_network(self, source: Source, device: torch.device | str = "cpu", *, look: bool = True) -> Model:
         """The network in ``source``, of the workspace's precision; a foreign one is read as ``teacher`` says.
 
         Without ``look`` nothing is looked for in images: the description is right, the normalisation need not be.

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from idsnn_cli.architecture import (
-    ANN_NAMES,
-    SPIKING_NAMES,
     Activation,
     Architecture,
     BottleneckStride,
@@ -23,7 +21,9 @@ from idsnn_cli.architecture import (
     SpikingBlock,
     Start,
     Stem,
+    ann_names,
     build_description,
+    spiking_names,
 )
 from idsnn_cli.recipe.data_section import Normalisation
 from idsnn_cli.recipe.values import NetworkSource, Positive, Rate, Section, Seed, one_of
@@ -161,7 +161,7 @@ class Teacher(Training, Network):
     @field_validator("arch")
     @classmethod
     def _known(cls, value: str) -> str:
-        return one_of(value, ANN_NAMES)
+        return one_of(value, ann_names())
 
     @model_validator(mode="after")
     def _quantised(self) -> Self:
@@ -200,7 +200,7 @@ class Student(Network):
     @field_validator("arch")
     @classmethod
     def _known(cls, value: str) -> str:
-        return one_of(value, SPIKING_NAMES)
+        return one_of(value, spiking_names())
 
     @model_validator(mode="after")
     def _leak(self) -> Self:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from idsnn_cli.architecture import ForeignShortcut, Shortcut
 from idsnn_cli.errors import SchemeError, did_you_mean
 from idsnn_cli.families import Row, Scheme
 from idsnn_cli.families.own_table import canonical_fault, source_fault
@@ -21,7 +20,7 @@ _KEYS = ("title", "shortcut", "rows", "dropped")
 _FORM = (
     "A table has rows: {name in the file: canonical name}, and dropped: {name: reason}; title, shortcut if you like."
 )
-_PROJECTIONS: tuple[Shortcut | ForeignShortcut, ...] = ("projection", "average")
+_PROJECTIONS: tuple[str, ...] = ("projection", "average")
 
 
 def read_scheme(path: Path) -> Scheme:

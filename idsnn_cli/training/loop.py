@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from idsnn_cli.data import Batch, TrainBatches, shard
 from idsnn_cli.errors import CheckpointError, InterruptedRun
 from idsnn_cli.evaluation import Evaluation
-from idsnn_cli.models import ResNet, place
+from idsnn_cli.models import Model, place
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.spiking import PoissonEncoder, seed_encoders
@@ -63,11 +63,11 @@ class Fit:
 
     name: str
     draws: str
-    model: ResNet
+    model: Model
     config: Training
     objective: Objective
     batches: TrainBatches
-    measure: Callable[[ResNet], Evaluation]
+    measure: Callable[[Model], Evaluation]
     split: str
     seed: int
     precision: str

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.models import ResNet, per_step
+from idsnn_cli.models import Model, per_step
 from idsnn_cli.training.losses import Channels, Loss, Seen, terms, wide
 
 
@@ -51,7 +51,7 @@ class Objective:
             return None
         if not self.reads_maps:
             return Lesson(per_step(self.teacher(images)).float().mean(0))
-        assert isinstance(self.teacher, ResNet)
+        assert isinstance(self.teacher, Model)
         logits, maps = self.teacher.with_features(images)
         return Lesson(per_step(logits).float().mean(0), maps)
 
@@ -87,13 +87,13 @@ class Learner(nn.Module):
     are drawn from ``seed``.
     """
 
-    def __init__(self, model: ResNet, objective: Objective, seed: int) -> None:
+    def __init__(self, model: Model, objective: Objective, seed: int) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
         self.losses = nn.ModuleDict()
         teacher = objective.teacher
-        channels = Channels(_channels(model), _channels(teacher) if isinstance(teacher, ResNet) else ())
+        channels = Channels(_channels(model), _channels(teacher) if isinstance(teacher, Model) else ())
         for term in objective.terms:
             modules = term.modules(channels, seed)
             if modules is not None:
@@ -110,12 +110,12 @@ class Learner(nn.Module):
         return logits_TNK, self.objective(logits_TNK, labels, lesson, global_size, maps, dict(self.losses.items()))
 
 
-def _channels(model: ResNet) -> tuple[int, ...]:
-    return tuple(width * model.architecture.expansion for width in model.architecture.widths)
+def _channels(model: Model) -> tuple[int, ...]:
+    return tuple(model.architecture.stage_channels(stage) for stage in range(len(model.architecture.depths)))
 
 
 @contextmanager
-def frozen(model: ResNet) -> Iterator[ResNet]:
+def frozen(model: Model) -> Iterator[Model]:
     """The teacher while it teaches: evaluation mode, no gradients; as before afterwards."""
     was_training = model.training
     flags = [p.requires_grad for p in model.parameters()]

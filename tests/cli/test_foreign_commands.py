@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,11 @@ from idsnn_cli.models import build, load
 Capture = pytest.CaptureFixture[str]
 PLAIN = build_description("resnet18", 10, width=8)
 TRAITS = {
-    "se": replace(PLAIN, attention="se", attention_sizes=(2, 2, 4, 4)),
-    "eca": replace(PLAIN, attention="eca", attention_sizes=(3, 3, 3, 3)),
-    "deep": replace(PLAIN, stem="deep", stem_widths=(4, 4, 8)),
-    "preactivation": replace(PLAIN, preactivation=True),
-    "groups": replace(build_description("resnet50", 10, width=8), groups=2, inner_widths=(16, 32, 64, 128)),
+    "se": PLAIN.changed(attention="se", attention_sizes=(2, 2, 4, 4)),
+    "eca": PLAIN.changed(attention="eca", attention_sizes=(3, 3, 3, 3)),
+    "deep": PLAIN.changed(stem="deep", stem_widths=(4, 4, 8)),
+    "preactivation": PLAIN.changed(preactivation=True),
+    "groups": build_description("resnet50", 10, width=8).changed(groups=2, inner_widths=(16, 32, 64, 128)),
 }
 
 

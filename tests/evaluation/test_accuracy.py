@@ -15,10 +15,10 @@ from torch import Tensor
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import DataError
 from idsnn_cli.evaluation import Evaluation, evaluate
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 
 
-class Scripted(ResNet):
+class Scripted(Model):
     """Logits (T, N, K), or (N, K) in an ANN, read off the images' first row: pixel t * K + k of an image."""
 
     def __init__(self, timesteps: int, classes: int, *, ann: bool = False) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,17 @@ from idsnn_cli.data import calibration_batches, load_data
 from idsnn_cli.data.load import CONSTANTS
 from idsnn_cli.errors import CheckpointError, DataError, UsageError
 from idsnn_cli.evaluation import NormalisationVerdict, find_normalisation
-from idsnn_cli.models import Network, ResNet, build, identify, identify_tensors
+from idsnn_cli.models import Model, Network, build, identify, identify_tensors
 from idsnn_cli.recipe import recipe_from_mapping
 
 SEVEN = build_description("resnet8", 10, width=8, stem="7x7")
 STEMS: dict[str, Architecture] = {
     "plain": build_description("resnet8", 10, width=12),
     "7x7": SEVEN,
-    "deep": replace(SEVEN, stem="deep", stem_padding=1, stem_widths=(8, 8, 8)),
-    "preactivation": replace(SEVEN, stem="3x3", stem_padding=1, preactivation=True),
-    "7x7 preactivation": replace(SEVEN, preactivation=True),
-    "deep preactivation": replace(SEVEN, stem="deep", stem_padding=1, stem_widths=(8, 8), preactivation=True),
+    "deep": SEVEN.changed(stem="deep", stem_padding=1, stem_widths=(8, 8, 8)),
+    "preactivation": SEVEN.changed(stem="3x3", stem_padding=1, preactivation=True),
+    "7x7 preactivation": SEVEN.changed(preactivation=True),
+    "deep preactivation": SEVEN.changed(stem="deep", stem_padding=1, stem_widths=(8, 8), preactivation=True),
 }
 
 
@@ -51,7 +50,7 @@ def cropped(images: Tensor, seed: int) -> Tensor:
     return torch.stack([padded[i, :, y : y + 16, x : x + 16] for i, (y, x) in enumerate(places)])
 
 
-def trained(architecture: Architecture, name: str, images: Tensor) -> ResNet:
+def trained(architecture: Architecture, name: str, images: Tensor) -> Model:
     """A network whose statistics are those of ``images`` under ``name``."""
     model = build(architecture, seed=2)
     model.set_normalisation(*CONSTANTS[name])
@@ -63,7 +62,7 @@ def trained(architecture: Architecture, name: str, images: Tensor) -> ResNet:
     return model.eval()
 
 
-def foreign(model: ResNet) -> Network:
+def foreign(model: Model) -> Network:
     state = {key: value for key, value in model.state_dict().items() if not key.startswith("input.")}
     return identify_tensors({key: tuple(value.shape) for key, value in state.items()}, state.__getitem__)
 
@@ -95,7 +94,7 @@ def test_every_stem_tells(stem: str) -> None:
 def test_the_divergence_is_the_one_that_is_stated() -> None:
     """With kernels that pass one pixel of one channel on, the moments are those of the images themselves."""
     model = build(STEMS["plain"], seed=0)
-    width = model.architecture.stem_width
+    width = model.architecture.stem_convolutions()[-1].out_channels
     kernel = torch.zeros(width, 3, 3, 3)
     for channel in range(width):
         kernel[channel, channel % 3, 1, 1] = 1 + channel
@@ -146,7 +145,7 @@ def test_two_that_are_near_each_other_are_not_clear() -> None:
 def test_what_cannot_tell_is_said() -> None:
     with pytest.raises(CheckpointError, match="never trained"):
         find_normalisation(foreign(build(STEMS["plain"], 0)), batches())
-    grey = build(replace(STEMS["plain"], in_channels=1), 0)
+    grey = build(STEMS["plain"].changed(in_channels=1), 0)
     with pytest.raises(CheckpointError, match="1 channels"):
         find_normalisation(foreign(grey), batches())
     model = trained(STEMS["plain"], "half", photographs(64, seed=1))

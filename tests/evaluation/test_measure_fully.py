@@ -12,7 +12,7 @@ from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import UsageError
 from idsnn_cli.evaluation import evaluate, measure_fully
 from idsnn_cli.evaluation.latency import measure_latency
-from idsnn_cli.models import ResNet, build, prolonged
+from idsnn_cli.models import Model, build, prolonged
 from idsnn_cli.recipe.schema import MEASURES
 
 IMAGES = torch.rand((9, 3, 8, 8), generator=torch.Generator().manual_seed(1))
@@ -23,7 +23,7 @@ def batches() -> list[tuple[Tensor, Tensor]]:
     return [(IMAGES[:5], LABELS[:5]), (IMAGES[5:], LABELS[5:])]
 
 
-def network(**options: Any) -> ResNet:
+def network(**options: Any) -> Model:
     model = build(build_description("spiking-resnet8", 4, width=4, timesteps=2, **options), seed=3)
     with torch.no_grad():
         for module in model.modules():

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.evaluation.activity import SpikeCounter
-from idsnn_cli.evaluation.energy import OperationCounter, layers_that_read_values
+from idsnn_cli.evaluation.energy import OperationCounter
 from idsnn_cli.models import build
 from idsnn_cli.spiking import LIF
 
@@ -96,7 +96,7 @@ def test_nothing_looks_on_behind_the_counters() -> None:
 def test_macs_are_those_of_torchs_own_counter(name: str) -> None:
     model = build(build_description(name, 5, width=4), seed=0).eval()
     images = torch.rand((1, 3, 16, 16), generator=torch.Generator().manual_seed(0))
-    reads = layers_that_read_values(model.architecture)
+    reads = model.architecture.reading_values()
     with torch.no_grad(), OperationCounter(model, 1, reads) as operations, FlopCounterMode(display=False) as flops:
         model(images)
     found = operations.to_dict()

@@ -34,6 +34,7 @@ from idsnn_cli.families import (
     STEM_STRIDE,
     recognise,
 )
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 Shape = tuple[int, ...]
 
@@ -43,7 +44,7 @@ DEEP = Size(bottleneck=True, depths=(1, 2, 1, 2), widths=(4, 8, 16, 32), classes
 
 
 def described(size: Size) -> Architecture:
-    return Architecture(
+    return ResNetArchitecture.of(
         kind="ann",
         block="bottleneck" if size.bottleneck else "basic",
         depths=size.depths,
@@ -131,7 +132,7 @@ def test_mmpretrains_deep_stems_and_averaged_shortcuts(size: Size, averaged: boo
     found = recognise(shapes)
     assert found.scheme == "mmpretrain"
     assert dict(found.names) == names
-    assert (found.architecture.stem, found.architecture.stem_widths) == ("deep", (2, 2, 4))
+    assert (found.architecture.stem, found.architecture.traits().get("stem_widths", ())) == ("deep", (2, 2, 4))
     assert found.architecture.shortcut == ("average" if averaged else "projection")
     for key in ("backbone.layer2.0.downsample.1.weight", "backbone.stem.1.bn.running_var"):
         # A missing tensor is named as the file names it, whatever its stage.

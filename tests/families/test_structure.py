@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def assert_as_named(shapes: Shapes, leaves: bool, ignore: dict[str, Any] | None 
     strange, old = renamed(shapes, leaves)
     found = recognise(strange)
     assert found.scheme == "structure"
-    assert found.architecture == replace(known.architecture, **(ignore or {}))
+    assert found.architecture == known.architecture.changed(**(ignore or {}))
     assert {name: old[key] for name, key in found.names.items()} == dict(known.names)
     assert found.certainty is not None
     assert NEURONS in found.unknown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture, Neuron, build_description
 from idsnn_cli.initializer import Initialization, Rules, initialize
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 
 FIRE = Neuron(1.0, 1.0, reset="soft", start="half")
 
@@ -23,7 +22,7 @@ def shown(x: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(part, torch.zeros(len(part), dtype=torch.int64)) for part in torch.split(x, 4)]
 
 
-def ann(name: str = "resnet8", *, seed: int = 0, side: int = 12, **options: Any) -> ResNet:
+def ann(name: str = "resnet8", *, seed: int = 0, side: int = 12, **options: Any) -> Model:
     """An ANN whose norms have seen images and have uneven gammas, betas and statistics, in float64."""
     model = build(build_description(name, 5, width=4, **options), seed).double()
     model.set_normalisation((0.5, 0.4, 0.6), (0.25, 0.3, 0.2))
@@ -39,15 +38,15 @@ def ann(name: str = "resnet8", *, seed: int = 0, side: int = 12, **options: Any)
     return model.eval()
 
 
-def spiking(source: ResNet, timesteps: int, depth: int = 8, **options: Any) -> Architecture:
+def spiking(source: Model, timesteps: int, depth: int = 8, **options: Any) -> Architecture:
     own = source.architecture
-    kept = {"stem": own.named_stem, "shortcut": own.named_shortcut} | options
+    kept: dict[str, Any] = {**own.name_options(), **options}
     kept.setdefault("neuron", FIRE)
     name = f"spiking-resnet{depth}"
     return build_description(name, own.num_classes, width=4, timesteps=timesteps, **kept)
 
 
-def converted(source: ResNet, target: Architecture, x: Tensor, **rules: Any) -> tuple[Initialization, ResNet]:
+def converted(source: Model, target: Architecture, x: Tensor, **rules: Any) -> tuple[Initialization, Model]:
     chosen: dict[str, Any] = {"convert": "weight-normalisation", "head": "copy", "percentile": 100.0} | rules
     if chosen["convert"] == "learnt-thresholds":
         del chosen["percentile"]
@@ -65,7 +64,7 @@ class Rate(nn.Module):
         return x.clamp(0, 1)
 
 
-def rates(model: ResNet, x: Tensor) -> dict[str, Tensor]:
+def rates(model: Model, x: Tensor) -> dict[str, Tensor]:
     """The output of every activation."""
     found: dict[str, Tensor] = {}
     names = [name for name, _ in model.architecture.activations()]
@@ -80,9 +79,9 @@ def rates(model: ResNet, x: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def as_rates(model: ResNet) -> ResNet:
+def as_rates(model: Model) -> Model:
     """The same weights in a network of rates of one step."""
-    twin = build(replace(model.architecture, timesteps=1), 0).double()
+    twin = build(model.architecture.changed(timesteps=1), 0).double()
     twin.load_state_dict(model.state_dict())
     for name, _ in twin.architecture.activations():
         parent, _, leaf = name.rpartition(".")

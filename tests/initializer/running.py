@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from sources import values
@@ -11,12 +10,19 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.architecture import validate as checked
-from idsnn_cli.models import Network, ResNet, build, identify_tensors
+from idsnn_cli.models import Model, Network, build, identify_tensors
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 
 def described(block: str, depths: tuple[int, ...], widths: tuple[int, ...], **traits: object) -> Architecture:
-    plain = Architecture("ann", "basic" if block == "basic" else "bottleneck", depths, widths, 5)
-    made = replace(plain, **traits)  # type: ignore[arg-type]  # the traits' types differ, and validation checks them
+    plain = ResNetArchitecture.of(
+        kind="ann",
+        block="basic" if block == "basic" else "bottleneck",
+        depths=depths,
+        widths=widths,
+        num_classes=5,
+    )
+    made = plain.changed(**traits)
     checked(made)
     return made
 
@@ -53,13 +59,13 @@ def state_of(architecture: Architecture, seed: int = 0) -> dict[str, Tensor]:
     return {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
 
 
-def running(architecture: Architecture, seed: int = 0) -> ResNet:
+def running(architecture: Architecture, seed: int = 0) -> Model:
     model = build(architecture, seed=1).double()
     model.load_state_dict(state_of(architecture, seed))
     return model.eval()
 
 
-def network(model: ResNet) -> Network:
+def network(model: Model) -> Network:
     state = model.state_dict()
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     return identify_tensors(shapes, state.__getitem__, described=model.architecture)

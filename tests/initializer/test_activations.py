@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,14 @@ from torch.nn import functional as F
 
 from idsnn_cli.initializer.activations import run_watched
 from idsnn_cli.initializer.channel_facts import correlations
-from idsnn_cli.initializer.spaces import channel_spaces
 from idsnn_cli.initializer.thresholds import thresholds
-from idsnn_cli.models import ResNet
+from idsnn_cli.models import Model
 
 BATCHES = [images for images, _ in labelled()]
 Seen = dict[str, dict[str, Tensor]]
 
 
-def written_out(model: ResNet, images: Tensor) -> Seen:
+def written_out(model: Model, images: Tensor) -> Seen:
     """Space -> place -> activation, layer by layer without hooks."""
     architecture, seen = model.architecture, dict[str, dict[str, Tensor]]()
 
@@ -36,7 +34,7 @@ def written_out(model: ResNet, images: Tensor) -> Seen:
     blocks = list(architecture.blocks())
     stream = "stages.0" if isinstance(part("stages.0.0.shortcut"), nn.Identity) else "stem"
     x: Tensor = (images - model.input.mean) / model.input.std
-    if architecture.stem == "deep":
+    if architecture.traits()["stem"] == "deep":
         for i in range(3):
             x = F.relu(part(f"stem.{i}.norm")(part(f"stem.{i}.conv")(x)))
             note(f"stem.{i}" if i < 2 else stream, f"stem.{i}", x)
@@ -46,7 +44,7 @@ def written_out(model: ResNet, images: Tensor) -> Seen:
         if not architecture.preactivation:
             x = note(stream, "stem.act", F.relu(part("stem.norm")(x)))
     for s, b in blocks:
-        at, count = f"stages.{s}.{b}", 3 if architecture.block == "bottleneck" else 2
+        at, count = f"stages.{s}.{b}", 3 if architecture.traits()["block"] == "bottleneck" else 2
         around, y = part(f"{at}.shortcut"), x
         into, stream = stream, stream if isinstance(around, nn.Identity) else f"stages.{s}"
         if architecture.preactivation:
@@ -68,7 +66,7 @@ def written_out(model: ResNet, images: Tensor) -> Seen:
     return seen
 
 
-def all_seen(model: ResNet) -> Seen:
+def all_seen(model: Model) -> Seen:
     """Those of all batches, one after another along the first axis."""
     with torch.no_grad():
         each = [written_out(model, images) for images in BATCHES]
@@ -88,9 +86,7 @@ def test_every_space_is_seen_where_it_is_written(kind: str) -> None:
     wanted = all_seen(model.eval())
     assert {space: set(places) for space, places in found.items()} == {s: set(p) for s, p in wanted.items()}
     # Gates are no activations, and the image is none.
-    spaces = {
-        space: size for space, size in channel_spaces(model.architecture).sizes.items() if "attention" not in space
-    }
+    spaces = {space: size for space, size in model.architecture.streams().sizes.items() if "attention" not in space}
     assert set(found) == set(spaces) - {"input"}
     for space, places in found.items():
         for where, maps in places.items():
@@ -160,7 +156,7 @@ def test_thresholds_are_the_percentile_of_all_activations(kind: str, percentile:
         for maps in places.values():
             value = float(np.percentile(maps.numpy(), percentile, method="inverted_cdf"))
             wanted[space] = max(wanted.get(space, 0.0), value or float(maps.max()))
-    if ALL[kind].shortcut == "pad":
+    if ALL[kind].traits()["shortcut"] == "pad":
         largest = max(wanted[f"stages.{s}"] for s in range(3))
         wanted |= {f"stages.{s}": largest for s in range(3)}
     assert found == pytest.approx(wanted, rel=2.0**-12)
@@ -182,7 +178,7 @@ def test_a_space_that_never_fires_has_no_threshold() -> None:
 
 
 def test_without_a_last_norm_the_sum_is_seen() -> None:
-    architecture = replace(PREACTIVATION, depths=(1, 1), final_norm=False)
+    architecture = PREACTIVATION.changed(depths=(1, 1), final_norm=False)
     model, sums = running(architecture), list[Tensor]()
     model.get_submodule("stages.1.0").register_forward_hook(lambda _module, _inputs, maps: sums.append(maps))
     found = correlations(model, BATCHES, ["stages.1"])["stages.1"]

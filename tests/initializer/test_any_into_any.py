@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,21 +17,21 @@ from idsnn_cli.initializer import Plan, apply
 from idsnn_cli.models import build
 
 CPU = torch.device("cpu")
-DEEP = replace(ann(18, 8, stem="7x7"), stem="deep", stem_widths=(4, 6, 8), stem_padding=1)
-GROUPED = replace(ann(50, 8), groups=4)
+DEEP = ann(18, 8, stem="7x7").changed(stem="deep", stem_widths=(4, 6, 8), stem_padding=1)
+GROUPED = ann(50, 8).changed(groups=4)
 SOURCES = {
     "resnet34": ann(34, 8),
     "resnet50": ann(50, 8),
     "resnet101": ann(101, 4),
     "resnet152": ann(152, 4),
-    "wide": replace(ann(50, 4), inner_widths=(8, 16, 32, 64)),
+    "wide": ann(50, 4).changed(inner_widths=(8, 16, 32, 64)),
     "resnext": GROUPED,
-    "grouped wide": replace(GROUPED, inner_widths=(16, 32, 64, 128)),
+    "grouped wide": GROUPED.changed(inner_widths=(16, 32, 64, 128)),
     "imagenet stem": ann(18, 8, stem="7x7"),
     "deep stem": DEEP,
-    "preactivation": replace(ann(18, 8), preactivation=True),
-    "preactivation bottlenecks": replace(ann(50, 8), preactivation=True),
-    "se": replace(ann(50, 8), attention="se", attention_sizes=(2, 2, 2, 2)),
+    "preactivation": ann(18, 8).changed(preactivation=True),
+    "preactivation bottlenecks": ann(50, 8).changed(preactivation=True),
+    "se": ann(50, 8).changed(attention="se", attention_sizes=(2, 2, 2, 2)),
     "thin 20": ann(20, 4),
     "thin 110, option A": ann(110, 4, shortcut="pad"),
     "smaller": ann(8, 2),
@@ -101,7 +100,7 @@ def test_a_bottleneck_without_its_1x1s() -> None:
 
 
 def test_norms_before_convolutions_go_behind_the_one_before() -> None:
-    source = replace(ann(18, 8), preactivation=True)
+    source = ann(18, 8).changed(preactivation=True)
     theirs = values(source)
     plan = plan_of(source, spiking(18, 8))
     state = state_of(plan, theirs)

@@ -10,10 +10,10 @@ from conversions import ann, converted, images, rates, space, spiking
 
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.initializer import Conversion, calibrate
-from idsnn_cli.models import ResNet
+from idsnn_cli.models import Model
 
 
-def mean_error(model: ResNet, source: ResNet, lambdas: dict[str, float], name: str) -> torch.Tensor:
+def mean_error(model: Model, source: Model, lambdas: dict[str, float], name: str) -> torch.Tensor:
     """E[rate] - E[activation] / lambda of each channel of one activation."""
     x = images()
     rate = rates(model, x)[name].mean((0, 2, 3))

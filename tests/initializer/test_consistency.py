@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,30 +14,30 @@ from torch.utils.hooks import RemovableHandle
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.initializer import Plan, Rules, apply, find, make_plan
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 from idsnn_cli.spiking import BatchNorm
 
 IMAGES = labelled()[0][0]
 SELECTIONS = ["uniform", "importance", "random"]
 WIDER = {
-    "basic": replace(BASIC, widths=(6, 9, 20)),
-    "option A": replace(OPTION_A, widths=(6, 12, 26)),
-    "grouped": replace(GROUPED, widths=(6, 7), inner_widths=(9, 8), groups=1),
-    "pre-activation": replace(PREACTIVATION, widths=(5, 15)),
-    "pre-activation bottleneck": replace(PREACTIVATION_50, widths=(3, 4), inner_widths=(7, 20)),
-    "deep": replace(DEEP, widths=(9, 7), stem_widths=(5, 12, 9), attention_sizes=(6, 5)),
+    "basic": BASIC.changed(widths=(6, 9, 20)),
+    "option A": OPTION_A.changed(widths=(6, 12, 26)),
+    "grouped": GROUPED.changed(widths=(6, 7), inner_widths=(9, 8), groups=1),
+    "pre-activation": PREACTIVATION.changed(widths=(5, 15)),
+    "pre-activation bottleneck": PREACTIVATION_50.changed(widths=(3, 4), inner_widths=(7, 20)),
+    "deep": DEEP.changed(widths=(9, 7), stem_widths=(5, 12, 9), attention_sizes=(6, 5)),
 }
 NARROWER = {
-    "basic": replace(BASIC, widths=(3, 4, 5)),
-    "option A": replace(OPTION_A, widths=(2, 6, 8)),
-    "grouped": replace(GROUPED, widths=(3, 4), inner_widths=(5, 3), groups=1),
-    "pre-activation": replace(PREACTIVATION, widths=(3, 4)),
-    "pre-activation bottleneck": replace(PREACTIVATION_50, widths=(1, 3), inner_widths=(4, 5)),
-    "deep": replace(DEEP, widths=(3, 5), stem_widths=(2, 3, 3)),
+    "basic": BASIC.changed(widths=(3, 4, 5)),
+    "option A": OPTION_A.changed(widths=(2, 6, 8)),
+    "grouped": GROUPED.changed(widths=(3, 4), inner_widths=(5, 3), groups=1),
+    "pre-activation": PREACTIVATION.changed(widths=(3, 4)),
+    "pre-activation bottleneck": PREACTIVATION_50.changed(widths=(1, 3), inner_widths=(4, 5)),
+    "deep": DEEP.changed(widths=(3, 5), stem_widths=(2, 3, 3)),
 }
 
 
-def made(model: ResNet, target: Architecture, **rules: Any) -> tuple[ResNet, Plan]:
+def made(model: Model, target: Architecture, **rules: Any) -> tuple[Model, Plan]:
     """``target`` as the rules make it of ``model``, head copied, in evaluation mode."""
     given, source = Rules(head="copy", **rules), network(model)
     found = find(given, source, target, running=lambda: model, batches=labelled())
@@ -49,7 +48,7 @@ def made(model: ResNet, target: Architecture, **rules: Any) -> tuple[ResNet, Pla
 
 
 @torch.no_grad()
-def assert_same(model: ResNet, other: ResNet) -> None:
+def assert_same(model: Model, other: Model) -> None:
     ours, theirs = model(IMAGES), other(IMAGES)
     assert ours.std(0).min() > 0, "the source tells no image from another"
     torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-9 * float(ours.abs().max()))
@@ -94,7 +93,7 @@ def test_growth_without_dividing_is_another_function() -> None:
         assert float((grown(IMAGES) - model(IMAGES)).abs().max()) > 0.1
 
 
-def streams(model: ResNet) -> Iterator[tuple[str, nn.Module, str, str]]:
+def streams(model: Model) -> Iterator[tuple[str, nn.Module, str, str]]:
     """(prefix, block, the stream that it reads, the stream that it writes), by the shortcuts that there are."""
     stages = [list(stage.named_children()) for _, stage in model.stages.named_children()]
     stream = "stages.0" if isinstance(stages[0][0][1].shortcut, nn.Identity) else "stem"
@@ -104,16 +103,16 @@ def streams(model: ResNet) -> Iterator[tuple[str, nn.Module, str, str]]:
             yield f"stages.{s}.{b}", block, into, stream
 
 
-def stem_writes(model: ResNet) -> list[tuple[nn.Module, str]]:
+def stem_writes(model: Model) -> list[tuple[nn.Module, str]]:
     """The stem's convolutions with their norms, and what each writes."""
     stream = next(streams(model))[2]
-    if model.architecture.stem != "deep":
+    if model.architecture.traits()["stem"] != "deep":
         return [(model.stem, stream)]
     parts = [part for name, part in model.stem.named_children() if name.isdigit()]
     return list(zip(parts, [*(f"stem.{i}" for i in range(len(parts) - 1)), stream], strict=True))
 
 
-def readers(model: ResNet) -> Iterator[tuple[nn.Module, str]]:
+def readers(model: Model) -> Iterator[tuple[nn.Module, str]]:
     """Every module that reads channels, and their space."""
     for i, (part, _) in enumerate(stem_writes(model)):
         yield part.get_submodule("conv"), f"stem.{i - 1}" if i else "input"
@@ -122,13 +121,13 @@ def readers(model: ResNet) -> Iterator[tuple[nn.Module, str]]:
             yield block.get_submodule(f"conv{i}"), f"{at}.inner{i - 1}" if i else into
         if hasattr(block.shortcut, "conv"):
             yield block.get_submodule("shortcut.conv"), into
-        if model.architecture.attention == "se":
+        if model.architecture.traits()["attention"] == "se":
             yield block.get_submodule("attention.reduce"), out
         last = out
     yield model.head, last
 
 
-def writers(model: ResNet) -> Iterator[tuple[nn.Module, str]]:
+def writers(model: Model) -> Iterator[tuple[nn.Module, str]]:
     """Every norm (or gate) in front of an activation or a sum, and the space that it writes."""
     architecture = model.architecture
     for part, space in stem_writes(model):
@@ -144,7 +143,7 @@ def writers(model: ResNet) -> Iterator[tuple[nn.Module, str]]:
                 yield block.get_submodule(f"norm{i}"), f"{at}.inner{i}" if i < count - 1 else out
         if hasattr(block.shortcut, "norm"):
             yield block.get_submodule("shortcut.norm"), out
-        if architecture.attention == "se":
+        if architecture.traits()["attention"] == "se":
             yield block.get_submodule("attention.expand"), out
 
 
@@ -165,10 +164,12 @@ def wanted_size(plan: Plan, space: str) -> int:
     if parts[0] == "input":
         return 3
     if parts[0] == "stem":
-        return target.stem_widths[int(parts[1])] if len(parts) > 1 else target.stem_width
+        deep: tuple[int, ...] = target.traits().get("stem_widths", ())
+        return deep[int(parts[1])] if len(parts) > 1 else target.stem_convolutions()[-1].out_channels
     if len(parts) == 2:
-        return target.widths[int(parts[1])] * target.expansion
-    return target.inner_width(int(parts[1]))
+        return target.stage_channels(int(parts[1]))
+    inner: tuple[int, ...] = target.traits().get("inner_widths") or target.traits()["widths"]
+    return inner[int(parts[1])]
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def removing(handles: list[RemovableHandle]) -> Iterator[None]:
             handle.remove()
 
 
-def masking(model: ResNet, plan: Plan) -> list[RemovableHandle]:
+def masking(model: Model, plan: Plan) -> list[RemovableHandle]:
     """What dropped channels feed is zeroed in the source."""
     handles = []
     for module, space in readers(model):
@@ -195,7 +196,7 @@ def masking(model: ResNet, plan: Plan) -> list[RemovableHandle]:
     return handles
 
 
-def averaging(model: ResNet, plan: Plan) -> list[RemovableHandle]:
+def averaging(model: Model, plan: Plan) -> list[RemovableHandle]:
     """Channels of one group give their mean in the source."""
     handles = []
     for module, space in writers(model):
@@ -226,7 +227,7 @@ def test_narrowing_leaves_out_what_the_dropped_channels_feed(kind: str, channels
 def test_wider_in_one_place_and_narrower_in_another(channels: str) -> None:
     model = running(GROUPED)
     other, plan = made(
-        model, replace(GROUPED, widths=(5, 5), inner_widths=(3, 17), groups=1), channels=channels, multiplicity="divide"
+        model, GROUPED.changed(widths=(5, 5), inner_widths=(3, 17), groups=1), channels=channels, multiplicity="divide"
     )
     with removing(masking(model, plan)):
         assert_same(model, other)
@@ -238,7 +239,7 @@ MERGED = {
     "grouped": NARROWER["grouped"],
     "deep": NARROWER["deep"],
     # A stream that several norms read cannot be averaged behind each of them.
-    "pre-activation bottleneck": replace(PREACTIVATION_50, inner_widths=(4, 5)),
+    "pre-activation bottleneck": PREACTIVATION_50.changed(inner_widths=(4, 5)),
 }
 
 
@@ -256,14 +257,14 @@ def test_merging_gives_the_means_of_the_groups(kind: str) -> None:
 def test_merging_twins_keeps_the_function() -> None:
     """A network grown to twice its width, its repeated channels told apart by nothing, merges to itself."""
     model = running(BASIC)
-    grown, _ = made(model, replace(BASIC, widths=(8, 12, 16)), channels="uniform", multiplicity="divide")
+    grown, _ = made(model, BASIC.changed(widths=(8, 12, 16)), channels="uniform", multiplicity="divide")
     merged, _ = made(grown, BASIC, channels="merge")
     assert_same(model, merged)
 
 
 def test_a_pre_activation_block_folds_what_stands_between_its_convolutions() -> None:
     """norm0 stays in front; norm1, between the 1x1 and the 3x3, is folded in; norm2 is the one between the two left."""
-    target = replace(PREACTIVATION_50, block="basic", widths=(8, 16), inner_widths=(), stem_widths=(2,))
+    target = PREACTIVATION_50.changed(block="basic", widths=(8, 16), inner_widths=(), stem_widths=(2,))
     model = running(PREACTIVATION_50)
     narrowed, plan = made(model, target, channels="uniform")
     entries = {entry.target: entry for entry in plan.entries}

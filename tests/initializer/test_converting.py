@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -229,7 +228,7 @@ def test_what_a_conversion_was_made_of_has_its_lambdas_in() -> None:
 def test_a_stage_without_a_counterpart_has_the_lambda_that_its_shortcut_carries() -> None:
     """Four stages of a three-stage source: the last stays random, but option A hands it spikes of a known worth."""
     source = ann(activation="qcfs", levels=4, shortcut="pad")
-    target = replace(spiking(source, 2), depths=(1, 1, 1, 1), widths=(4, 8, 16, 32))
+    target = spiking(source, 2).changed(depths=(1, 1, 1, 1), widths=(4, 8, 16, 32))
     found, model = converted(source, target, images(side=24), convert="learnt-thresholds", head="random")
     assert found.plan.lambdas["stages.3"] == found.plan.lambdas["stages.0"]
     assert found.conversion is not None

@@ -26,13 +26,13 @@ from idsnn_cli.initializer import (
     make_plan,
 )
 from idsnn_cli.initializer.channel_facts import channel_scores
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 
 BATCHES = labelled()
 
 
 def as_spiking(architecture: Architecture, **traits: Any) -> Architecture:
-    return replace(architecture, kind="spiking", timesteps=2, **traits)
+    return architecture.changed(kind="spiking", timesteps=2, **traits)
 
 
 class Runner:
@@ -41,7 +41,7 @@ class Runner:
     def __init__(self, architecture: Architecture) -> None:
         self.model, self.called = running(architecture), 0
 
-    def __call__(self) -> ResNet:
+    def __call__(self) -> Model:
         self.called += 1
         return self.model
 
@@ -128,9 +128,11 @@ def test_only_what_the_rules_ask_for_is_found(rules: dict[str, Any], calls: int,
         assert set(found.correlations) == taken | {f"stages.{s}" for s in range(3)}
 
 
-@pytest.mark.parametrize("widths", [OPTION_A.widths, tuple(3 * width // 2 for width in OPTION_A.widths)])
+@pytest.mark.parametrize(
+    "widths", [OPTION_A.traits()["widths"], tuple(3 * width // 2 for width in OPTION_A.traits()["widths"])]
+)
 def test_merging_looks_at_nothing_where_no_channels_are_merged(widths: tuple[int, ...]) -> None:
-    runner, target = Runner(OPTION_A), replace(TARGET, widths=widths)
+    runner, target = Runner(OPTION_A), TARGET.changed(widths=widths)
     source, states = network(runner.model), []
     for channels in ("merge", "uniform"):
         rules = Rules(channels=channels)
@@ -149,7 +151,11 @@ def test_merging_looks_at_nothing_where_no_channels_are_merged(widths: tuple[int
         ({"channels": "merge"}, TARGET, True),
         ({"channels": "merge", "blocks": ((1,), (0,), (0,))}, TARGET, True),
         # One stage alone is narrower.
-        ({"channels": "merge"}, replace(TARGET, widths=(*OPTION_A.widths[:2], OPTION_A.widths[2] - 1)), True),
+        (
+            {"channels": "merge"},
+            TARGET.changed(widths=(*OPTION_A.traits()["widths"][:2], OPTION_A.traits()["widths"][2] - 2)),
+            True,
+        ),
         ({"channels": "merge", "rescale": "threshold", "percentile": 95.0}, as_spiking(OPTION_A), True),
         ({"channels": "merge", "convert": "weight-normalisation"}, as_spiking(OPTION_A), True),
         ({"channels": "importance"}, TARGET, False),
@@ -195,7 +201,7 @@ def test_without_images_the_rule_is_named(rules: dict[str, Any], named: str, lac
 @pytest.mark.parametrize(
     ("rules", "source", "target", "words"),
     [
-        ({"blocks": "greedy"}, OPTION_A, replace(TARGET, num_classes=7), "5 classes, the target 7"),
+        ({"blocks": "greedy"}, OPTION_A, TARGET.changed(num_classes=7), "5 classes, the target 7"),
         ({"blocks": "greedy"}, spiking(8, 4), spiking(8, 4), "blocks: greedy is for an ANN source"),
         ({"rescale": "threshold"}, spiking(8, 4), spiking(8, 4), "rescale: threshold is for an ANN source"),
         ({"rescale": "threshold"}, OPTION_A, OPTION_A, "spiking target"),
@@ -255,7 +261,7 @@ def test_threshold_balancing(kind: str) -> None:
 def test_a_merged_plan_is_read_back_whole() -> None:
     model = running(PREACTIVATION_50)
     source = network(model)
-    target = replace(PREACTIVATION_50, widths=(1, 2), inner_widths=(3, 5))
+    target = PREACTIVATION_50.changed(widths=(1, 2), inner_widths=(3, 5))
     rules = Rules(channels="merge")
     found = find(rules, source, target, running=lambda: model, batches=BATCHES)
     plan = make_plan(source.architecture, target, source.names, rules, found)

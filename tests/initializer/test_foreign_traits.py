@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,11 +13,11 @@ from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer import Rules, initialize, make_plan
 from idsnn_cli.models import build
 
-DEEP = replace(ann(18, 8), stem="deep", stem_widths=(4, 4, 8), shortcut="average")
-SE = replace(ann(18, 8), attention="se", attention_sizes=(2, 3, 4, 5))
-ECA = replace(ann(18, 8), attention="eca", attention_sizes=(3, 3, 5, 5))
-PREACTIVATION = replace(ann(18, 8), preactivation=True)
-GROUPED = replace(ann(50, 8), groups=4)
+DEEP = ann(18, 8).changed(stem="deep", stem_widths=(4, 4, 8), shortcut="average")
+SE = ann(18, 8).changed(attention="se", attention_sizes=(2, 3, 4, 5))
+ECA = ann(18, 8).changed(attention="eca", attention_sizes=(3, 3, 5, 5))
+PREACTIVATION = ann(18, 8).changed(preactivation=True)
+GROUPED = ann(50, 8).changed(groups=4)
 
 
 def theirs(architecture: Architecture) -> dict[str, str]:
@@ -29,11 +28,11 @@ def theirs(architecture: Architecture) -> dict[str, str]:
     ("source", "target", "named"),
     [
         (ann(50, 8), GROUPED, ("stages.0.0.conv1.weight [8, 2, 3, 3]", "theirs.stages.0.0.conv1.weight [8, 8, 3, 3]")),
-        (GROUPED, replace(GROUPED, groups=2), ("[8, 4, 3, 3] of 2 groups", "[8, 2, 3, 3] of 4")),
-        (GROUPED, replace(GROUPED, widths=(16, 32, 64, 128)), ("[16, 4, 3, 3] of 4 groups", "[8, 2, 3, 3] of 4")),
+        (GROUPED, GROUPED.changed(groups=2), ("[8, 4, 3, 3] of 2 groups", "[8, 2, 3, 3] of 4")),
+        (GROUPED, GROUPED.changed(widths=(16, 32, 64, 128)), ("[16, 4, 3, 3] of 4 groups", "[8, 2, 3, 3] of 4")),
         (ann(18, 8), PREACTIVATION, ("stages.0.0.norm0.weight [8]", "a BatchNorm behind a convolution")),
         (ann(18, 8), DEEP, ("stem.0.conv.weight [4, 3, 3, 3]", "theirs.stem.conv.weight [8, 3, 3, 3]")),
-        (DEEP, replace(DEEP, stem_widths=(4, 8)), ("stem.0.conv.weight", "a stem of 3 convolutions")),
+        (DEEP, DEEP.changed(stem_widths=(4, 8)), ("stem.0.conv.weight", "a stem of 3 convolutions")),
     ],
 )
 def test_what_cannot_be_mapped_names_both_tensors(
@@ -66,11 +65,11 @@ def test_a_deep_stem_and_averaged_shortcuts_become_themselves() -> None:
 
 
 def test_preactivation_becomes_itself_and_widens() -> None:
-    for source in (PREACTIVATION, replace(DEEP, preactivation=True)):
+    for source in (PREACTIVATION, DEEP.changed(preactivation=True)):
         state = values(source)
         made = initialize(build_with(source, state), source, rules=Rules(head="copy"))
         assert all(torch.equal(made.state[name], state[name]) for name in state if not name.endswith("_tracked"))
-    wide = replace(PREACTIVATION, widths=(16, 32, 64, 128))
+    wide = PREACTIVATION.changed(widths=(16, 32, 64, 128))
     found = {entry.target: entry for entry in plan_of(PREACTIVATION, wide).entries}
     assert list(found) == list(wide.tensors())
     assert found["final_norm.weight"].source_shape == (64,)
@@ -78,14 +77,14 @@ def test_preactivation_becomes_itself_and_widens() -> None:
 
 def test_a_projection_behind_an_average_starts_a_plain_one() -> None:
     """A student that is asked for by name gets the plain shortcut of the same weights."""
-    source = replace(DEEP, stem="3x3", stem_widths=())
+    source = DEEP.changed(stem="3x3", stem_widths=())
     state = values(source)
     own = build_with(source, state)
-    made = initialize(own, replace(spiking(18, 8), num_classes=5))
+    made = initialize(own, spiking(18, 8).changed(num_classes=5))
     name = "stages.1.0.shortcut.conv.weight"
-    assert made.architecture.shortcut == "projection"
+    assert made.architecture.traits()["shortcut"] == "projection"
     assert torch.equal(made.state[name], state[name])
-    assert initialize(own, "resnet18").architecture.shortcut == "projection"
+    assert initialize(own, "resnet18").architecture.traits()["shortcut"] == "projection"
 
 
 @pytest.mark.parametrize("source", [SE, ECA], ids=["se", "eca"])
@@ -107,14 +106,14 @@ def test_attention_becomes_itself_and_widens() -> None:
         state = values(source)
         made = initialize(build_with(source, state), source, rules=Rules(head="copy"))
         assert all(torch.equal(made.state[name], state[name]) for name in state if not name.endswith("_tracked"))
-    wide = replace(SE, widths=tuple(2 * width for width in SE.widths), attention_sizes=(4, 6, 8, 10))
+    wide = SE.changed(widths=tuple(2 * width for width in SE.traits()["widths"]), attention_sizes=(4, 6, 8, 10))
     found = {entry.target: entry for entry in plan_of(SE, wide).entries}
     entry = found["stages.1.1.attention.reduce.weight"]
     assert (entry.shape, entry.source_shape, entry.action) == ((6, 32, 1, 1), (3, 16, 1, 1), "interpolated")
 
 
 def test_attention_that_the_source_does_not_have_is_random() -> None:
-    other = replace(ECA, attention_sizes=(3, 3, 5, 7))
+    other = ECA.changed(attention_sizes=(3, 3, 5, 7))
     for source in (ann(18, 8), SE, other):
         found = {entry.target: entry for entry in plan_of(source, ECA).entries}
         entry = found["stages.3.0.attention.mix.weight"]
@@ -132,7 +131,7 @@ def build_with(architecture: Architecture, state: dict[str, torch.Tensor]) -> to
 
 
 def test_wide_bottlenecks_are_looped_over_like_other_widths() -> None:
-    wide = replace(ann(50, 4), inner_widths=(8, 16, 32, 64))
+    wide = ann(50, 4).changed(inner_widths=(8, 16, 32, 64))
     found = {entry.target: entry for entry in plan_of(ann(50, 4), wide).entries}
     entry = found["stages.1.0.conv1.weight"]
     assert (entry.shape, entry.source_shape, entry.action) == ((16, 16, 3, 3), (8, 8, 3, 3), "interpolated")

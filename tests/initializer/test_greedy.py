@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 import torch
@@ -17,16 +16,16 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer import reestimate
 from idsnn_cli.initializer.greedy import greedy_blocks
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 
 BATCHES = labelled((10, 14), pixels=16)
 Lists = tuple[tuple[int, ...], ...]
 
 
-def cut(architecture: Architecture, lists: Lists) -> ResNet:
+def cut(architecture: Architecture, lists: Lists) -> Model:
     """A network of the listed blocks alone."""
     state, taken = state_of(architecture), dict[str, Tensor]()
-    model = build(replace(architecture, depths=tuple(map(len, lists))), seed=0).double()
+    model = build(architecture.changed(depths=tuple(map(len, lists))), seed=0).double()
     for name in model.state_dict():
         parts = name.split(".")
         if parts[0] == "stages":
@@ -37,7 +36,7 @@ def cut(architecture: Architecture, lists: Lists) -> ResNet:
 
 
 @torch.no_grad()
-def score(model: ResNet) -> tuple[int, float]:
+def score(model: Model) -> tuple[int, float]:
     reestimate(model, [images for images, _ in BATCHES])
     logits, labels = torch.cat([model(images) for images, _ in BATCHES]), torch.cat([each for _, each in BATCHES])
     return int((logits.argmax(1) == labels).sum()), float(F.cross_entropy(logits, labels))
@@ -65,11 +64,11 @@ def searched(architecture: Architecture, depths: Sequence[int], fixed: set[tuple
 @pytest.mark.parametrize(
     ("architecture", "depths", "fixed"),
     [
-        (replace(OPTION_A, depths=(3, 2, 3)), (1, 1, 2), {(1, 0), (2, 0)}),
-        (replace(DEEP, depths=(2, 3)), (1, 1), {(1, 0)}),
-        (replace(PREACTIVATION, depths=(3, 3)), (2, 1), {(1, 0)}),
+        (OPTION_A.changed(depths=(3, 2, 3)), (1, 1, 2), {(1, 0), (2, 0)}),
+        (DEEP.changed(depths=(2, 3)), (1, 1), {(1, 0)}),
+        (PREACTIVATION.changed(depths=(3, 3)), (2, 1), {(1, 0)}),
         (described("bottleneck", (3, 3), (2, 3), inner_widths=(4, 4), groups=2), (1, 5), {(0, 0), (1, 0)}),
-        (replace(OPTION_A, depths=(2, 2, 2)), (1, 1), {(1, 0)}),
+        (OPTION_A.changed(depths=(2, 2, 2)), (1, 1), {(1, 0)}),
         (OPTION_A, (4, 4, 4, 4), set()),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ import idsnn_cli
 from idsnn_cli.checkpoint import tensors_sha256, write_checkpoint
 from idsnn_cli.errors import CheckpointError, FamilyError, MappingError, UsageError
 from idsnn_cli.initializer import Rules, apply, initialize, open_source, standalone
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 
 FIRST = Rules(blocks="first")
 
 
-def module_of(state: dict[str, Tensor], depth: int = 14, width: int = 6) -> ResNet:
+def module_of(state: dict[str, Tensor], depth: int = 14, width: int = 6) -> Model:
     model = build(ann(depth, width), seed=9)
     model.load_state_dict(state)
     return model
@@ -143,10 +142,14 @@ def test_the_module_is_ready_and_runs(state: dict[str, Tensor]) -> None:
 def test_a_target_by_name_takes_stem_shortcut_and_classes_of_the_source() -> None:
     found = initialize(values(ann(14, 16, 7, shortcut="pad")), "spiking-resnet8")
     architecture = found.architecture
-    assert (architecture.kind, architecture.depth, architecture.num_classes) == ("spiking", 8, 7)
-    assert (architecture.stem, architecture.shortcut, architecture.timesteps) == ("3x3", "pad", 4)
+    assert (architecture.name, architecture.num_classes) == ("spiking-resnet8", 7)
+    assert (architecture.traits()["stem"], architecture.traits()["shortcut"], architecture.timesteps) == (
+        "3x3",
+        "pad",
+        4,
+    )
     given = initialize(values(ann(14, 16, 7)), "spiking-resnet8", num_classes=3).architecture
-    assert (given.num_classes, given.shortcut) == (3, "projection")
+    assert (given.num_classes, given.traits()["shortcut"]) == (3, "projection")
 
 
 def test_an_ann_target_has_one_time_step() -> None:
@@ -182,7 +185,7 @@ def test_a_foreign_source_gets_the_given_normalisation() -> None:
     weight = foreign.layer3[0].downsample[0].weight
     assert torch.equal(found.state["stages.2.0.shortcut.conv.weight"], weight[:16, :8])
     with pytest.raises(UsageError, match="channels"):
-        initialize(foreign, replace(target, in_channels=1))
+        initialize(foreign, target.changed(in_channels=1))
 
 
 def test_the_source_keeps_its_own_normalisation(state: dict[str, Tensor]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from sources import ann, spiking, values
@@ -12,13 +10,13 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.initializer import Rules, initialize
 from idsnn_cli.models import build
 
-SE = replace(ann(18, 8), attention="se", attention_sizes=(2, 2, 2, 2))
+SE = ann(18, 8).changed(attention="se", attention_sizes=(2, 2, 2, 2))
 SOURCES = {
-    "clip": replace(ann(50, 8), stem="deep", stem_widths=(4, 4, 8), stem_pool="average", bottleneck_stride="average"),
-    "resnet-rs": replace(ann(50, 8), stem="deep", stem_widths=(4, 4, 8, 8), stem_pool="convolution"),
-    "cadene": replace(SE, attention_activated=True),
-    "no biases": replace(SE, attention_bias=False),
-    "no last norm": replace(ann(18, 8), preactivation=True, final_norm=False),
+    "clip": ann(50, 8).changed(stem="deep", stem_widths=(4, 4, 8), stem_pool="average", bottleneck_stride="average"),
+    "resnet-rs": ann(50, 8).changed(stem="deep", stem_widths=(4, 4, 8, 8), stem_pool="convolution"),
+    "cadene": SE.changed(attention_activated=True),
+    "no biases": SE.changed(attention_bias=False),
+    "no last norm": ann(18, 8).changed(preactivation=True, final_norm=False),
 }
 
 
@@ -38,7 +36,7 @@ def test_it_starts_a_student_and_becomes_itself(name: str) -> None:
     [
         (SOURCES["no biases"], SE, ".attention."),
         (SE, SOURCES["no biases"], ".attention."),
-        (SOURCES["no last norm"], replace(SOURCES["no last norm"], final_norm=True), "final_norm."),
+        (SOURCES["no last norm"], SOURCES["no last norm"].changed(final_norm=True), "final_norm."),
     ],
 )
 def test_what_has_no_counterpart_is_random(source: Architecture, target: Architecture, at_random: str) -> None:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.initializer import reestimate
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 from idsnn_cli.spiking import BatchNorm
 
 
-def network(architecture: Architecture) -> ResNet:
+def network(architecture: Architecture) -> Model:
     model = build(architecture, seed=1).double()
     model.load_state_dict(values(architecture))
     return model.eval()
@@ -30,7 +30,7 @@ def images(count: int, seed: int) -> Tensor:
 BATCHES = [images(4, 0), images(6, 1), images(3, 2)]
 
 
-def recorded(model: ResNet) -> tuple[dict[str, list[Any]], list[Any]]:
+def recorded(model: Model) -> tuple[dict[str, list[Any]], list[Any]]:
     """What each BatchNorm sees (mean and unbiased variance over its T * N * H * W values), batch by batch."""
     seen: dict[str, list[Any]] = {}
 

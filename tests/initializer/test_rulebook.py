@@ -49,9 +49,7 @@ def half(planner):
 
 @conversion("largest", "lambda is 2 everywhere")
 def largest(twin, images):
-    from idsnn_cli.initializer.spaces import channel_spaces
-
-    return dict.fromkeys(channel_spaces(twin.architecture).sizes.keys() - {"input"}, 2.0)
+    return dict.fromkeys(twin.architecture.streams().sizes.keys() - {"input"}, 2.0)
 '''
 USED = """
 import sys

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.models import ResNet, load
+from idsnn_cli.models import Model, load
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
 
@@ -32,7 +32,7 @@ def lively(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
-def assert_same_logits(network: nn.Module, folder: Path, size: int = 32, **options: Any) -> ResNet:
+def assert_same_logits(network: nn.Module, folder: Path, size: int = 32, **options: Any) -> Model:
     """Save ``network``, load it here, and compare logits on random images; gives what was loaded."""
     lively(network)
     torch.save(network.state_dict(), folder / "theirs.pth")

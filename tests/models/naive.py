@@ -83,7 +83,9 @@ class Naive:
 
     def block(self, stage: int, block: int, maps: Steps) -> Steps:
         at, stride = f"stages.{stage}.{block}", 2 if stage > 0 and block == 0 else 1
-        layers = [(3, stride), (3, 1)] if self.architecture.block == "basic" else [(1, 1), (3, stride), (1, 1)]
+        layers = (
+            [(3, stride), (3, 1)] if self.architecture.traits()["block"] == "basic" else [(1, 1), (3, stride), (1, 1)]
+        )
         branch = maps
         for i, (kernel, step) in enumerate(layers):
             branch = self.conv_norm(f"{at}.conv{i}", f"{at}.norm{i}", branch, step, kernel // 2)
@@ -100,8 +102,10 @@ class Naive:
 
     def __call__(self, inputs: Steps) -> Tensor:
         """Logits (T, N, K) of what the stem sees at each step."""
-        seven = self.architecture.stem == "7x7"
-        maps = self.conv_norm("stem.conv", "stem.norm", inputs, 2 if seven else 1, self.architecture.stem_padding)
+        seven = self.architecture.traits()["stem"] == "7x7"
+        maps = self.conv_norm(
+            "stem.conv", "stem.norm", inputs, 2 if seven else 1, self.architecture.traits()["stem_padding"]
+        )
         maps = self.neuron(maps)
         if seven:
             maps = [F.max_pool2d(x, 3, 2, 1) for x in maps]

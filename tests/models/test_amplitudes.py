@@ -15,7 +15,7 @@ from idsnn_cli.errors import CheckpointError, FamilyError, MappingError, UsageEr
 from idsnn_cli.evaluation import measure_fully
 from idsnn_cli.initializer import initialize
 from idsnn_cli.initializer.plan import Plan, random_plan
-from idsnn_cli.models import ResNet, build, first_state, fold_amplitudes, identify_tensors, prolonged
+from idsnn_cli.models import Model, build, first_state, fold_amplitudes, identify_tensors, prolonged
 from idsnn_cli.spiking import seed_encoders
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -31,7 +31,7 @@ def learnt(**options: Any) -> Architecture:
     return build_description("spiking-resnet14", 5, width=4, timesteps=3, amplitude="channel", **options)
 
 
-def amplified(architecture: Architecture, *, negative: bool = True) -> ResNet:
+def amplified(architecture: Architecture, *, negative: bool = True) -> Model:
     """A network in float64 whose amplitudes are far from one, of either sign and one of them zero."""
     model = lively(architecture)
     generator = torch.Generator().manual_seed(7)
@@ -90,7 +90,7 @@ def test_amplitudes_of_one_are_a_plain_network() -> None:
     assert "amplitude" not in plain.to_dict()
 
 
-def folded_of(model: ResNet) -> ResNet:
+def folded_of(model: Model) -> Model:
     architecture, state = fold_amplitudes(model.architecture, model.state_dict())
     folded = build(architecture, seed=0).to(next(model.parameters()).dtype)
     folded.load_state_dict(state)
@@ -130,7 +130,7 @@ def test_in_float32_the_logits_are_equal_to_1e_4(name: str) -> None:
 def test_what_a_folded_layer_reads_is_binary(name: str) -> None:
     model = amplified(learnt(**OPTIONS[name])).eval()
 
-    def values(network: ResNet) -> dict[str, set[float]]:
+    def values(network: Model) -> dict[str, set[float]]:
         """What each convolution but the stem's reads, and what the last block gives."""
         read: dict[str, set[float]] = {}
         layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and not n.startswith("stem")}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.evaluation.activity import SpikeCounter
-from idsnn_cli.evaluation.energy import OperationCounter, layers_that_read_values
+from idsnn_cli.evaluation.energy import OperationCounter
 from idsnn_cli.models import build
 from idsnn_cli.spiking import PoissonEncoder
 
@@ -71,7 +71,7 @@ def test_what_each_layer_reads_and_fires(options: dict[str, Any]) -> None:
     inputs = [model.input(images)] * timesteps
     if architecture.coding == "poisson":
         inputs = list(PoissonEncoder(timesteps)(images))
-    reads = layers_that_read_values(architecture)
+    reads = architecture.reading_values()
     naive = Counting(architecture, model.state_dict(), training=False)
     with torch.no_grad(), SpikeCounter(model) as spikes, OperationCounter(model, timesteps, reads) as operations:
         model(images[:3])

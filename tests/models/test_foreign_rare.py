@@ -38,7 +38,11 @@ def test_resnet_rs(tmp_path: Path) -> None:
         block_args={"attn_layer": partial(parts.get_attn("se"), rd_ratio=0.25)},
     )
     found = assert_same_logits(network, tmp_path, 64).architecture
-    assert (found.stem_pool, found.stem_widths, found.shortcut) == ("convolution", (16, 16, 32, 32), "average")
+    assert (found.traits()["stem_pool"], found.traits().get("stem_widths", ()), found.traits()["shortcut"]) == (
+        "convolution",
+        (16, 16, 32, 32),
+        "average",
+    )
     assert "the stem pools by its last convolution" in found.describe()
     assert read_description(found.to_dict()) == found
 
@@ -59,8 +63,12 @@ def test_cadenes_senets(tmp_path: Path, block: str, groups: int, stride: str, ac
     make: Any = senet.SENet
     network = make(getattr(senet, block), (1, 2, 1, 1), groups=groups, reduction=16, num_classes=7)
     found = assert_same_logits(network, tmp_path, size).architecture
-    assert (found.stem_pool, found.bottleneck_stride) == ("ceil", stride)
-    assert (found.attention, found.attention_activated, found.groups) == ("se", activated, groups)
+    assert (found.traits()["stem_pool"], found.traits().get("bottleneck_stride", "3x3")) == ("ceil", stride)
+    assert (found.traits()["attention"], found.traits()["attention_activated"], found.traits().get("groups", 1)) == (
+        "se",
+        activated,
+        groups,
+    )
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     assert not {STEM_STRIDE, BOTTLENECK_STRIDE} & set(recognise(shapes).unknown)
 
@@ -77,8 +85,16 @@ def test_clip_as_timm_runs_it_with_a_linear_layer(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="timm is a test extra")
     network = timm.create_model("resnet50_clip_gap", num_classes=7)
     found = assert_same_logits(network, tmp_path, 64).architecture
-    assert (found.stem_pool, found.bottleneck_stride, found.shortcut) == ("average", "average", "average")
-    assert (found.depths, found.stem_widths) == ((3, 4, 6, 3), (32, 32, 64))
+    assert (
+        found.traits()["stem_pool"],
+        found.traits().get("bottleneck_stride", "3x3"),
+        found.traits()["shortcut"],
+    ) == (
+        "average",
+        "average",
+        "average",
+    )
+    assert (found.depths, found.traits().get("stem_widths", ())) == ((3, 4, 6, 3), (32, 32, 64))
     assert "strides by averages" in found.describe()
     assert read_description(found.to_dict()) == found
 
@@ -164,7 +180,11 @@ def test_gates_of_linear_layers(tmp_path: Path, block: Any, bias: bool) -> None:
             return F.relu(self.se(y) + around)
 
     found = assert_same_logits(ResNet(Gated, [1, 1, 1, 1], num_classes=7), tmp_path).architecture
-    assert (found.attention, found.attention_bias, found.attention_sizes) == ("se", bias, (4, 4, 4, 4))
+    assert (found.traits()["attention"], found.traits()["attention_bias"], found.traits()["attention_sizes"]) == (
+        "se",
+        bias,
+        (4, 4, 4, 4),
+    )
     assert read_description(found.to_dict()) == found
 
 
@@ -259,7 +279,7 @@ def test_kuanglius_preactivation_has_no_last_norm(tmp_path: Path, bottleneck: bo
 @pytest.mark.parametrize("widths", [(16, 32, 64), (32, 64, 128)], ids=["same", "wider than the stem"])
 def test_wide_residual_networks(tmp_path: Path, widths: tuple[int, ...]) -> None:
     found = assert_same_logits(Wide(widths, False), tmp_path).architecture
-    assert (found.preactivation, found.final_norm, found.widths) == (True, True, widths)
+    assert (found.preactivation, found.final_norm, found.traits()["widths"]) == (True, True, widths)
 
 
 def test_the_stage_that_trades_never_calls_is_dropped(tmp_path: Path) -> None:

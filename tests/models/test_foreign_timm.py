@@ -41,7 +41,7 @@ def test_deep_stems_and_averaged_shortcuts(
 ) -> None:
     # At 52 pixels the maps are 13, 7, 4 and 2 wide, so averages meet odd edges.
     found = assert_same_logits(narrow(basic, **options), tmp_path, size).architecture
-    assert (found.stem_widths, found.shortcut) == (stem_widths, shortcut)
+    assert (found.traits().get("stem_widths", ()), found.traits()["shortcut"]) == (stem_widths, shortcut)
     assert ("deep stem" in found.describe()) is bool(stem_widths)
     assert ("averaged" in found.describe()) is (shortcut == "average")
 
@@ -58,7 +58,7 @@ def test_deep_stems_and_averaged_shortcuts(
 def test_attention(tmp_path: Path, kind: str, sizes: dict[bool, tuple[int, ...]], basic: bool) -> None:
     network = narrow(basic, block_args={"attn_layer": kind}, channels=(64, 48, 64, 96))
     found = assert_same_logits(network, tmp_path).architecture
-    assert (found.attention, found.attention_sizes) == (kind, sizes[basic])
+    assert (found.traits()["attention"], found.traits()["attention_sizes"]) == (kind, sizes[basic])
 
 
 @pytest.mark.parametrize("size", [64, 52], ids=["even", "odd"])
@@ -92,8 +92,8 @@ def test_preactivation(
         **options,
     )
     found = assert_same_logits(network, tmp_path, size).architecture
-    assert (found.preactivation, found.stem_widths) == (True, stem_widths)
-    assert found.widths == (32, 48, 64, 80)
+    assert (found.preactivation, found.traits().get("stem_widths", ())) == (True, stem_widths)
+    assert found.traits()["widths"] == (32, 48, 64, 80)
     assert "pre-activation" in found.describe()
 
 
@@ -109,7 +109,7 @@ def test_every_trait_at_once(tmp_path: Path) -> None:
         channels=(32, 64, 96, 128),
     )
     found = assert_same_logits(network, tmp_path).architecture
-    assert (found.groups, found.inner_widths) == (4, (48, 96, 144, 192))
+    assert (found.traits().get("groups", 1), found.traits().get("inner_widths", ())) == (4, (48, 96, 144, 192))
     assert found.to_dict() == read_description(found.to_dict()).to_dict()
 
 

@@ -29,7 +29,11 @@ from idsnn_cli.models import load
 def test_groups_and_wide_bottlenecks(tmp_path: Path, groups: int, base: int, inner: tuple[int, ...]) -> None:
     network = ResNet(Bottleneck, [1, 2, 1, 1], num_classes=7, groups=groups, width_per_group=base)
     found = assert_same_logits(network, tmp_path).architecture
-    assert (found.groups, found.inner_widths, found.widths) == (groups, inner, (64, 128, 256, 512))
+    assert (found.traits().get("groups", 1), found.traits().get("inner_widths", ()), found.traits()["widths"]) == (
+        groups,
+        inner,
+        (64, 128, 256, 512),
+    )
 
 
 @pytest.mark.parametrize("name", ["resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet101_2"])
@@ -44,7 +48,7 @@ def test_the_public_configurations_are_recognised(name: str) -> None:
     assert found.architecture.tensors().keys() - {"input.mean", "input.std"} == found.names.keys()
     assert found.architecture.parameters() == sum(value.numel() for value in network.parameters())
     groups = {conv.groups for conv in network.modules() if isinstance(conv, nn.Conv2d)}
-    assert found.architecture.groups == max(groups)
+    assert found.architecture.traits().get("groups", 1) == max(groups)
     words = found.architecture.describe()
     assert (f"{max(groups)} groups" in words) is (max(groups) > 1)
     assert "inner widths " in words
@@ -56,7 +60,7 @@ def test_a_stem_of_another_width_than_the_first_stage(tmp_path: Path) -> None:
     network.layer1[0].conv1 = nn.Conv2d(16, 64, 3, 1, 1, bias=False)
     network.layer1[0].downsample = nn.Sequential(nn.Conv2d(16, 64, 1, bias=False), nn.BatchNorm2d(64))
     found = assert_same_logits(network, tmp_path).architecture
-    assert found.stem_widths == (16,)
+    assert found.traits().get("stem_widths", ()) == (16,)
     assert "16 channels in the stem" in found.describe()
 
 

@@ -76,7 +76,7 @@ def test_it_runs_as_its_author_ran_it(
     network: nn.Module = Late(block, depths, (8, 16, 24))
     network = UnderRandomWords(network) if strange else network
     found = assert_same_logits(network, tmp_path).architecture
-    assert (found.depths, found.widths) == (regrouped, (8, 16, 24))
+    assert (found.depths, found.traits()["widths"]) == (regrouped, (8, 16, 24))
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     assert recognise(shapes).scheme == ("structure" if strange else "torchvision")
 

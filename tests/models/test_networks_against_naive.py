@@ -10,7 +10,7 @@ from naive import Naive
 from torch import Tensor
 
 from idsnn_cli.architecture import Architecture, Neuron, build_description
-from idsnn_cli.models import ResNet, build, per_step
+from idsnn_cli.models import Model, build, per_step
 from idsnn_cli.spiking import PoissonEncoder, seed_encoders
 
 SMOOTH = Neuron(0.5, 0.4, "sigmoid", 4.0)
@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Architecture, int]] = {
 }
 
 
-def lively(architecture: Architecture) -> ResNet:
+def lively(architecture: Architecture) -> Model:
     """The network in float64 with every tensor random, so that nothing is hidden by a 0 or a 1."""
     model = build(architecture, seed=1).double()
     generator = torch.Generator().manual_seed(2)
@@ -63,7 +63,7 @@ def images(size: int) -> Tensor:
     return torch.rand((4, 3, size, size), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
-def stem_inputs(model: ResNet, batch: Tensor, seed: int) -> list[Tensor]:
+def stem_inputs(model: Model, batch: Tensor, seed: int) -> list[Tensor]:
     """What the stem sees at each step: the normalised image repeated, or Poisson spikes of the image itself."""
     architecture = model.architecture
     if architecture.coding == "poisson":

@@ -20,7 +20,7 @@ from idsnn_cli.report.contents import describe_checkpoint
 
 def described(shortcut: str = "projection", levels: int = 4) -> Architecture:
     options = {"shortcut": shortcut, "activation": "qcfs", "levels": levels}
-    return build_description("resnet8", 10, width=4, **options)  # type: ignore[arg-type]  # checked when it is built
+    return build_description("resnet8", 10, width=4, **options)
 
 
 @settings(deadline=None, derandomize=True, max_examples=100)
@@ -140,7 +140,7 @@ def test_plain_networks_say_nothing_of_it() -> None:
 )
 def test_what_cannot_be_built(changes: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        build_description("resnet8", 10, **changes)  # type: ignore[arg-type]  # wrong on purpose
+        build_description("resnet8", 10, **changes)
     plain = build_description("resnet8", 10).to_dict() | changes
     with pytest.raises(CheckpointError):
         read_description(plain)

@@ -12,7 +12,7 @@ from invoking import invoke
 from tiny_runs import contents, distill_step, metadata_of, open_run, write_recipe
 
 from idsnn_cli.checkpoint import checkpoint_sha256, write_checkpoint
-from idsnn_cli.models import ResNet, load
+from idsnn_cli.models import Model, load
 from idsnn_cli.pipeline.run import run_all
 
 Capture = pytest.CaptureFixture[str]
@@ -35,7 +35,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def logits(path: Path | str) -> torch.Tensor:
     model = load(path)
-    assert isinstance(model, ResNet)
+    assert isinstance(model, Model)
     with torch.no_grad():
         found: torch.Tensor = model(torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +299,7 @@ def test_sew_blocks_poisson_coding_and_amplitudes_have_the_same_shape(
         run_all(session)
         assert load(file_of(session, "pretrain")).architecture == STUDENT
         described = load(file_of(session, "init")).architecture
-        assert replace(described, kind="ann").depths == STUDENT.depths
+        assert described.changed(kind="ann").depths == STUDENT.depths
 
 
 def test_conversion_of_a_smaller_network(recipe: Path, teacher: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from idsnn_cli.architecture import ANN_NAMES
 from idsnn_cli.errors import RecipeError, UsageError, WriteError
+from idsnn_cli.networks.resnet.names import ANN_NAMES
 from idsnn_cli.recipe import copy_to, dump_resolved, find, library, load_recipe, shipped, split_words
 from idsnn_cli.recipe.library import ShippedRecipe
 from idsnn_cli.rules import BEST, BEST_REESTIMATE, Rules

@@ -10,6 +10,7 @@ from torch import nn
 
 from idsnn_cli.architecture import Architecture, build_description, forward_macs, training_macs
 from idsnn_cli.models import build
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 DEEP = {"stem": "deep", "stem_widths": (4, 4, 8), "stem_padding": 1}
 ODD: dict[str, dict[str, Any]] = {
@@ -47,7 +48,7 @@ def counted(architecture: Architecture, height: int, width: int) -> int:
 @pytest.mark.parametrize("size", [(32, 32), (33, 45)])
 def test_macs_of_anns_of_every_kind_are_those_of_the_running_network(case: str, size: tuple[int, int]) -> None:
     plain = {"kind": "ann", "block": "bottleneck", "depths": (1, 2), "widths": (8, 16), "num_classes": 5}
-    architecture = Architecture(**{**plain, **ODD[case]})
+    architecture = ResNetArchitecture.of(**{**plain, **ODD[case]})
     assert forward_macs(architecture, *size) == counted(architecture, *size)
 
 

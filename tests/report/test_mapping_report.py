@@ -11,7 +11,7 @@ from tiny_checkpoints import random_state, resnet, spiking
 from torch import Tensor
 
 from idsnn_cli.architecture import build_description
-from idsnn_cli.initializer import Findings, Plan, Rules, channel_spaces, initialize, make_plan, random_plan
+from idsnn_cli.initializer import Findings, Plan, Rules, initialize, make_plan, random_plan
 from idsnn_cli.report.mapping import describe_mapping
 
 
@@ -191,7 +191,7 @@ def test_a_projection_without_a_place_in_an_option_a_target_is_reported() -> Non
 
 def test_merged_channels_kernels_and_classes_are_told() -> None:
     source = build_description("resnet8", 10, width=8, stem="7x7")
-    spaces = channel_spaces(source)
+    spaces = source.streams()
     generator = torch.Generator().manual_seed(0)
     correlations = {name: torch.corrcoef(torch.randn(n, 40, generator=generator)) for name, n in spaces.sizes.items()}
     rules = Rules(channels="merge", head="map", class_map=(3, None, 7))
@@ -205,7 +205,7 @@ def test_merged_channels_kernels_and_classes_are_told() -> None:
 
 def test_threshold_balancing_shows_gamma_and_beta() -> None:
     source = resnet()
-    thresholds = dict.fromkeys(channel_spaces(source).sizes, 2.0)
+    thresholds = dict.fromkeys(source.streams().sizes, 2.0)
     names = {name: name for name in source.tensors()}
     plan = make_plan(source, spiking(), names, Rules(rescale="threshold"), Findings(thresholds=thresholds))
     block = next(block for block in describe_mapping(plan)["blocks"] if block["name"] == "stages.0.0")

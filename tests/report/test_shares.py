@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,15 +9,16 @@ import torch
 from tiny_checkpoints import random_state, resnet, spiking
 
 from idsnn_cli.architecture import Architecture, build_description
-from idsnn_cli.initializer import Findings, Rules, apply, channel_spaces, make_plan
+from idsnn_cli.initializer import Findings, Rules, apply, make_plan
 from idsnn_cli.models import build
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 from idsnn_cli.report.mapping import describe_mapping
 from idsnn_cli.report.network import is_parameter
 from idsnn_cli.report.origins import block_of
 
-BOTTLENECK = Architecture("ann", "bottleneck", (2, 1, 1), (4, 8, 8), 10)
-DEEP = replace(resnet(14, 4), stem="deep", stem_widths=(2, 3, 4))
-GROUPED = replace(BOTTLENECK, groups=2)
+BOTTLENECK = ResNetArchitecture.of(kind="ann", block="bottleneck", depths=(2, 1, 1), widths=(4, 8, 8), num_classes=10)
+DEEP = resnet(14, 4).changed(stem="deep", stem_widths=(2, 3, 4))
+GROUPED = BOTTLENECK.changed(groups=2)
 
 CASES: dict[str, tuple[Architecture, Architecture, dict[str, Any]]] = {
     "fewer channels": (resnet(14, 8), spiking(8, 5), {"head": "copy"}),
@@ -43,7 +43,7 @@ CASES: dict[str, tuple[Architecture, Architecture, dict[str, Any]]] = {
 
 def findings(source: Architecture) -> Findings:
     generator = torch.Generator().manual_seed(0)
-    sizes = channel_spaces(source).sizes
+    sizes = source.streams().sizes
     return Findings(
         scores={name: torch.rand(n, generator=generator).tolist() for name, n in sizes.items()},
         correlations={name: torch.corrcoef(torch.randn(n, 50, generator=generator)) for name, n in sizes.items()},

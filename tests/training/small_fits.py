@@ -12,7 +12,7 @@ import torch
 from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.data import Split, TrainBatches, eval_batches
 from idsnn_cli.evaluation import Evaluation, evaluate
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 from idsnn_cli.recipe.schema import Augment, Training
 from idsnn_cli.training import Events, Fit, Objective
 
@@ -26,19 +26,19 @@ def images(count: int = IMAGES, seed: int = 0) -> Split:
     return Split(pixels, torch.arange(count) % 4)
 
 
-def student(coding: str = "direct") -> ResNet:
+def student(coding: str = "direct") -> Model:
     description = build_description(
         "spiking-resnet8", 4, width=4, stem="7x7", timesteps=3, neuron=Neuron(), coding=coding
     )
     return build(description, seed=1)
 
 
-def small_fit(folder: Path, model: ResNet | None = None, config: Training = CONFIG, **changes: Any) -> Fit:
+def small_fit(folder: Path, model: Model | None = None, config: Training = CONFIG, **changes: Any) -> Fit:
     """Three epochs of three steps; ``changes`` replace fields of the :class:`Fit`."""
     split = images()
     device = torch.device("cpu")
 
-    def measure(network: ResNet) -> Evaluation:
+    def measure(network: Model) -> Evaluation:
         return evaluate(network, eval_batches(split, 16, device))
 
     work = Fit(
@@ -62,7 +62,7 @@ def small_fit(folder: Path, model: ResNet | None = None, config: Training = CONF
     return replace(work, **changes)
 
 
-def weights(model: ResNet) -> dict[str, torch.Tensor]:
+def weights(model: Model) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from idsnn_cli.architecture import build_description, stage_sizes
 from idsnn_cli.errors import CheckpointError, InterruptedRun, NonFiniteError
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 from idsnn_cli.training import Objective, fit, load_state
 from idsnn_cli.training.losses.attention import attention_distance
 from idsnn_cli.training.losses.mse import feature_mse
@@ -23,7 +23,7 @@ from idsnn_cli.training.monitor import check_model
 from idsnn_cli.training.objective import Learner
 
 
-def teacher() -> ResNet:
+def teacher() -> Model:
     return build(build_description("resnet8", 4, width=6, stem="7x7"), seed=2).eval().requires_grad_(False)
 
 
@@ -40,7 +40,7 @@ def pictures(count: int = 3) -> Tensor:
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(4))
 
 
-def stage_outputs(model: ResNet, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+def stage_outputs(model: Model, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The logits, and what hooks on the stages see go by."""
     seen: list[Tensor] = []
     hooks = [stage.register_forward_hook(lambda _module, _inputs, maps: seen.append(maps)) for stage in model.stages]
@@ -87,7 +87,7 @@ def test_the_term_compares_stage_by_stage(features: str) -> None:
 
 def test_the_teacher_runs_once_and_without_a_graph() -> None:
     work = objective("mse")
-    assert isinstance(work.teacher, ResNet)
+    assert isinstance(work.teacher, Model)
     runs: list[int] = []
     work.teacher.stem.register_forward_hook(lambda *_: runs.append(1))
     lesson = work.teach(pictures().requires_grad_())
@@ -120,7 +120,7 @@ def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, features:
     (tmp_path / "b").mkdir()
     config = CONFIG.model_copy(update={"epochs": 2})
 
-    def work(folder: str, model: ResNet) -> Any:
+    def work(folder: str, model: Model) -> Any:
         return small_fit(tmp_path / folder, model, config, objective=objective(features))
 
     straight, resumed, plain = student(), student(), student()

@@ -15,7 +15,7 @@ from small_fits import CONFIG, StopAt, same, small_fit, student, weights
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import CheckpointError, InterruptedRun, NonFiniteError
 from idsnn_cli.evaluation import Evaluation
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 from idsnn_cli.training import BatchDone, Events, fit, load_state
 
 # Running means of the loss over the three steps of each epoch, at the seeds of small_fits: a change of the fast path
@@ -82,7 +82,7 @@ def test_a_signal_during_the_measurement_of_an_epoch_is_not_lost(tmp_path: Path,
     work = small_fit(tmp_path / "b", student(), config)
     measure = work.measure
 
-    def interrupted(network: ResNet) -> Evaluation:
+    def interrupted(network: Model) -> Evaluation:
         os.kill(os.getpid(), signal.SIGINT)
         return measure(network)
 

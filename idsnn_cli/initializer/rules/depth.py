@@ -10,7 +10,7 @@ from idsnn_cli.rulebook import depth_rule
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from idsnn_cli.models import ResNet
+    from idsnn_cli.models import Model
 
 
 @depth_rule("first", "the same place, the last one repeated")
@@ -37,7 +37,7 @@ def ends(block: int, depth: int, source_depth: int) -> int:
 
 @depth_rule("greedy", "drops one block at a time, the one whose loss costs least accuracy")
 def greedy(
-    model: ResNet, depths: Sequence[int], batches: Sequence[tuple[Tensor, Tensor]], say: Callable[[str], None] | None
+    model: Model, depths: Sequence[int], batches: Sequence[tuple[Tensor, Tensor]], say: Callable[[str], None] | None
 ) -> tuple[tuple[int, ...], ...]:
     from idsnn_cli.initializer.greedy import greedy_blocks
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from idsnn_cli.architecture import Neuron
     from idsnn_cli.initializer.entries import Planner
-    from idsnn_cli.models import ResNet
+    from idsnn_cli.models import Model
 
 
 @rescale_rule("variance", "scales kernels by their size, by sqrt(O k^2 / (O' k'^2))", hint="of kernels")
@@ -58,14 +58,14 @@ def threshold(planner: Planner, thresholds: Mapping[str, float], neuron: Neuron)
 
 
 @conversion("weight-normalisation", "lambda is the percentile of the ANN's activations")
-def weight_normalisation(twin: ResNet, images: Sequence[Tensor], percentile: float) -> Mapping[str, float]:
+def weight_normalisation(twin: Model, images: Sequence[Tensor], percentile: float) -> Mapping[str, float]:
     from idsnn_cli.initializer.thresholds import thresholds
 
     return thresholds(twin, images, percentile)
 
 
 @conversion("threshold-balancing", "lambda is that of the spiking network's own input currents, layer after layer")
-def threshold_balancing(student: ResNet, images: Sequence[Tensor], percentile: float) -> Mapping[str, float]:
+def threshold_balancing(student: Model, images: Sequence[Tensor], percentile: float) -> Mapping[str, float]:
     from idsnn_cli.initializer.conversion import scales
     from idsnn_cli.initializer.thresholds import balance_currents
 

@@ -12,7 +12,7 @@ from typing import Any
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer import Initialization
-from idsnn_cli.models import ResNet, build
+from idsnn_cli.models import Model, build
 from idsnn_cli.pipeline.first_weights import mapped
 from idsnn_cli.pipeline.mapping import count_mapping, shape_source, where_from
 from idsnn_cli.pipeline.requirements import check_classes, distinct, require_teacher, usable
@@ -101,7 +101,7 @@ class PretrainStep(Step):
         architecture = recipe.student.ann(workspace.num_classes)
         first: list[tuple[Initialization, dict[str, Any]]] = []
 
-        def make() -> tuple[ResNet, ResNet | None]:
+        def make() -> tuple[Model, Model | None]:
             network = None if guide is None else workspace.load_network(guide, workspace.device)
             if network is not None and guide is not None:
                 check_classes(workspace, network.architecture, guide)

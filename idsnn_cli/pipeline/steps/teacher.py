@@ -7,7 +7,7 @@ from typing import Any
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import write_checkpoint
-from idsnn_cli.models import ResNet, build, place
+from idsnn_cli.models import Model, build, place
 from idsnn_cli.pipeline.requirements import check_classes, distinct, usable
 from idsnn_cli.pipeline.run_directory import RunDirectory, best_of
 from idsnn_cli.pipeline.steps.base import FOREIGN, Given, Plan, Reads, Step, StepResult
@@ -74,7 +74,7 @@ class TeacherStep(Step):
             return self._convert(run, recipe.teacher.checkpoint, target)
         architecture = recipe.teacher.architecture(workspace.data.num_classes)
 
-        def make() -> tuple[ResNet, None]:
+        def make() -> tuple[Model, None]:
             model = build(architecture, derive_seed(recipe.teacher_seed, "teacher", "weights"))
             model.set_normalisation(workspace.data.mean, workspace.data.std)
             return model, None

@@ -1,21 +1,22 @@
-"""The pieces of a ResNet, ANN or spiking: stem, blocks, shortcuts. Their attribute names are the canonical ones.
+"""The modules of a ResNet, ANN or spiking: stem, blocks, shortcuts. Their attribute names are the canonical ones.
 
 Maps have time merged into the batch: (T * N, C, H, W), T = 1 in an ANN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from idsnn_cli.architecture import Architecture, Convolution
+from idsnn_cli.architecture import Convolution
 from idsnn_cli.models.amplitudes import AmplifiedShortcut, Amplitude
+from idsnn_cli.models.base import Activation
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
+from idsnn_cli.networks.resnet.attention import ChannelConvolution, SqueezeExcitation
+from idsnn_cli.networks.resnet.blocks import AveragedProjection
+from idsnn_cli.networks.resnet.stems import AveragePool, CeilPool, StridedConvolution
 from idsnn_cli.spiking import BatchNorm, fire
-
-Activation = Callable[[], nn.Module]
 
 
 class Pointwise(nn.Conv2d):
@@ -85,22 +86,22 @@ class PadShortcut(nn.Module):
         return F.pad(every_pixel(x, self.stride), (0, 0, 0, 0, self.before, self.after))
 
 
-def shortcut(architecture: Architecture, stage: int, block: int) -> nn.Module:
+def shortcut(architecture: ResNetArchitecture, stage: int, block: int) -> nn.Module:
     """The way around a block: a projection, an averaged one, option A, or the identity."""
     projection = architecture.shortcut_convolution(stage, block)
     stride = architecture.block_stride(stage, block)
     if projection is not None:
-        averages = architecture.shortcut == "average" and stride > 1
+        averages = isinstance(architecture.shortcut_part, AveragedProjection) and stride > 1
         # Both ways must give maps of one size.
-        whole = architecture.bottleneck_stride == "average"
+        whole = architecture.block_part.halves_inside(2)
         return AverageProjection(projection, whole) if averages else ConvNorm(projection)
     entry = architecture.block_input(stage, block)
-    extra = architecture.widths[stage] * architecture.expansion - entry
+    extra = architecture.stage_channels(stage) - entry
     way = nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, extra)
     return AmplifiedShortcut(entry, way) if architecture.amplitude == "folded" else way
 
 
-class SqueezeExcitation(nn.Module):
+class SqueezeExcitationModule(nn.Module):
     """Each channel times a gate in 0 to 1, which two 1x1 convolutions make of all channels' means."""
 
     def __init__(self, channels: int, inner: int, bias: bool, activated: bool) -> None:
@@ -115,7 +116,7 @@ class SqueezeExcitation(nn.Module):
         return x * torch.sigmoid(self.expand(F.relu(self.reduce(means))))
 
 
-class EfficientChannelAttention(nn.Module):
+class ChannelAttention(nn.Module):
     """Each channel times a gate in 0 to 1, made of the means of the channels beside it."""
 
     def __init__(self, kernel: int) -> None:
@@ -127,21 +128,18 @@ class EfficientChannelAttention(nn.Module):
         return x * gates.view(*x.shape[:2], 1, 1)
 
 
-def attention(architecture: Architecture, stage: int) -> nn.Module:
+def attention(architecture: ResNetArchitecture, stage: int) -> nn.Module:
     """What stands behind a block's last BatchNorm: attention, or the identity."""
-    if architecture.attention == "none":
-        return nn.Identity()
-    size = architecture.attention_sizes[stage]
-    if architecture.attention == "eca":
-        return EfficientChannelAttention(size)
-    channels = architecture.widths[stage] * architecture.expansion
-    return SqueezeExcitation(channels, size, architecture.attention_bias, architecture.attention_activated)
+    part = architecture.attention_part
+    if isinstance(part, SqueezeExcitation):
+        return SqueezeExcitationModule(architecture.stage_channels(stage), part.sizes[stage], part.bias, part.activated)
+    return ChannelAttention(part.sizes[stage]) if isinstance(part, ChannelConvolution) else nn.Identity()
 
 
 class ResidualBlock(nn.Module):
     """conv-BN-act ... conv-BN, add the shortcut, act: basic or bottleneck, ANN or "spiking" (Figure 1b)."""
 
-    def __init__(self, architecture: Architecture, stage: int, block: int, activation: Activation) -> None:
+    def __init__(self, architecture: ResNetArchitecture, stage: int, block: int, activation: Activation) -> None:
         super().__init__()
         plans = architecture.block_convolutions(stage, block)
         self.length, self.amplified = len(plans), architecture.amplitude == "channel"
@@ -151,7 +149,7 @@ class ResidualBlock(nn.Module):
             self.add_module(f"act{i}", activation())
             if self.amplified:
                 self.add_module(f"amplitude{i}", Amplitude(plan.out_channels))
-        averages = architecture.bottleneck_stride == "average" and architecture.block_stride(stage, block) > 1
+        averages = architecture.block_part.halves_inside(architecture.block_stride(stage, block))
         self.pool = nn.AvgPool2d(2) if averages else nn.Identity()
         self.attention = attention(architecture, stage)
         self.shortcut = shortcut(architecture, stage, block)
@@ -188,7 +186,7 @@ class ResidualBlock(nn.Module):
 class PreactivationBlock(nn.Module):
     """BN-act-conv two or three times, and the shortcut added: the blocks of "identity mappings" (v2), of ANNs only."""
 
-    def __init__(self, architecture: Architecture, stage: int, block: int, activation: Activation) -> None:
+    def __init__(self, architecture: ResNetArchitecture, stage: int, block: int, activation: Activation) -> None:
         super().__init__()
         plans = architecture.block_convolutions(stage, block)
         self.length = len(plans)
@@ -215,7 +213,7 @@ class SEWBlock(ResidualBlock):
     A projection is followed by a LIF of its own, so that both sides of the join are spikes.
     """
 
-    def __init__(self, architecture: Architecture, stage: int, block: int, activation: Activation) -> None:
+    def __init__(self, architecture: ResNetArchitecture, stage: int, block: int, activation: Activation) -> None:
         super().__init__(architecture, stage, block, activation)
         self.join = architecture.join
         self.shortcut_act = activation() if isinstance(self.shortcut, ConvNorm) else nn.Identity()
@@ -232,22 +230,23 @@ class SEWBlock(ResidualBlock):
         return branch * around if self.join == "and" else (1 - branch) * around
 
 
-def stem_pool(architecture: Architecture) -> nn.Module:
+def stem_pool(architecture: ResNetArchitecture) -> nn.Module:
     """What stands behind a stem's last activation."""
-    if architecture.stem == "3x3" or architecture.stem_pool == "convolution":
+    stem = architecture.stem_part
+    if stem.kind == "3x3" or isinstance(stem.pool, StridedConvolution):
         return nn.Identity()
-    if architecture.stem_pool == "average":
+    if isinstance(stem.pool, AveragePool):
         return nn.AvgPool2d(2)
-    return nn.MaxPool2d(3, 2, ceil_mode=True) if architecture.stem_pool == "ceil" else nn.MaxPool2d(3, 2, 1)
+    return nn.MaxPool2d(3, 2, ceil_mode=True) if isinstance(stem.pool, CeilPool) else nn.MaxPool2d(3, 2, 1)
 
 
-class Stem(ConvNorm):
+class StemModule(ConvNorm):
     """The first convolution, its BatchNorm and activation; a 7x7 stem pools after the activation.
 
     Before pre-activation blocks there are neither BatchNorm nor activation.
     """
 
-    def __init__(self, architecture: Architecture, activation: Activation) -> None:
+    def __init__(self, architecture: ResNetArchitecture, activation: Activation) -> None:
         super().__init__(architecture.stem_convolution())
         self.act = activation()
         self.pool = stem_pool(architecture)
@@ -262,10 +261,10 @@ class Stem(ConvNorm):
         return pooled
 
 
-class DeepStem(nn.Module):
+class DeepStemModule(nn.Module):
     """Several 3x3 convolutions, each with its BatchNorm and activation, and the pool; of ANNs only."""
 
-    def __init__(self, architecture: Architecture, activation: Activation) -> None:
+    def __init__(self, architecture: ResNetArchitecture, activation: Activation) -> None:
         super().__init__()
         plans = architecture.stem_convolutions()
         self.length, self.normed = len(plans), plans[-1].norm is not None
@@ -281,21 +280,3 @@ class DeepStem(nn.Module):
                 x = self.act(x)
         pooled: Tensor = self.pool(x)
         return pooled
-
-
-class InputNormalisation(nn.Module):
-    """(x - mean) / std per channel, on images in 0 to 1; the network's own and carried in its checkpoint.
-
-    The result has the network's dtype.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
-        self.register_buffer("std", torch.ones(channels, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return (images.to(self.mean.dtype) - self.mean) / self.std

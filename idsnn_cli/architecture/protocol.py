@@ -1,0 +1,233 @@
+"""What the rest of the house asks of a network's description, whatever family it is of.
+
+A family describes its networks by a subclass: what it must say is abstract here, and what follows from that is not.
+Nothing here imports torch. Canonical tensor names (counted from 0) that all families share: ``input.mean``,
+``input.std``, ``stem.conv``, ``stem.norm`` (of a stem of several convolutions ``stem.{i}.conv`` and ``.norm``),
+``stages.{s}.{b}.conv{i}``, ``stages.{s}.{b}.norm{i}``, ``head``.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, Self
+
+from idsnn_cli.architecture.parts import QCFS, Convolution, Neuron, ReLU, Spiking
+from idsnn_cli.architecture.streams import Spaces
+from idsnn_cli.architecture.words import Amplitude, Coding, Join, Kind, SpikingBlock
+from idsnn_cli.errors import UsageError
+
+Size = tuple[int, int]
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "input.mean", "input.std")
+
+
+class Architecture(ABC):
+    """A network, ANN or spiking, as data: immutable, hashable, equal where every trait is.
+
+    ``depths`` counts the blocks of each stage; ``activation`` is what stands between layers of an ANN, and ``spiking``
+    what makes a network spike (None in an ANN).
+    """
+
+    family: ClassVar[str]
+
+    depths: tuple[int, ...]
+    num_classes: int
+    in_channels: int
+    activation: ReLU | QCFS
+    spiking: Spiking | None
+
+    # What a family says
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name that ``--arch`` takes, without the options that may differ from its defaults."""
+
+    @property
+    @abstractmethod
+    def features(self) -> int:
+        """Channels that the linear layer reads."""
+
+    @abstractmethod
+    def stem_convolutions(self) -> tuple[Convolution, ...]:
+        """The convolutions before the first block, in order; the first reads the image."""
+
+    @abstractmethod
+    def block_convolutions(self, stage: int, block: int) -> tuple[Convolution, ...]:
+        """The convolutions on the main path of a block, in order."""
+
+    @abstractmethod
+    def stage_channels(self, stage: int) -> int:
+        """Channels behind a stage."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Canonical name -> shape of every tensor of the state dict, in its order."""
+
+    @abstractmethod
+    def streams(self) -> Spaces:
+        """Which convolutions, norms and linear layers must agree about the same channels."""
+
+    @abstractmethod
+    def layer_macs(self, height: int, width: int) -> Iterator[tuple[int, int | None, Size]]:
+        """(MACs of one image, stage or None for the stem's, size of the maps behind it) of each layer, in order; the
+        linear layer is not among them.
+        """
+
+    @abstractmethod
+    def activations(self) -> Iterator[tuple[str, str]]:
+        """Every activation in network order, and the one that it has to share its range with, as names of modules."""
+
+    @abstractmethod
+    def watched_places(self) -> list[tuple[str, str, str | None]]:
+        """(channel space, module, an activation still to come) of each place where what a space holds is seen."""
+
+    @abstractmethod
+    def traits(self) -> dict[str, Any]:
+        """Every trait by its own name, in a fixed order: what :meth:`changed` takes and a checkpoint carries."""
+
+    @abstractmethod
+    def changed(self, **traits: Any) -> Self:
+        """A copy with other traits. Raises :class:`UsageError` for what no network can be built from."""
+
+    @abstractmethod
+    def usual_traits(self) -> dict[str, Any]:
+        """The traits that a checkpoint does not mention, with the values that they have then."""
+
+    @property
+    @abstractmethod
+    def builder(self) -> str:
+        """``module:function`` of what builds its module: it takes this description and is imported when called."""
+
+    @abstractmethod
+    def family_words(self) -> list[str]:
+        """What it is, in words, but for its classes and what makes it spike."""
+
+    # What a family may say
+
+    def shortcut_convolution(self, stage: int, block: int) -> Convolution | None:
+        """The projection around a block; None where its way has no weights, or there is none."""
+        return None
+
+    def block_input(self, stage: int, block: int) -> int:
+        """Channels that a block reads."""
+        return self.block_convolutions(stage, block)[0].in_channels
+
+    def block_stride(self, stage: int, block: int) -> int:
+        """By how much a block thins its maps out."""
+        return 1
+
+    def attention_tensors(self, stage: int, block: int) -> dict[str, tuple[int, ...]]:
+        """Canonical name -> shape of what weighs a block's channels; empty without."""
+        return {}
+
+    def takes_attention(self, other: Architecture) -> bool:
+        """Whether its attention can be made of that of ``other`` by choosing channels."""
+        return False
+
+    @property
+    def preactivation(self) -> bool:
+        """Whether BatchNorm and activation stand before the convolutions of a block."""
+        return False
+
+    @property
+    def final_norm(self) -> bool:
+        """Of a network with pre-activation, whether a norm stands before the pooling."""
+        return True
+
+    def first_norm(self) -> tuple[str, bool]:
+        """The first BatchNorm that the image reaches, and whether a pool stands before it."""
+        return str(self.stem_convolutions()[0].norm), False
+
+    def name_options(self) -> dict[str, str]:
+        """The options of a named network (``stem``, ``shortcut``) with which it is most like this one."""
+        return {}
+
+    def striding(self, stride: str | None, where: object) -> Self:
+        """This network with bottlenecks that stride in the convolution of that kernel; itself for None.
+
+        Raises :class:`UsageError`, naming ``where``, for one without bottlenecks.
+        """
+        if stride is None:
+            return self
+        raise UsageError(f"{where} has no bottlenecks", "Leave the bottleneck's stride out.")
+
+    # What follows from these
+
+    @property
+    def kind(self) -> Kind:
+        return "ann" if self.spiking is None else "spiking"
+
+    @property
+    def timesteps(self) -> int:
+        """T; 1 of an ANN."""
+        return 1 if self.spiking is None else self.spiking.timesteps
+
+    @property
+    def neuron(self) -> Neuron:
+        return Neuron() if self.spiking is None else self.spiking.neuron
+
+    @property
+    def coding(self) -> Coding:
+        return "direct" if self.spiking is None else self.spiking.coding
+
+    @property
+    def amplitude(self) -> Amplitude:
+        return "one" if self.spiking is None else self.spiking.amplitude
+
+    @property
+    def spiking_block(self) -> SpikingBlock:
+        return "spiking" if self.spiking is None else self.spiking.block
+
+    @property
+    def join(self) -> Join:
+        return "add" if self.spiking is None else self.spiking.join
+
+    @property
+    def levels(self) -> int:
+        """Of QCFS activations; 0 without."""
+        return self.activation.levels
+
+    def stem_convolution(self) -> Convolution:
+        """The convolution that reads the image."""
+        return self.stem_convolutions()[0]
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Every (stage, block), in order."""
+        for stage, depth in enumerate(self.depths):
+            for block in range(depth):
+                yield stage, block
+
+    def convolutions(self) -> Iterator[Convolution]:
+        """Every convolution in the order of the canonical state dict."""
+        yield from self.stem_convolutions()
+        for stage, block in self.blocks():
+            yield from self.block_convolutions(stage, block)
+            projection = self.shortcut_convolution(stage, block)
+            if projection is not None:
+                yield projection
+
+    def parameters(self) -> int:
+        """Trainable parameters."""
+        return sum(math.prod(shape) for name, shape in self.tensors().items() if not name.endswith(_BUFFERS))
+
+    def reading_values(self) -> set[str] | None:
+        """The layers whose input is values, not spikes: all of an ANN (None); of a spiking network the linear layer,
+        and the first one unless images come as spikes.
+        """
+        if self.spiking is None:
+            return None
+        return {"head"} if self.coding == "poisson" else {self.stem_convolution().name, "head"}
+
+    def describe(self) -> str:
+        """The network in one line of words."""
+        words = [*self.family_words(), f"{self.num_classes} classes"]
+        return ", ".join([*words, *([] if self.spiking is None else self.spiking.words())])
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary that :func:`read_description` turns back into an equal description."""
+        usual = self.usual_traits()
+        plain = {key: value for key, value in self.traits().items() if key not in usual or value != usual[key]}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+        return {"family": self.family, **plain}

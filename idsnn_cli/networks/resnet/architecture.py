@@ -1,0 +1,392 @@
+"""A ResNet as data: one description from which modules, plans, counts and checkpoints are made.
+
+Its own canonical tensor names, beside those that all families share: ``stages.{s}.{b}.shortcut.conv`` and
+``.shortcut.norm``, ``stages.{s}.{b}.attention.reduce`` and ``.expand``, or ``.mix``, ``final_norm``; and with learnt
+amplitudes ``stem.amplitude`` and ``stages.{s}.{b}.amplitude{i}``, or once they are folded
+``stages.{s}.{b}.shortcut.amplitude``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from idsnn_cli.architecture.parts import QCFS, Convolution, Neuron, ReLU, Spiking, norm_tensors, normed
+from idsnn_cli.architecture.protocol import Architecture, Size
+from idsnn_cli.architecture.streams import Nested, Spaces
+from idsnn_cli.errors import UsageError
+from idsnn_cli.networks.resnet.attention import ATTENTIONS, Attention
+from idsnn_cli.networks.resnet.blocks import BLOCKS, SHORTCUTS, Block, BottleneckBlock, PaddedIdentity, Shortcut
+from idsnn_cli.networks.resnet.stems import STEMS, Stem
+from idsnn_cli.networks.resnet.validation import ANN_TRAITS, check_traits
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ResNetArchitecture(Architecture):
+    """A ResNet, ANN or spiking.
+
+    ``widths`` holds the channels of each stage, of a bottleneck a quarter of its output's. The parts say what they are
+    themselves: ``stem_part``, ``block_part``, ``shortcut_part`` and ``attention_part``. :meth:`of` makes a description
+    of plain data, and checks it.
+    """
+
+    family: ClassVar[str] = "resnet"
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    num_classes: int
+    in_channels: int
+    stem_part: Stem
+    block_part: Block
+    shortcut_part: Shortcut
+    attention_part: Attention
+    activation: ReLU | QCFS
+    spiking: Spiking | None
+
+    @classmethod
+    def of(cls, **traits: Any) -> Self:
+        """The description with these traits, the others as usual. Raises :class:`UsageError` where they do not fit."""
+        found = {**ANN_TRAITS, **_USUAL, **traits}
+        unknown = found.keys() - ANN_TRAITS.keys() - _USUAL.keys() - _NEEDED
+        if unknown or not found.keys() >= _NEEDED:
+            raise TypeError(f"a ResNet has no {', '.join(sorted(unknown or _NEEDED - found.keys()))}")
+        check_traits(found)
+        spiking = None
+        if found["kind"] == "spiking":
+            keys = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude")
+            spiking = Spiking(*(found[key] for key in keys))
+        return cls(
+            depths=found["depths"],
+            widths=found["widths"],
+            num_classes=found["num_classes"],
+            in_channels=found["in_channels"],
+            stem_part=STEMS[found["stem"]].of(found),
+            block_part=BLOCKS[found["block"]].of(found),
+            shortcut_part=SHORTCUTS[found["shortcut"]].of(found),
+            attention_part=ATTENTIONS[found["attention"]].of(found),
+            activation=QCFS(found["levels"]) if found["activation"] == "qcfs" else ReLU(),
+            spiking=spiking,
+        )
+
+    # Traits by their names
+
+    def traits(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "kind": self.kind,
+            "depths": self.depths,
+            "widths": self.widths,
+            "num_classes": self.num_classes,
+            "in_channels": self.in_channels,
+            "activation": self.activation.kind,
+            "levels": self.levels,
+        }
+        for part in (self.stem_part, self.block_part, self.shortcut_part, self.attention_part):
+            found |= part.traits()
+        found |= {} if self.spiking is None else self.spiking.traits()
+        return {key: found[key] for key in (*_ORDER, *ANN_TRAITS) if key in found}
+
+    def changed(self, **traits: Any) -> Self:
+        kept = {key: value for key, value in self.traits().items() if key not in traits}
+        if "neuron" in kept:
+            kept["neuron"] = self.neuron
+        # What only the other kind of block or attention has goes with it.
+        for key, own in (("block", ("groups", "inner_widths", "bottleneck_stride")), ("attention", _OF_ATTENTION)):
+            if key in traits and traits[key] != getattr(self, key):
+                kept = {name: value for name, value in kept.items() if name not in own}
+        if traits.get("kind") == "ann":
+            kept = {key: value for key, value in kept.items() if key not in SPIKING_TRAITS}
+        return self.of(**kept, **traits)
+
+    def usual_traits(self) -> dict[str, Any]:
+        return {**ANN_TRAITS, "amplitude": "one"}
+
+    @property
+    def block(self) -> str:
+        return self.block_part.kind
+
+    @property
+    def stem(self) -> str:
+        return self.stem_part.kind
+
+    @property
+    def stem_padding(self) -> int:
+        return self.stem_part.padding
+
+    @property
+    def shortcut(self) -> str:
+        return self.shortcut_part.kind
+
+    @property
+    def attention(self) -> str:
+        return self.attention_part.kind
+
+    @property
+    def preactivation(self) -> bool:
+        return self.block_part.preactivation
+
+    @property
+    def final_norm(self) -> bool:
+        return self.block_part.final_norm
+
+    @property
+    def expansion(self) -> int:
+        """Output channels of a block over its ``widths`` entry."""
+        return self.block_part.expansion
+
+    @property
+    def features(self) -> int:
+        return self.stage_channels(-1)
+
+    @property
+    def stem_width(self) -> int:
+        """Channels that the first block reads."""
+        return self.stem_part.width(self.widths[0])
+
+    @property
+    def depth(self) -> int:
+        """The number in the network's name: weighted layers on the main path."""
+        return sum(self.depths) * self.block_part.length + 2
+
+    @property
+    def name(self) -> str:
+        return f"{'spiking-' if self.kind == 'spiking' else ''}resnet{self.depth}"
+
+    @property
+    def builder(self) -> str:
+        return "idsnn_cli.networks.resnet.network:make"
+
+    # Layers
+
+    def stem_convolutions(self) -> tuple[Convolution, ...]:
+        return self.stem_part.convolutions(self.in_channels, self.widths[0], normed=not self.preactivation)
+
+    def block_convolutions(self, stage: int, block: int) -> tuple[Convolution, ...]:
+        entry, stride = self.block_input(stage, block), self.block_stride(stage, block)
+        return self.block_part.convolutions(stage, block, entry, self.widths, stride)
+
+    def shortcut_convolution(self, stage: int, block: int) -> Convolution | None:
+        """The 1x1 projection of a block. One behind an average does not stride: the average does."""
+        entry, outer = self.block_input(stage, block), self.stage_channels(stage)
+        stride = self.block_stride(stage, block)
+        if not self.shortcut_part.projects(entry, outer, stride):
+            return None
+        at = f"stages.{stage}.{block}.shortcut"
+        norm = None if self.preactivation else f"{at}.norm"
+        return Convolution(f"{at}.conv", norm, entry, outer, 1, self.shortcut_part.step(stride), 0, stage, block)
+
+    def attention_tensors(self, stage: int, block: int) -> Shapes:
+        return self.attention_part.tensors(stage, block, self.stage_channels(stage))
+
+    def takes_attention(self, other: Architecture) -> bool:
+        theirs = getattr(other, "attention_part", None)
+        return isinstance(theirs, Attention) and self.attention_part.takes(theirs)
+
+    def stage_channels(self, stage: int) -> int:
+        return self.widths[stage] * self.expansion
+
+    def block_input(self, stage: int, block: int) -> int:
+        if block > 0:
+            return self.stage_channels(stage)
+        return self.stage_channels(stage - 1) if stage > 0 else self.stem_width
+
+    def block_stride(self, stage: int, block: int) -> int:
+        return 2 if stage > 0 and block == 0 else 1
+
+    def activations(self) -> Iterator[tuple[str, str]]:
+        """Of a network without pre-activation or deep stem. Identities and option-A shortcuts carry one activation's
+        output into another's input, and both then share a range; itself where a projection, or nothing, stands before
+        the sum.
+        """
+        stream = "stem.act"
+        yield stream, stream
+        for stage, block in self.blocks():
+            names = [f"stages.{stage}.{block}.act{i}" for i in range(self.block_part.length)]
+            yield from ((name, name) for name in names[:-1])
+            stream = stream if self.shortcut_convolution(stage, block) is None else names[-1]
+            yield names[-1], stream
+
+    def tensors(self) -> Shapes:
+        shapes: Shapes = {"input.mean": (self.in_channels, 1, 1), "input.std": (self.in_channels, 1, 1)}
+        learnt = {owner for _, owner in self.activations()} if isinstance(self.activation, QCFS) else set()
+        for conv in self.stem_convolutions():
+            shapes |= normed(conv)
+        shapes |= self._amplitude("stem.amplitude", self.stem_width, "channel")
+        shapes |= {"stem.act.limit": ()} if "stem.act" in learnt else {}
+        for stage, block in self.blocks():
+            at = f"stages.{stage}.{block}"
+            for i, conv in enumerate(self.block_convolutions(stage, block)):
+                shapes |= normed(conv) | self._amplitude(f"{at}.amplitude{i}", conv.out_channels, "channel")
+                shapes |= {f"{at}.act{i}.limit": ()} if f"{at}.act{i}" in learnt else {}
+            shapes |= self.attention_tensors(stage, block)
+            projection = self.shortcut_convolution(stage, block)
+            if projection is not None:
+                shapes |= normed(projection)
+            else:
+                shapes |= self._amplitude(f"{at}.shortcut.amplitude", self.block_input(stage, block), "folded")
+        if self.preactivation and self.final_norm:
+            shapes |= norm_tensors("final_norm", self.features)
+        shapes["head.weight"] = (self.num_classes, self.features)
+        shapes["head.bias"] = (self.num_classes,)
+        return shapes
+
+    def _amplitude(self, name: str, channels: int, kind: str) -> Shapes:
+        return {f"{name}.weight": (channels,)} if self.amplitude == kind else {}
+
+    def layer_macs(self, height: int, width: int) -> Iterator[tuple[int, int | None, Size]]:
+        size = (height, width)
+        for conv in self.stem_convolutions():
+            macs, size = conv.macs(size)
+            yield macs, None, size
+        size = self.stem_part.shrunk(size)
+        for stage, block in self.blocks():
+            halves = self.block_part.halves_inside(self.block_stride(stage, block))
+            for i, conv in enumerate(self.block_convolutions(stage, block)):
+                macs, size = conv.macs(size)
+                size = (size[0] // 2, size[1] // 2) if i == 1 and halves else size
+                yield macs, stage, size
+            projection = self.shortcut_convolution(stage, block)
+            if projection is not None:
+                # 1x1, and its maps are those of the main path, which they are added to.
+                yield projection.in_channels * projection.out_channels * size[0] * size[1], stage, size
+            yield self.attention_part.macs(stage, self.stage_channels(stage)), stage, size
+
+    # Streams of channels
+
+    def streams(self) -> Spaces:
+        spaces = Spaces({"input": self.in_channels})
+
+        def place(conv: Convolution, entry: str, out: str) -> None:
+            spaces.sizes.setdefault(out, conv.out_channels)
+            spaces.reads[conv.name], spaces.writes[conv.name] = entry, out
+            if conv.norm is not None:
+                spaces.norms[conv.norm] = entry if conv.norm_first else out
+
+        # An identity shortcut makes one stream of a block's input and output.
+        joined = self.block_input(0, 0) == self.stage_channels(0)
+        stream = "stages.0" if joined and self.block_stride(0, 0) == 1 else "stem"
+        stem, entry = self.stem_convolutions(), "input"
+        for i, conv in enumerate(stem):
+            out = stream if i == len(stem) - 1 else f"stem.{i}"
+            place(conv, entry, out)
+            entry = out
+        for stage, block in self.blocks():
+            at, outer = f"stages.{stage}.{block}", self.stage_channels(stage)
+            entry = stream
+            width, stride = self.block_input(stage, block), self.block_stride(stage, block)
+            if (width, stride) != (outer, 1):
+                stream = f"stages.{stage}"
+                spaces.sizes[stream] = outer
+                if isinstance(self.shortcut_part, PaddedIdentity):
+                    spaces.nested[stream] = Nested(entry, stream, (outer - width) // 2)
+            convolutions = self.block_convolutions(stage, block)
+            inside = entry
+            for i, conv in enumerate(convolutions):
+                out = stream if i == len(convolutions) - 1 else f"{at}.inner{i}"
+                place(conv, inside, out)
+                inside = out
+            projection = self.shortcut_convolution(stage, block)
+            if projection is not None:
+                place(projection, entry, stream)
+            hidden = self.attention_part.hidden(stage)
+            if hidden is not None:
+                spaces.sizes[f"{at}.attention"] = hidden
+        if self.preactivation and self.final_norm:
+            spaces.norms["final_norm"] = stream
+        return replace(spaces, features=stream)
+
+    def watched_places(self) -> list[tuple[str, str, str | None]]:
+        """A stream is seen behind every block of it, and behind the stem (before its pool) where that writes it. Before
+        pre-activation blocks it is seen as what each block's first BatchNorm and activation make of it.
+        """
+        spaces = self.streams()
+        found: list[tuple[str, str, str | None]] = []
+        stem = self.stem_convolutions()
+        for conv in stem:
+            if conv.norm is None:
+                continue  # before pre-activation blocks
+            # One activation module serves all of a deep stem's convolutions.
+            deep = len(stem) > 1
+            where = conv.name.removesuffix(".conv") if deep else "stem.act"
+            found.append((spaces.writes[conv.name], where, "stem.act" if deep else None))
+        at = ""
+        for stage, block in self.blocks():
+            at = f"stages.{stage}.{block}"
+            convolutions = self.block_convolutions(stage, block)
+            if self.preactivation:
+                found += [(spaces.reads[conv.name], f"{at}.act{i}", None) for i, conv in enumerate(convolutions)]
+                continue
+            found += [(spaces.writes[conv.name], f"{at}.act{i}", None) for i, conv in enumerate(convolutions[:-1])]
+            found.append((spaces.writes[convolutions[-1].name], at, None))
+        if self.preactivation:
+            # Without a last norm the linear layer reads the sum as it is.
+            found.append((spaces.features, "final_act" if self.final_norm else at, None))
+        return found
+
+    # Words, and what a file leaves open
+
+    def first_norm(self) -> tuple[str, bool]:
+        conv = self.stem_convolution()
+        if conv.norm is not None:
+            return conv.norm, False
+        return "stages.0.0.norm0", self.stem == "7x7"
+
+    def name_options(self) -> dict[str, str]:
+        return {"stem": self.stem_part.named, "shortcut": self.shortcut_part.named}
+
+    def striding(self, stride: str | None, where: object) -> Self:
+        if stride is None:
+            return self
+        if not isinstance(self.block_part, BottleneckBlock):
+            raise UsageError(f"{where} has no bottlenecks", "Leave the bottleneck's stride out.")
+        return self.changed(bottleneck_stride=stride)
+
+    def family_words(self) -> list[str]:
+        odd = self.stem_part.padding != self.stem_part.usual_padding
+        quantised = [f"QCFS activations of {self.levels} levels"] if isinstance(self.activation, QCFS) else []
+        return [
+            f"{'Spiking ' if self.kind == 'spiking' else ''}ResNet-{self.depth}",
+            f"{self.block} blocks {'-'.join(map(str, self.depths))}",
+            f"widths {'-'.join(map(str, self.widths))}",
+            f"{self.stem} stem" + (f" padded by {self.stem_padding}" if odd else ""),
+            f"{self.shortcut_part.title} shortcuts",
+            *self.block_part.words(),
+            *self.stem_part.words(),
+            *self.attention_part.words(),
+            *self.block_part.order_words(),
+            *quantised,
+        ]
+
+
+_USUAL: dict[str, Any] = {
+    "stem": "3x3",
+    "stem_padding": 1,
+    "shortcut": "projection",
+    "in_channels": 3,
+    "timesteps": 1,
+    "neuron": Neuron(),
+    "spiking_block": "spiking",
+    "join": "add",
+    "coding": "direct",
+    "amplitude": "one",
+}
+_NEEDED = {"kind", "block", "depths", "widths", "num_classes"}
+_OF_ATTENTION = ("attention_sizes", "attention_bias", "attention_activated")
+SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude")
+_ORDER = (
+    *("kind", "block", "depths", "widths", "num_classes", "stem", "stem_padding", "shortcut", "in_channels"),
+    *SPIKING_TRAITS,
+)
+
+
+def read(plain: Mapping[str, Any]) -> ResNetArchitecture:
+    """The description of plain data, such as JSON. Raises :class:`UsageError`, TypeError or ValueError for others."""
+    values = dict(plain)
+    for key in ("depths", "widths", "inner_widths", "stem_widths", "attention_sizes"):
+        if key in values:
+            values[key] = tuple(values[key])
+    if "neuron" in values:
+        values["neuron"] = Neuron(**values["neuron"])
+    return ResNetArchitecture.of(**values)
