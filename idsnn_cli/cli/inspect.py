@@ -81,12 +81,12 @@ def inspect(
         document = _plan(console, _source(console, plan), to, given, num_classes, foreign, reading, values)
         show = show_plan_map
     elif len(given) == 2:
-        from idsnn_cli.report.comparison import compare_checkpoints
+        from idsnn_cli.report.inspect.comparison import compare_checkpoints
 
         document = compare_checkpoints(_source(console, given[0]), _source(console, given[1]), reading)
         show = show_comparison
     else:
-        from idsnn_cli.report.contents import describe_checkpoint
+        from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
         origin = None if source is None else _source(console, source)
         document = describe_checkpoint(_source(console, given[0]), reading, values=values, source=origin)
@@ -94,7 +94,7 @@ def inspect(
     document = {"command": "inspect", **document}
     if html is not None:
         from idsnn_cli.checkpoint import write_text
-        from idsnn_cli.report.page import render_page
+        from idsnn_cli.report.inspect.page import render_page
 
         write_text(html, render_page(document))
         console.say(f"The page is {html}.")
@@ -156,7 +156,7 @@ def _plan(
     """The document of ``--plan``, by the way that ``idsnn init --from`` takes."""
     from idsnn_cli.cli.standalone import mapping_session, overrides_with
     from idsnn_cli.pipeline import plan_start
-    from idsnn_cli.report.planned import describe_plan
+    from idsnn_cli.report.inspect.checkpoint import describe_plan
 
     if isinstance(source, Path) and not source.exists():
         raise MissingInputError(f"the network to start from is not there: {source}", "Correct --plan.")

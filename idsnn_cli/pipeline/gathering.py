@@ -17,7 +17,7 @@ from idsnn_cli.pipeline.grid import INDEX, read_index
 from idsnn_cli.pipeline.records import FILE, read_records
 from idsnn_cli.pipeline.session import Step, best_of, training_of
 from idsnn_cli.recipe import Recipe, load_recipe
-from idsnn_cli.report.run_data import Role, Run, Training
+from idsnn_cli.report.runs.trainings import Role, Run, Training
 
 # The step that trains each network, and the file of its last epoch.
 STEPS: dict[Role, tuple[Step, str]] = {

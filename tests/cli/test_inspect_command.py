@@ -8,8 +8,8 @@ from invoking import invoke, save_network
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.initializer import initialize
-from idsnn_cli.report.comparison import compare_checkpoints
-from idsnn_cli.report.contents import describe_checkpoint
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
+from idsnn_cli.report.inspect.comparison import compare_checkpoints
 
 TEACHER = build_description("resnet14", 10, width=8)
 STUDENT = build_description("spiking-resnet8", 10, width=4, timesteps=4)

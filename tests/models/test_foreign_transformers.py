@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from idsnn_cli.families import BOTTLENECK_STRIDE, recognise
-from idsnn_cli.report.comparison import compare_checkpoints
+from idsnn_cli.report.inspect.comparison import compare_checkpoints
 
 pytest.importorskip("transformers", reason="transformers is a test extra")
 

@@ -15,7 +15,7 @@ from idsnn_cli.architecture import Architecture, build_description, read_descrip
 from idsnn_cli.checkpoint import write_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.models import QCFS, build, load
-from idsnn_cli.report.contents import describe_checkpoint
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
 
 def described(shortcut: str = "projection", levels: int = 4) -> Architecture:

@@ -12,7 +12,7 @@ from tiny_runs import Heard, metadata_of, open_run, weights_of, write_recipe
 
 from idsnn_cli.errors import IdsnnError, RecipeError, RunConflictError
 from idsnn_cli.pipeline import Session, distill_step, gather, init_step, preview, run_all, summary, teacher_step
-from idsnn_cli.report.runs import describe_runs
+from idsnn_cli.report.runs.side_by_side import describe_runs
 
 RECIPE = """
 data: {dataset: digits, subset: 80, test_subset: 40, augment: {crop: 2, flip: false}}

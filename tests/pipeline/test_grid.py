@@ -17,7 +17,7 @@ from idsnn_cli.errors import CheckpointError, MissingInputError, RunConflictErro
 from idsnn_cli.pipeline import Grid, Session, gather, run_all
 from idsnn_cli.pipeline.sharing import link
 from idsnn_cli.recipe import LoadedRecipe, make_cells
-from idsnn_cli.report.runs import describe_runs
+from idsnn_cli.report.runs.side_by_side import describe_runs
 
 VARY = ["distill.alpha=0,0.5"]
 

@@ -16,7 +16,7 @@ from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import MissingInputError, RecipeError, RunConflictError, UsageError
 from idsnn_cli.pipeline import Session, gather, init_step, preview, run_all, steps_of_run, summary, teacher_step
 from idsnn_cli.pipeline.pretraining import pretrain_step
-from idsnn_cli.report.runs import describe_runs
+from idsnn_cli.report.runs.side_by_side import describe_runs
 from idsnn_cli.rules import Rules
 
 RECIPE = """

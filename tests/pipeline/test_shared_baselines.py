@@ -18,7 +18,7 @@ from idsnn_cli.errors import RunConflictError
 from idsnn_cli.pipeline import Grid, Session, gather, run_all
 from idsnn_cli.pipeline.records import own_sections, read_records
 from idsnn_cli.recipe import LoadedRecipe, Recipe, make_cells
-from idsnn_cli.report.runs import describe_runs
+from idsnn_cli.report.runs.side_by_side import describe_runs
 
 ALPHA = "distill.alpha=0,0.5"
 PLAIN = "distill.baseline=plain"

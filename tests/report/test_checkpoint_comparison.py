@@ -13,8 +13,8 @@ from tiny_checkpoints import random_state, resnet, save, spiking, torchvision_st
 
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.errors import FamilyError
-from idsnn_cli.report.comparison import compare_checkpoints
-from idsnn_cli.report.network import merged_order
+from idsnn_cli.report.inspect.comparison import compare_checkpoints
+from idsnn_cli.report.inspect.network import merged_order
 
 
 def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

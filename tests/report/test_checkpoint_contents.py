@@ -11,7 +11,7 @@ from idsnn_cli.checkpoint import write_checkpoint
 from idsnn_cli.errors import CheckpointError, FamilyError
 from idsnn_cli.initializer import initialize
 from idsnn_cli.models import build
-from idsnn_cli.report.contents import describe_checkpoint
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
 KEYS = {
     "file",

@@ -18,11 +18,10 @@ from tiny_checkpoints import random_state, resnet, save, spiking, torchvision_st
 
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer import Rules, initialize, random_plan
-from idsnn_cli.report.comparison import compare_checkpoints
-from idsnn_cli.report.contents import describe_checkpoint
-from idsnn_cli.report.page import render_page
-from idsnn_cli.report.page_view import index_words
-from idsnn_cli.report.planned import describe_plan
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint, describe_plan
+from idsnn_cli.report.inspect.comparison import compare_checkpoints
+from idsnn_cli.report.inspect.page import render_page
+from idsnn_cli.report.inspect.page_parts import index_words
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&"
 

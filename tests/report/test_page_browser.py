@@ -11,9 +11,9 @@ from page_reading import Page
 from tiny_checkpoints import random_state, resnet, save, spiking
 
 from idsnn_cli.initializer import Rules, initialize
-from idsnn_cli.report.comparison import compare_checkpoints
-from idsnn_cli.report.contents import describe_checkpoint
-from idsnn_cli.report.page import render_page
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
+from idsnn_cli.report.inspect.comparison import compare_checkpoints
+from idsnn_cli.report.inspect.page import render_page
 
 PROGRAM = find_chromium()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no chromium here")

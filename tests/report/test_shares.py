@@ -12,9 +12,9 @@ from tiny_checkpoints import random_state, resnet, spiking
 from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.initializer import Findings, Rules, apply, channel_spaces, make_plan
 from idsnn_cli.models import build
-from idsnn_cli.report.mapping import describe_mapping
-from idsnn_cli.report.network import is_parameter
-from idsnn_cli.report.origins import block_of
+from idsnn_cli.report.inspect.layer_map import describe_mapping
+from idsnn_cli.report.inspect.network import is_parameter
+from idsnn_cli.report.inspect.source_use import block_of
 
 BOTTLENECK = Architecture("ann", "bottleneck", (2, 1, 1), (4, 8, 8), 10)
 DEEP = replace(resnet(14, 4), stem="deep", stem_widths=(2, 3, 4))

@@ -9,28 +9,27 @@ from typing import Any
 
 from idsnn_cli.initializer import Entry, Plan
 from idsnn_cli.initializer.plan import BlockPair
-from idsnn_cli.report.network import is_parameter
-from idsnn_cli.report.origins import block_of, block_sizes, layer_of, origins
-from idsnn_cli.report.parts import COUNTER, describe_parts, noted
-from idsnn_cli.report.shares import Used, used_values
+from idsnn_cli.report.inspect.block_parts import COUNTER, describe_parts, noted
+from idsnn_cli.report.inspect.network import is_parameter
+from idsnn_cli.report.inspect.source_use import Used, block_of, block_sizes, layer_of, origins, used_values
 
 
 def describe_mapping(plan: Plan) -> dict[str, Any]:
     """How ``plan`` made the target's first weights.
 
     Keys: ``source`` (None where nothing was taken) and ``target`` in words; ``rules``; ``lambdas``, of a conversion
-    what a spike stands for in each channel space of the target; ``values`` and ``tensors`` by
-    action (copied, interpolated, random, constant); ``share`` of the source that was used, as everywhere here its
-    trained values from which at least one target value is made: ``used``, ``of`` and their ratio ``share``;
-    ``blocks`` in network order, each with its ``name``, the source block that it ``takes`` (None where it stays
-    random), the ``share`` of that block that it uses (or None), its trained ``values`` by action, and ``parts`` as
-    :func:`idsnn_cli.report.parts.describe_parts` gives them; ``source_blocks``, each with its ``name``, the blocks
-    that it is ``taken_by`` and the ``share`` of it that is used; ``layers`` in network order (a convolution with its
-    BatchNorm), each with its ``name``, ``block``, how much of its trained values is ``taken`` (0 to 1), and how much of
-    the source tensors that it was made from is ``left_out`` (None where there are none); ``origins``, target tensor ->
-    the canonical source tensors behind it; ``selections``, every choice of channels, by the numbers that parts refer
-    to; ``notes``, what else was done, with the number of tensors and what they are; ``left_out``, the source tensors
-    that have no place in a target ``block``, in words.
+    what a spike stands for in each channel space of the target; ``values`` and ``tensors`` by action (copied,
+    interpolated, random, constant); ``share`` of the source that was used, as everywhere here its trained values
+    from which at least one target value is made: ``used``, ``of`` and their ratio ``share``; ``blocks`` in network
+    order, each with its ``name``, the source block that it ``takes`` (None where it stays random), the ``share`` of
+    that block that it uses (or None), its trained ``values`` by action, and ``parts`` as :func:`describe_parts`
+    gives them; ``source_blocks``, each with its ``name``, the blocks that it is ``taken_by`` and the ``share`` of
+    it that is used; ``layers`` in network order (a convolution with its BatchNorm), each with its ``name``,
+    ``block``, how much of its trained values is ``taken`` (0 to 1), and how much of the source tensors that it was
+    made from is ``left_out`` (None where there are none); ``origins``, target tensor -> the canonical source
+    tensors behind it; ``selections``, every choice of channels, by the numbers that parts refer to; ``notes``, what
+    else was done, with the number of tensors and what they are; ``left_out``, the source tensors that have no place
+    in a target ``block``, in words.
     """
     groups: dict[str, list[Entry]] = {}
     for entry in plan.entries:

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from idsnn_cli.report.costs import curve, pretraining_cost, reach, teacher_cost
-from idsnn_cli.report.paper import epochs_of, reported, row_of
-from idsnn_cli.report.run_data import Role, Run
-from idsnn_cli.report.shared_baselines import baseline_names, counted_once, sharing_notes
+from idsnn_cli.report.runs.paper import epochs_of, reported, row_of
+from idsnn_cli.report.runs.shared_baselines import baseline_names, counted_once, sharing_notes
+from idsnn_cli.report.runs.trainings import Role, Run, curve, pretraining_cost, reach, teacher_cost
 
 ROLES: tuple[Role, ...] = ("student", "baseline")
 COSTS = ("epoch", "images", "macs", "seconds", "macs_with_teacher", "seconds_with_teacher")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from idsnn_cli.report.checks import Check, Status, first_line
-from idsnn_cli.report.installation import mending_command
+from idsnn_cli.doctor.libraries import Check, Status, first_line, mending_command
+from idsnn_cli.results import Result
 
 GB = 1e9
 # Last and best checkpoints and the resume state of a ResNet-34 and a Spiking ResNet-18 take about 0.6 GB.
@@ -17,7 +18,19 @@ ROOMY, TIGHT = 2 * GB, 0.2 * GB
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def check_devices() -> tuple[list[Check], list[dict[str, Any]]]:
+@dataclass(frozen=True, slots=True)
+class Device(Result):
+    """What ``--device`` may name."""
+
+    name: Annotated[str, "`cpu` or `cuda:N`"]
+    model: Annotated[str | None, "the GPU's model; null for the CPU"] = None
+    threads: Annotated[int | None, "that torch uses on the CPU; null for a GPU"] = None
+    memory_bytes: Annotated[int | None, "a GPU's memory; null for the CPU"] = None
+    free_bytes: Annotated[int | None, "of that, what is free; null for the CPU"] = None
+    bf16: Annotated[bool, "whether it computes in bf16 by default"] = False
+
+
+def check_devices() -> tuple[list[Check], list[Device]]:
     """The CPU and every GPU that torch can use, as lines and as data; without torch, none."""
     try:
         import torch
@@ -27,9 +40,7 @@ def check_devices() -> tuple[list[Check], list[dict[str, Any]]]:
     threads = torch.get_num_threads()
     found = f"{threads} threads on {_cores()} cores, in fp32"
     checks = [Check("devices", "cpu", "ok", found)]
-    devices: list[dict[str, Any]] = [
-        {"name": "cpu", "model": None, "threads": threads, "memory_bytes": None, "free_bytes": None, "bf16": False}
-    ]
+    devices = [Device("cpu", threads=threads)]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
@@ -47,7 +58,7 @@ def check_devices() -> tuple[list[Check], list[dict[str, Any]]]:
     return checks, devices
 
 
-def _gpu(index: int) -> tuple[Check, dict[str, Any] | None]:
+def _gpu(index: int) -> tuple[Check, Device | None]:
     import torch
 
     name = f"cuda:{index}"
@@ -58,7 +69,7 @@ def _gpu(index: int) -> tuple[Check, dict[str, Any] | None]:
             model = torch.cuda.get_device_name(index)
     except RuntimeError as error:
         return Check("devices", name, "warn", f"cannot be used: {first_line(error)}", "nvidia-smi"), None
-    device = {"name": name, "model": model, "threads": None, "memory_bytes": total, "free_bytes": free, "bf16": bf16}
+    device = Device(name, model, memory_bytes=total, free_bytes=free, bf16=bf16)
     found = f"{model}, {free / GB:.1f} of {total / GB:.1f} GB free, "
     if bf16:
         return Check("devices", name, "ok", found + "in bf16"), device

@@ -7,15 +7,24 @@ import hashlib
 import html
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from idsnn_cli.report.page_view import Table
-
 _WEB = Path(__file__).parent / "web"
 # What would end the JSON's element, or a line of a script.
 _UNSAFE = {ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``numbers`` is how many columns at the right hold figures."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: int = 0
 
 
 def escaped(value: object) -> str:

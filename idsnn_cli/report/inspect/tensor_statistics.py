@@ -14,8 +14,8 @@ from idsnn_cli.checkpoint import tensors_sha256
 from idsnn_cli.errors import CheckpointError
 from idsnn_cli.initializer import Plan, apply
 from idsnn_cli.models import build
-from idsnn_cli.report.network import OpenNetwork, is_parameter
-from idsnn_cli.report.origins import layer_of
+from idsnn_cli.report.inspect.network import OpenNetwork, is_parameter
+from idsnn_cli.report.inspect.source_use import layer_of
 
 Statistics = dict[str, Any]
 # Under this key a checkpoint's provenance has the hash of what it, or what it was trained from, was made of.

@@ -1,20 +1,23 @@
-"""What is in one checkpoint, as a plain dictionary."""
+"""What is in one checkpoint, or would be in one that is not made yet."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
+
+from torch import Tensor
 
 from idsnn_cli.checkpoint import checkpoint_files
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan
 from idsnn_cli.published import Source
-from idsnn_cli.report.mapping import describe_mapping
-from idsnn_cli.report.network import OpenNetwork, is_parameter, open_network, place_of
-from idsnn_cli.report.values import Statistics, moved_since, network_statistics
+from idsnn_cli.report.inspect.layer_map import describe_mapping
+from idsnn_cli.report.inspect.network import OpenNetwork, is_parameter, open_network, place_of
+from idsnn_cli.report.inspect.tensor_statistics import Statistics, moved_since, network_statistics, statistics_by_name
 
 DROPPED = "dropped"
 
@@ -130,3 +133,32 @@ def _missing(network: OpenNetwork) -> list[str]:
         for name in network.architecture.tensors()
         if name not in network.names and not name.endswith("num_batches_tracked")
     ]
+
+
+def describe_plan(
+    source: Source, plan: Plan, state: Mapping[str, Tensor], reading: Reading | None = None, *, values: bool = False
+) -> dict[str, Any]:
+    """The layer map of ``plan``, which makes the student's ``state`` from the network in ``source``.
+
+    Keys as those of :func:`describe_checkpoint`: ``kind`` (plan), ``description`` and
+    ``architecture`` of the student, ``mapping``, and with ``values`` ``statistics`` and ``source_statistics`` (None
+    otherwise); further ``source``: its ``file``, ``scheme``, ``choice``, ``certainty``, ``unknown`` and ``dropped``.
+    """
+    with open_network(source, reading, only_foreign=True) as network:
+        found = network.found
+        return {
+            "kind": "plan",
+            "description": plan.target.describe(),
+            "architecture": plan.target.to_dict(),
+            "source": {
+                "file": str(source),
+                "scheme": found.scheme,
+                "choice": found.choice,
+                "certainty": None if found.certainty is None else asdict(found.certainty),
+                "unknown": list(found.unknown),
+                "dropped": dict(found.dropped),
+            },
+            "mapping": describe_mapping(plan),
+            "statistics": statistics_by_name(state, state.__getitem__) if values else None,
+            "source_statistics": network_statistics(network) if values else None,
+        }

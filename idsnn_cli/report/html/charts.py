@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from idsnn_cli.report.markup import escaped
+from idsnn_cli.report.html.markup import escaped
 
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 62, 34, 14, 52

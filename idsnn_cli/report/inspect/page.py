@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from idsnn_cli.errors import UsageError
-from idsnn_cli.report.comparison_view import comparison_view
-from idsnn_cli.report.mapping_view import mapping_view
-from idsnn_cli.report.markup import escaped, make_page, table_of
-from idsnn_cli.report.page_view import Heat, Node, Side, View, percent
+from idsnn_cli.report.html.markup import escaped, make_page, table_of
+from idsnn_cli.report.inspect.page_parts import Heat, Node, Side, View, percent
+from idsnn_cli.report.inspect.page_views import comparison_view, mapping_view
 
 
 def render_page(document: Mapping[str, Any]) -> str:

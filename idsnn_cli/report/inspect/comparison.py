@@ -14,9 +14,9 @@ from torch import Tensor
 
 from idsnn_cli.families import Reading
 from idsnn_cli.published import Source
-from idsnn_cli.report.network import OpenNetwork, is_parameter, merged_order, open_network
-from idsnn_cli.report.origins import block_of, layer_of
-from idsnn_cli.report.values import Moved, statistics_of
+from idsnn_cli.report.inspect.network import OpenNetwork, is_parameter, merged_order, open_network
+from idsnn_cli.report.inspect.source_use import block_of, layer_of
+from idsnn_cli.report.inspect.tensor_statistics import Moved, statistics_of
 
 STATUSES = ("same", "changed", "shape differs", "only in A", "only in B")
 

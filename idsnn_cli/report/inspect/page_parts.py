@@ -6,15 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """``numbers`` is how many columns at the right hold figures."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: int = 0
+from idsnn_cli.report.html.markup import Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from idsnn_cli.recipe.variations import split_values
-from idsnn_cli.report.run_data import Run
+from idsnn_cli.report.runs.trainings import Run
 
 # What a training repeated elsewhere does not share: the machine's speed.
 _TIMED = ("seconds", "images_per_second")
