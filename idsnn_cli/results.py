@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -35,6 +35,32 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     return str(value) if isinstance(value, PurePath) else value
+
+
+def read(annotation: Any, value: Any) -> Any:
+    """The result of type ``annotation`` whose JSON is ``value``: what :func:`plain` made, back again.
+
+    A key that is not there takes the field's default. Raises :class:`KeyError` where it has none.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return read(arguments[0], value)
+    if origin in (Union, types.UnionType):
+        inner = [each for each in arguments if each is not type(None)]
+        return value if value is None else read(inner[0], value)
+    if origin in (list, tuple):
+        return origin(read(arguments[0], each) for each in value)
+    if getattr(origin, "__name__", "") in ("dict", "Mapping"):
+        return {key: read(arguments[1], each) for key, each in value.items()}
+    if not (isinstance(annotation, type) and issubclass(annotation, Result)):
+        return value
+    hints = get_type_hints(annotation)
+    there = [each.name for each in fields(annotation) if key_of(each.name) in value or _required(each)]
+    return annotation(**{name: read(hints[name], value[key_of(name)]) for name in there})
+
+
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def check_versions() -> list[Check]:
     except importlib.metadata.PackageNotFoundError:
         found = "idsnn runs from its source and is not installed, so what it needs is not known"
         return [python, own, Check("versions", "requirements", "warn", found, "pip install -e .  # in its folder")]
-    wanted = SpecifierSet(metadata["Requires-Python"] if "Requires-Python" in metadata else "")
+    wanted = SpecifierSet("".join(metadata.get_all("Requires-Python") or []))
     if not wanted.contains(python.found, prereleases=True):
         found, fix = f"{python.found}, which is not {wanted}", f"Install Python {wanted}."
         python = Check("versions", "python", "missing", found, fix)

@@ -14,7 +14,7 @@ from torch import Tensor
 from idsnn_cli.checkpoint import file_sha256, write_checkpoint, write_text
 from idsnn_cli.data import TrainBatches, eval_batches, shard
 from idsnn_cli.errors import MissingInputError, WriteError
-from idsnn_cli.evaluation import Evaluation, evaluate
+from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
 from idsnn_cli.models import ResNet
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.records import Record, decide, own_sections, read_records, write_record

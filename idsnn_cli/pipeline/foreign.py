@@ -13,7 +13,7 @@ from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.data import calibration_batches
 from idsnn_cli.data.normalise import CONSTANTS
 from idsnn_cli.errors import UsageError
-from idsnn_cli.evaluation import NormalisationVerdict, find_normalisation
+from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
 from idsnn_cli.families import BOTTLENECK_STRIDE
 from idsnn_cli.models import Network, ResNet, described_in, identify, load
 from idsnn_cli.models.identify import MeanStd

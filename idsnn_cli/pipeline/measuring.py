@@ -9,7 +9,9 @@ from typing import Any
 
 from idsnn_cli.checkpoint import file_sha256, open_checkpoint, write_json
 from idsnn_cli.data import eval_batches
-from idsnn_cli.evaluation import measure_fully
+from idsnn_cli.evaluation.accuracy import MeasuredNetwork
+from idsnn_cli.evaluation.document import EvaluationDocument
+from idsnn_cli.evaluation.full import measure_fully
 from idsnn_cli.models import place
 from idsnn_cli.pipeline.agreement import decided_by_main
 from idsnn_cli.pipeline.foreign import load_network, settle_normalisation
@@ -41,18 +43,18 @@ def networks_of(session: Session, student: Path | None = None) -> dict[str, Path
 def evaluate_networks(session: Session, networks: Mapping[str, Source]) -> dict[str, Any]:
     """Measure each network; the document that ``eval.json`` and ``--json`` hold."""
     split = session.recipe.eval.split
-    results = [_measured(session, name, path, split) for name, path in networks.items()]
-    return {
-        "dataset": session.data.name,
-        "split": split,
-        "images": len(session.split(split)),
-        "classes": list(session.data.classes),
-        "device": str(session.device),
-        "results": results,
-    }
+    document = EvaluationDocument(
+        dataset=session.data.name,
+        split=split,
+        images=len(session.split(split)),
+        classes=tuple(session.data.classes),
+        device=str(session.device),
+        results=tuple(_measured(session, name, path, split) for name, path in networks.items()),
+    )
+    return document.to_dict()
 
 
-def _measured(session: Session, name: str, path: Source, split: str) -> dict[str, Any]:
+def _measured(session: Session, name: str, path: Source, split: str) -> MeasuredNetwork:
     ensure(session, path)
     model = load_network(path, session)
     check_classes(model.architecture, session, path, teaches=False)
@@ -70,18 +72,18 @@ def _measured(session: Session, name: str, path: Source, split: str) -> dict[str
     with open_checkpoint(path) as file:
         epoch = (file.metadata or {}).get("metrics", {}).get("epoch")
     architecture = model.architecture
-    return {
-        "name": name,
-        "file": str(path),
-        "architecture": architecture.describe(),
-        "kind": architecture.kind,
-        "timesteps": architecture.timesteps,
-        "parameters": architecture.parameters(),
-        "epochs": epoch,
-        **figures.to_dict(),
-        **more,
+    return MeasuredNetwork(
+        name=name,
+        file=str(path),
+        architecture=architecture.describe(),
+        kind=architecture.kind,
+        timesteps=architecture.timesteps,
+        parameters=architecture.parameters(),
+        epochs=epoch,
+        figures=figures,
+        measures=more,
         **settle_normalisation(session, path).provenance(),
-    }
+    )
 
 
 def eval_step(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from idsnn_cli.checkpoint import open_checkpoint
-from idsnn_cli.evaluation import Evaluation
+from idsnn_cli.evaluation.accuracy import Evaluation
 from idsnn_cli.pipeline import Session
 from idsnn_cli.recipe import load_recipe
 from idsnn_cli.training import Events

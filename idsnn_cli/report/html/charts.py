@@ -1,164 +1,174 @@
-"""A chart as inline SVG: lines or dots over two axes, in the page's own colours."""
+"""Charts as SVG: inside a page, in the page's own colours, or as a file of its own that is light and dark by itself."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Iterable, Sequence
 
-from idsnn_cli.report.html.markup import escaped
+from idsnn_cli.figures import BarChart, BarPanel, Chart, LineChart, MatrixChart, Plot
+from idsnn_cli.report.html.line_chart import COLOURS, DASHES, draw_lines, tick_words, ticks
+from idsnn_cli.report.html.markup import escaped, read_web
 
 WIDTH, HEIGHT = 720, 400
-LEFT, RIGHT, TOP, BOTTOM = 62, 34, 14, 52
-# Of a line of words, in pixels, and the letters of the longest beside a dot.
-LINE, LONGEST = 15, 40
-COLOURS, DASHES = 8, ("", "7 4", "2 3", "10 3 2 3")
-_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+# Width and height of each of several line charts side by side.
+SIDE_BY_SIDE = {1: (WIDTH, HEIGHT), 2: (560, 380)}
+NARROW = (420, 340)
+# Of a letter of a label, in pixels, and the letters of the longest.
+LETTER, LONGEST = 7.0, 32
+ROW, MARGIN, HEADING = 19, 12, 20
+# A matrix of at most so many classes has numbers in its cells, and of so many has their names.
+NUMBERED, NAMED = 20, 40
+MATRIX, CELL = 560, 38
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Points (x, y) of one colour and dash, numbered by ``style``; ``words`` is what pointing at it shows."""
-
-    words: str
-    style: int
-    points: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """``level`` is a horizontal line and its words. ``name`` begins the ids of the page's elements. ``dots`` stand with
-    their words beside them; ``whole_x`` keeps the x axis to whole numbers.
-    """
-
-    name: str
-    title: str
-    x_words: str
-    y_words: str
-    series: tuple[Series, ...]
-    level: tuple[float, str] | None = None
-    dots: bool = False
-    whole_x: bool = False
-
-
-def draw(chart: Chart) -> str:
-    """The chart as one ``svg`` element; the empty string where it has no point."""
-    points = [point for series in chart.series for point in series.points]
-    if not points:
-        return ""
-    xs = ticks(min(x for x, _ in points), max(x for x, _ in points), whole=chart.whole_x)
-    heights = [y for _, y in points] + ([chart.level[0]] if chart.level else [])
-    ys = ticks(min(heights), max(heights))
-    plane = _Plane(xs, ys)
-    body = "".join(
-        [
-            _axes(chart, plane),
-            _level(chart, plane),
-            *(_series(each, plane, chart.dots) for each in chart.series),
-            # Above what they are written over.
-            _level_words(chart, plane),
-            _dot_words(chart, plane) if chart.dots else "",
-        ]
-    )
+def draw(chart: LineChart) -> str:
+    """The chart as one ``svg`` element of a page; the empty string where it has no point."""
+    body = draw_lines(chart, WIDTH, HEIGHT)
     at = escaped(chart.name)
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{at}-title">'
+    return body and (
+        f'<svg class="chart lines" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{at}-title">'
         f'<title id="{at}-title">{escaped(chart.title)}</title>{body}</svg>'
     )
 
 
-def ticks(low: float, high: float, about: int = 6, *, whole: bool = False) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, from ``low`` or below to ``high`` or above; ``whole`` ones
-    are at least 1 apart.
-    """
-    spread = high - low if high > low else max(abs(high), 1.0)
-    step = 10 ** math.floor(math.log10(spread / about))
-    step *= next(factor for factor in (1, 2, 5, 10) if spread / (factor * step) <= about)
-    step = max(step, 1) if whole else step
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, max(last, first + 1) + 1)]
+def draw_file(plot: Plot) -> str:
+    """The plot as a file: its words, its legend, and its charts side by side, on a ground of its own."""
+    lines = [each for each in plot.charts if isinstance(each, LineChart)]
+    size = SIDE_BY_SIDE.get(len(lines), NARROW)
+    boxes = [_box(chart, size) for chart in plot.charts]
+    width = max(sum(each for each, _, _ in boxes), 360) + 2 * MARGIN
+    parts, top = [], MARGIN
+    for line in textwrap.wrap(plot.words, int((width - 2 * MARGIN) / (LETTER + 0.6))):
+        parts.append(f'<text class="heading" x="{MARGIN}" y="{top + 14}">{escaped(line)}</text>')
+        top += HEADING
+    named, top = _legend_rows(plot.legend, width, top)
+    parts.append(named)
+    left = MARGIN
+    titled = len(boxes) > 1
+    for chart, (wide, _, body) in zip(plot.charts, boxes, strict=True):
+        if titled:
+            title = f'<text class="heading" x="{wide / 2}" y="12" text-anchor="middle">{escaped(chart.title)}</text>'
+            parts.append(f'<g transform="translate({left} {top})">{title}</g>')
+        parts.append(f'<g transform="translate({left} {top + (HEADING if titled else 0)})">{body}</g>')
+        left += wide
+    height = top + (HEADING if titled else 0) + max(tall for _, tall, _ in boxes) + MARGIN
+    style = (read_web("colours.css") + read_web("chart.css")).replace("<", "")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart{" lines" if lines else ""}" '
+        f'viewBox="0 0 {width} {height}" role="img" aria-labelledby="title"><title id="title">{escaped(plot.words)}'
+        f'</title><style>{style}</style><rect class="sheet" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
+    )
 
 
-def short_number(value: float) -> str:
-    """Three digits and the SI's letter: 12300000 is 12.3 M; below a thousand the number as it is."""
-    for size, letter in _PREFIXES:
-        # 999.6 k would be written as 1e+03 k.
-        if abs(value) >= size * 0.9995:
-            return f"{value / size:#.3g}".rstrip(".") + f" {letter}"
-    return f"{value:.4g}"
+def _box(chart: Chart, size: tuple[int, int]) -> tuple[int, int, str]:
+    """Width, height and inside of a chart."""
+    if isinstance(chart, LineChart):
+        return (*size, draw_lines(chart, *size))
+    return _bars(chart) if isinstance(chart, BarChart) else _matrix(chart)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plane:
-    xs: list[float]
-    ys: list[float]
+def _legend_rows(legend: Iterable[tuple[int, str]], width: int, top: int) -> tuple[str, int]:
+    """The names of the styles beside a piece of their lines, and where they end."""
+    parts, left = [], MARGIN
+    for style, name in legend:
+        shown = _short(name)
+        wide = int(46 + LETTER * len(shown) + 16)
+        if left > MARGIN and left + wide > width - MARGIN:
+            left, top = MARGIN, top + HEADING
+        line = f'<path d="M{left} {top + 10}h36" stroke-dasharray="{DASHES[style % len(DASHES)]}"/>'
+        parts.append(f'<g class="series" style="--colour:var(--c{style % COLOURS})">{line}</g>')
+        parts.append(f'<text x="{left + 42}" y="{top + 14}">{escaped(shown)}</text>')
+        left += wide
+    return "".join(parts), top + HEADING if parts else top
 
-    def x(self, value: float) -> float:
-        return LEFT + (value - self.xs[0]) / (self.xs[-1] - self.xs[0]) * (WIDTH - LEFT - RIGHT)
 
-    def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - (value - self.ys[0]) / (self.ys[-1] - self.ys[0]) * (HEIGHT - TOP - BOTTOM)
+def _bars(chart: BarChart) -> tuple[int, int, str]:
+    labels = [_short(label) for label in chart.labels]
+    names = int(LETTER * max(map(len, labels))) + 30
+    wide = 520 if len(chart.panels) == 1 else 270
+    series = max(len(panel.series) for panel in chart.panels)
+    row = max(ROW, 12 * series + 6)
+    bottom = row * len(labels) + 8
+    middle = f"translate(12 {bottom / 2}) rotate(-90)"
+    parts = [f'<text transform="{middle}" text-anchor="middle">{escaped(chart.y_words)}</text>']
+    parts += [
+        f'<text x="{names - 8}" y="{row * (at + 0.5) + 8:.1f}" text-anchor="end">{escaped(label)}</text>'
+        for at, label in enumerate(labels)
+    ]
+    for place, panel in enumerate(chart.panels):
+        body = _panel(panel, chart.labels, wide, row, bottom)
+        parts.append(f'<g transform="translate({names + place * wide} 0)">{body}</g>')
+    return names + wide * len(chart.panels), bottom + 48, "".join(parts)
 
 
-def _axes(chart: Chart, plane: _Plane) -> str:
+def _panel(panel: BarPanel, labels: Sequence[str], wide: int, row: int, bottom: int) -> str:
+    highest = max((value for _, values in panel.series for value in values), default=0.0)
+    xs = ticks(0.0, highest or 1.0, 4)
+    # Room at the right for the number of the longest bar.
+    scale = (wide - 64) / xs[-1]
     parts = []
-    for value in plane.xs:
-        x = plane.x(value)
-        parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{_tick(value)}</text>')
-    for value in plane.ys:
-        y = plane.y(value)
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_tick(value)}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 10}" text-anchor="middle">{escaped(chart.x_words)}</text>')
-    along = f"translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"
-    parts.append(f'<text transform="{along}" text-anchor="middle">{escaped(chart.y_words)}</text>')
+    for value in xs:
+        x = value * scale
+        parts.append(f'<path class="grid" d="M{x:.1f} 4V{bottom}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{tick_words(value)}</text>')
+    parts.append(f'<text x="{(wide - 64) / 2}" y="{bottom + 38}" text-anchor="middle">{escaped(panel.x_words)}</text>')
+    thick = (row - 6) / len(panel.series)
+    for style, (words, values) in enumerate(panel.series):
+        for at, (label, value) in enumerate(zip(labels, values, strict=True)):
+            y = row * at + 6 + thick * style
+            said = f"<title>{escaped(label)}, {escaped(words)}: {value:.4g}</title>"
+            bar = f'<rect x="0" y="{y:.1f}" width="{max(value * scale, 0.5):.1f}" height="{thick:.1f}">{said}</rect>'
+            parts.append(f'<g class="series" style="--colour:var(--c{style % COLOURS})">{bar}</g>')
+            place = f'x="{value * scale + 4:.1f}" y="{y + thick / 2 + 4:.1f}"'
+            parts.append(f'<text class="small" {place}>{value:.3g}</text>')
     return "".join(parts)
 
 
-def _tick(value: float) -> str:
-    return escaped(f"{value:g}" if abs(value) < 1e4 else short_number(value))
+def _matrix(chart: MatrixChart) -> tuple[int, int, str]:
+    many = len(chart.labels)
+    cell = float(CELL) if many <= NUMBERED else MATRIX / many
+    labels = [_short(label) for label in chart.labels] if many <= NAMED else [""] * many
+    names = int(LETTER * max(map(len, labels))) + 34
+    side = cell * many
+    parts = []
+    for at, label in enumerate(labels):
+        middle = (at + 0.5) * cell
+        size = ' class="small"' if many > NUMBERED else ""
+        parts.append(f'<text{size} x="{names - 6}" y="{middle + 4:.1f}" text-anchor="end">{escaped(label)}</text>')
+        turned = f"translate({names + middle + 4:.1f} {side + 6:.1f}) rotate(-90)"
+        parts.append(f'<text{size} transform="{turned}" text-anchor="end">{escaped(label)}</text>')
+    for y, counts in enumerate(chart.counts):
+        of = max(sum(counts), 1)
+        parts += [
+            _cell(names + x * cell, y * cell, cell, count, count / of, f"{chart.labels[y]} taken for {chart.labels[x]}")
+            for x, count in enumerate(counts)
+        ]
+    parts.append(f'<text transform="translate(12 {side / 2}) rotate(-90)" text-anchor="middle">')
+    parts.append(f"{escaped(chart.y_words)}</text>")
+    below = side + names + 4
+    shade = "darker: a larger share of its row" + ("; numbers: images" if many <= NUMBERED else "")
+    parts.append(f'<text x="{names + side / 2}" y="{below}" text-anchor="middle">{escaped(chart.x_words)}</text>')
+    parts.append(f'<text class="small" x="{names + side / 2}" y="{below + 18}" text-anchor="middle">{shade}</text>')
+    return int(max(side + names, names + 260)), int(below + 24), "".join(parts)
 
 
-def _level(chart: Chart, plane: _Plane) -> str:
-    if chart.level is None:
-        return ""
-    y = plane.y(chart.level[0])
-    return f'<path class="level" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+def _cell(x: float, y: float, size: float, count: int, share: float, words: str) -> str:
+    # Most of a row is dark enough for light numbers on it, the rest light enough for dark ones: none is between.
+    opacity = 0.85 + 0.3 * (share - 0.5) if share > 0.5 else 0.7 * share
+    title = f"<title>{escaped(words)}: {count:,} images, {100 * share:.1f} %</title>"
+    box = f'x="{x:.1f}" y="{y:.1f}" width="{size:.1f}" height="{size:.1f}"'
+    drawn = f'<rect class="cell" {box} fill-opacity="{opacity:.3f}">{title}</rect>'
+    if size < CELL or not count:
+        return drawn
+    kind = "small inside" if share > 0.5 else "small"
+    at = f'x="{x + size / 2:.1f}" y="{y + size / 2 + 4:.1f}"'
+    return f'{drawn}<text class="{kind}" {at} text-anchor="middle">{count}</text>'
 
 
-def _level_words(chart: Chart, plane: _Plane) -> str:
-    if chart.level is None:
-        return ""
-    # At the left, where curves are still below it.
-    y = plane.y(chart.level[0]) - 5
-    return f'<text class="over" x="{LEFT + 6}" y="{y:.1f}">{escaped(chart.level[1])}</text>'
-
-
-def _dot_words(chart: Chart, plane: _Plane) -> str:
-    """Each dot's words on its inner side, moved down where they would stand on another's."""
-    places = sorted((plane.y(y), plane.x(x), series.words) for series in chart.series for x, y in series.points)
-    lines, lowest = [], -math.inf
-    for y, x, words in places:
-        lowest = max(y + 4, lowest + LINE)
-        left = x < (LEFT + WIDTH - RIGHT) / 2
-        shown = words if len(words) <= LONGEST else f"{words[: LONGEST - 1]}…"
-        at = f'x="{x + 9 if left else x - 9:.1f}" y="{lowest:.1f}" text-anchor="{"start" if left else "end"}"'
-        lines.append(f'<text class="over" {at}>{escaped(shown)}</text>')
-    return "".join(lines)
-
-
-def _series(series: Series, plane: _Plane, dots: bool) -> str:
-    places = [(plane.x(x), plane.y(y)) for x, y in series.points]
-    inside = f"<title>{escaped(series.words)}</title>"
-    if not dots:
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-        inside += f'<path d="M{path}" stroke-dasharray="{DASHES[series.style % len(DASHES)]}"/>' if path else ""
-    # A line of one point would not be seen.
-    if dots or len(places) == 1:
-        inside += "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>' for x, y in places)
-    return f'<g class="series" style="--colour:var(--c{series.style % COLOURS})">{inside}</g>'
+def _short(words: str) -> str:
+    """Words of others in one line, without what a file must not hold, and not too long."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
 def swatch(style: int) -> str:

@@ -46,19 +46,20 @@ def make_page(
     ``styles`` and ``script`` are files of web/, too. The policy of the page lets nothing else run, and the element
     ``document`` carries the document as JSON.
     """
-    code = "" if script is None else _read(script)
+    code = "" if script is None else read_web(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    return Template(_read("shell.html")).substitute(
+    return Template(read_web("shell.html")).substitute(
         title=escaped(title),
         policy=f"script-src 'sha256-{digest}'; " if code else "",
-        style="".join(_read(each) for each in styles),
-        body=Template(_read(name)).substitute(parts, title=escaped(title)),
+        style="".join(read_web(each) for each in styles),
+        body=Template(read_web(name)).substitute(parts, title=escaped(title)),
         data=json.dumps(document, sort_keys=True, allow_nan=False).translate(_UNSAFE),
         script=f"<script>{code}</script>\n" if code else "",
     )
 
 
-def _read(name: str) -> str:
+def read_web(name: str) -> str:
+    """A file of web/."""
     return (_WEB / name).read_text(encoding="utf-8")
 
 

@@ -30,7 +30,7 @@ def render_page(document: Mapping[str, Any]) -> str:
         "page.html",
         view.title,
         document,
-        styles=("page.css",),
+        styles=("colours.css", "page.css"),
         script="page.js",
         facts="".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(words)}</dd></div>" for name, words in view.facts),
         notes=_notes(view.notes),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from idsnn_cli.report.html.charts import Chart, Series, draw, legend, short_number
+from idsnn_cli.figures import LineChart, Series
+from idsnn_cli.report.html.charts import draw, legend
+from idsnn_cli.report.html.line_chart import short_number
 from idsnn_cli.report.html.markup import Table, escaped, make_page, table_of
 from idsnn_cli.report.runs.side_by_side import arm_name
 
@@ -112,7 +114,7 @@ def render_runs(document: Document) -> str:
         "runs.html",
         f"{count} run{'' if count == 1 else 's'} side by side",
         document,
-        styles=("page.css", "runs.css"),
+        styles=("colours.css", "page.css", "chart.css", "runs.css"),
         notes="".join(f"<li>{escaped(note)}</li>" for note in remarks(document)),
         legend=legend(names),
         charts="".join(_figure(chart) for chart in charts_of(document)),
@@ -120,12 +122,12 @@ def render_runs(document: Document) -> str:
     )
 
 
-def _figure(chart: Chart) -> str:
+def _figure(chart: LineChart) -> str:
     svg = draw(chart)
-    return svg and f'<figure><figcaption>{escaped(chart.title)}</figcaption><div class="scroll">{svg}</div></figure>'
+    return svg and f"<figure><figcaption>{escaped(chart.title)}</figcaption>{svg}</figure>"
 
 
-def charts_of(document: Document) -> list[Chart]:
+def charts_of(document: Document) -> list[LineChart]:
     """Learning curves by epoch, by operations with the teacher's, and accuracy by energy; of what is known."""
     styles = {arm["name"]: style for style, arm in enumerate(document["arms"])}
     levels = {target["top1"] for target in document["targets"]}
@@ -146,10 +148,11 @@ def charts_of(document: Document) -> list[Chart]:
         if arm["energy_uj"] is not None and arm["measured"] is not None
     )
     top1 = "top-1 %"
+    operations = "Accuracy by operations, the teacher's training included"
     return [
-        Chart("epochs", "Accuracy by epoch", "epoch", top1, tuple(by_epoch), marked, whole_x=True),
-        Chart("macs", "Accuracy by operations, the teacher's training included", "MACs", top1, tuple(by_macs), marked),
-        Chart("energy", "Accuracy by energy", "microjoules an image", top1, energies, dots=True),
+        LineChart("epochs", "Accuracy by epoch", "epoch", top1, tuple(by_epoch), marked, whole_x=True),
+        LineChart("macs", operations, "MACs", top1, tuple(by_macs), marked),
+        LineChart("energy", "Accuracy by energy", "microjoules an image", top1, energies, dots=True),
     ]
 
 
