@@ -77,11 +77,15 @@ def keys(result: type[Result]) -> Iterator[Key]:
     """The keys of a result's JSON, in order."""
     hints = get_type_hints(result, include_extras=True)
     for field in fields(result):
-        annotation, words = hints[field.name], ""
-        if get_origin(annotation) is Annotated:
-            annotation, *said = get_args(annotation)
-            words = next((each for each in said if isinstance(each, str)), "")
-        yield Key(key_of(field.name), json_type(annotation), words, _nested(annotation))
+        yield key_for(key_of(field.name), hints[field.name])
+
+
+def key_for(name: str, annotation: Any, words: str = "") -> Key:
+    """The key ``name`` of a value of this type; ``words`` are those of its annotation unless given."""
+    if get_origin(annotation) is Annotated:
+        annotation, *said = get_args(annotation)
+        words = words or next((each for each in said if isinstance(each, str)), "")
+    return Key(name, json_type(annotation), words, _nested(annotation))
 
 
 def json_type(annotation: Any) -> str:

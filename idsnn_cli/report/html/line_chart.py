@@ -89,10 +89,10 @@ def _axes(chart: LineChart, plane: _Plane) -> str:
     for number, value in enumerate(plane.xs):
         x, words = plane.x(value), escaped(chart.x_names[number]) if chart.x_names else tick_words(value)
         parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{plane.bottom}"/>')
-        odd = ' class="odd"' if number % 2 else ""
+        odd = ' class="odd"' if number % 2 and len(plane.xs) > 5 else ""
         parts.append(f'<text{odd} x="{x:.1f}" y="{plane.bottom + 18}" text-anchor="middle">{words}</text>')
     for number, value in enumerate(plane.ys):
-        y, odd = plane.y(value), ' class="odd"' if number % 2 else ""
+        y, odd = plane.y(value), ' class="odd"' if number % 2 and len(plane.ys) > 5 else ""
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{plane.right}"/>')
         parts.append(f'<text{odd} x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick_words(value)}</text>')
     middle = (LEFT + plane.right) / 2
