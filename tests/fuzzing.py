@@ -251,7 +251,7 @@ REMADE: dict[str, Callable[[bytes, random.Random], bytes]] = {
 
 
 def _describe(path: Path) -> None:
-    describe_checkpoint(path, Reading())
+    describe_checkpoint(path, Reading()).to_dict()
 
 
 def _load(path: Path) -> None:

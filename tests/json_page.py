@@ -9,10 +9,13 @@ from idsnn_cli.doctor.examination import Examination
 from idsnn_cli.evaluation.accuracy import Evaluation, MeasuredNetwork
 from idsnn_cli.evaluation.document import EvaluationDocument
 from idsnn_cli.evaluation.measure import all_measures
+from idsnn_cli.report.inspect.checkpoint import Contents, PlannedStart
+from idsnn_cli.report.inspect.comparison import Comparison
+from idsnn_cli.report.inspect.tensor_statistics import Statistics
 from idsnn_cli.results import Key, Result, key_for, keys
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"
-OPENING = """# JSON of `eval` and `doctor`
+OPENING = """# JSON of `eval`, `inspect` and `doctor`
 
 With `--json` a command writes one document to stdout, and nothing else there: the keys below, and `command`, its name.
 `idsnn eval` writes the same to `eval.json`, without `command` and with its keys sorted. Numbers are not rounded. This
@@ -37,6 +40,9 @@ def page() -> str:
     for key in asked:
         if key.nested is not None:
             parts += [f"### `{key.name}`", *_described(key.nested, seen=seen)]
+    parts += ["## idsnn inspect FILE", *_described(Contents)]
+    parts += ["## idsnn inspect FILE OTHER", *_described(Comparison, skip={Statistics})]
+    parts += ["## idsnn inspect --plan FILE --to NAME", *_described(PlannedStart, skip={Statistics})]
     parts += ["## idsnn doctor", *_described(Examination)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -51,7 +57,7 @@ def _described(
     yield _table(list(keys(result)))
     for key in keys(result):
         if key.nested is not None and key.nested not in seen:
-            yield f"#### Each of `{key.name}`"
+            yield f"#### {'Each of ' if 'of' in key.kind else ''}`{key.name}`"
             yield from _described(key.nested, seen)
 
 
@@ -68,7 +74,7 @@ def _table(found: list[Key]) -> str:
 def _kind(key: Key) -> str:
     """In words of JSON: a result is an object."""
     words = key.kind if key.nested is None else key.kind.replace(key.nested.__name__, "object")
-    return words.replace("list of object", "list of objects")
+    return words.replace("of object", "of objects")
 
 
 if __name__ == "__main__":

@@ -83,13 +83,13 @@ def inspect(
     elif len(given) == 2:
         from idsnn_cli.report.inspect.comparison import compare_checkpoints
 
-        document = compare_checkpoints(_source(console, given[0]), _source(console, given[1]), reading)
+        document = compare_checkpoints(_source(console, given[0]), _source(console, given[1]), reading).to_dict()
         show = show_comparison
     else:
         from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
         origin = None if source is None else _source(console, source)
-        document = describe_checkpoint(_source(console, given[0]), reading, values=values, source=origin)
+        document = describe_checkpoint(_source(console, given[0]), reading, values=values, source=origin).to_dict()
         show = show_contents
     document = {"command": "inspect", **document}
     if html is not None:
@@ -170,4 +170,4 @@ def _plan(
         origin="the options of inspect --plan",
     )
     state, plan = plan_start(session, source)
-    return describe_plan(source, plan, state, reading, values=values)
+    return describe_plan(source, plan, state, reading, values=values).to_dict()

@@ -72,9 +72,12 @@ def test_output_fits_80_columns_and_has_no_colour(capsys: Capture, words: tuple[
 
 def test_json_is_the_report_and_nothing_else(capsys: Capture) -> None:
     found = invoke(capsys, "inspect", "init.safetensors", "--json")
-    assert found.document == {"command": "inspect", **describe_checkpoint(Path("init.safetensors"), values=True)}
+    assert found.document == {
+        "command": "inspect",
+        **describe_checkpoint(Path("init.safetensors"), values=True).to_dict(),
+    }
     found = invoke(capsys, "inspect", "teacher.safetensors", "init.safetensors", "--json")
-    expected = compare_checkpoints(Path("teacher.safetensors"), Path("init.safetensors"))
+    expected = compare_checkpoints(Path("teacher.safetensors"), Path("init.safetensors")).to_dict()
     assert found.document == {"command": "inspect", **expected}
 
 

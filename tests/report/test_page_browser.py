@@ -38,8 +38,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "s.safetensors", "init", spiking(14, 4), made.state, mapping=made.plan.to_dict(), metrics=evil
     )
     path = folder / "page.html"
-    path.write_text(render_page(describe_checkpoint(student, values=True, source=teacher)), encoding="utf-8")
-    both = compare_checkpoints(teacher, student)
+    path.write_text(render_page(describe_checkpoint(student, values=True, source=teacher).to_dict()), encoding="utf-8")
+    both = compare_checkpoints(teacher, student).to_dict()
     (folder / "both.html").write_text(render_page(both), encoding="utf-8")
     return path
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -16,29 +16,32 @@ from idsnn_cli.initializer import Plan, apply
 from idsnn_cli.models import build
 from idsnn_cli.report.inspect.network import OpenNetwork, is_parameter
 from idsnn_cli.report.inspect.source_use import layer_of
+from idsnn_cli.results import Result
 
-Statistics = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class Statistics(Result):
+    """One tensor's values, computed in float64; the figures are None where one is NaN or infinite, or there is none."""
+
+    mean: Annotated[float | None, "their mean"]
+    std: Annotated[float | None, "their standard deviation, of the whole population"]
+    min: Annotated[float | None, "the smallest"]
+    max: Annotated[float | None, "the largest"]
+    finite: Annotated[bool, "false where a value is NaN or infinite"]
+
+
 # Under this key a checkpoint's provenance has the hash of what it, or what it was trained from, was made of.
 HASH = "source_tensors_sha256"
 
 
 def statistics_of(tensor: Tensor) -> Statistics:
-    """``mean``, ``std`` (of the whole population), ``min`` and ``max``, and ``finite``.
-
-    The figures are None where a value is NaN or infinite, or where there is none. Computed in float64.
-    """
+    """The figures of ``tensor``."""
     values = tensor.detach().to("cpu", torch.float64)
     finite = bool(torch.isfinite(values).all())
     if not finite or not values.numel():
-        return {"mean": None, "std": None, "min": None, "max": None, "finite": finite}
+        return Statistics(None, None, None, None, finite)
     spread, mean = torch.std_mean(values, correction=0)
-    return {
-        "mean": float(mean),
-        "std": float(spread),
-        "min": float(values.min()),
-        "max": float(values.max()),
-        "finite": True,
-    }
+    return Statistics(float(mean), float(spread), float(values.min()), float(values.max()), True)
 
 
 def statistics_by_name(names: Iterable[str], read: Callable[[str], Tensor]) -> dict[str, Statistics]:
