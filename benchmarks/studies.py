@@ -22,9 +22,9 @@ from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import load_recipe
-from idsnn_cli.report.run_data import Run
-from idsnn_cli.report.runs import describe_runs
-from idsnn_cli.report.runs_page import render_markdown
+from idsnn_cli.report.runs.page import render_markdown
+from idsnn_cli.report.runs.side_by_side import describe_runs
+from idsnn_cli.report.runs.trainings import Run
 
 RECIPE = "studies/thin"
 Words = tuple[str, ...]

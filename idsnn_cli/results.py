@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -37,6 +37,32 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
+def read(annotation: Any, value: Any) -> Any:
+    """The result of type ``annotation`` whose JSON is ``value``: what :func:`plain` made, back again.
+
+    A key that is not there takes the field's default. Raises :class:`KeyError` where it has none.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return read(arguments[0], value)
+    if origin in (Union, types.UnionType):
+        inner = [each for each in arguments if each is not type(None)]
+        return value if value is None else read(inner[0], value)
+    if origin in (list, tuple):
+        return origin(read(arguments[0], each) for each in value)
+    if getattr(origin, "__name__", "") in ("dict", "Mapping"):
+        return {key: read(arguments[1], each) for key, each in value.items()}
+    if not (isinstance(annotation, type) and issubclass(annotation, Result)):
+        return value
+    hints = get_type_hints(annotation)
+    there = [each.name for each in fields(annotation) if key_of(each.name) in value or _required(each)]
+    return annotation(**{name: read(hints[name], value[key_of(name)]) for name in there})
+
+
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key of a result: its JSON type in words, what it holds, and the result that is nested there."""
@@ -51,11 +77,15 @@ def keys(result: type[Result]) -> Iterator[Key]:
     """The keys of a result's JSON, in order."""
     hints = get_type_hints(result, include_extras=True)
     for field in fields(result):
-        annotation, words = hints[field.name], ""
-        if get_origin(annotation) is Annotated:
-            annotation, *said = get_args(annotation)
-            words = next((each for each in said if isinstance(each, str)), "")
-        yield Key(key_of(field.name), json_type(annotation), words, _nested(annotation))
+        yield key_for(key_of(field.name), hints[field.name])
+
+
+def key_for(name: str, annotation: Any, words: str = "") -> Key:
+    """The key ``name`` of a value of this type; ``words`` are those of its annotation unless given."""
+    if get_origin(annotation) is Annotated:
+        annotation, *said = get_args(annotation)
+        words = words or next((each for each in said if isinstance(each, str)), "")
+    return Key(name, json_type(annotation), words, _nested(annotation))
 
 
 def json_type(annotation: Any) -> str:

@@ -35,7 +35,7 @@ from idsnn_cli.errors import IdsnnError
 from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Rules, make_plan
 from idsnn_cli.models import build
-from idsnn_cli.report.contents import describe_checkpoint
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
 LONGEST = 10.0  # seconds for one case that otherwise takes some hundredths
 MOST_LINES = 5
@@ -251,7 +251,7 @@ REMADE: dict[str, Callable[[bytes, random.Random], bytes]] = {
 
 
 def _describe(path: Path) -> None:
-    describe_checkpoint(path, Reading())
+    describe_checkpoint(path, Reading()).to_dict()
 
 
 def _load(path: Path) -> None:

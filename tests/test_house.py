@@ -20,7 +20,7 @@ ROOT = Path(idsnn_cli.__file__).parent
 # torch that a network family's description leads to stand on a higher one.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
-    ("registry", "results", "text"),
+    ("registry", "results", "figures", "text"),
     ("rulebook",),
     ("spiking.surrogates", "sources.names"),
     ("sources.kinds",),
@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sources",),
     ("initializer", "export"),
     ("evaluation",),
-    ("report",),
+    ("doctor", "report"),
     ("training",),
     ("pipeline",),
     ("cli",),
@@ -44,7 +44,19 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 # What a recipe is read with and --help reaches: no torch, no arrays.
 LIGHT = (
-    *("errors", "registry", "results", "text", "rulebook", "rules", "architecture", "networks", "seeding", "recipe"),
+    *(
+        "errors",
+        "registry",
+        "results",
+        "figures",
+        "text",
+        "rulebook",
+        "rules",
+        "architecture",
+        "networks",
+        "seeding",
+        "recipe",
+    ),
     *("sources.names", "outputs"),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
@@ -55,6 +67,7 @@ MUST_NOT_KNOW = {
     "spiking": {"recipe", "checkpoint"},
     "families": {"recipe", "checkpoint", "spiking"},
     "initializer": {"recipe", "data"},
+    "evaluation": {"recipe"},
     "models": {"recipe", "data"},
     "training": {"families", "initializer", "report"},
     "report": {"training"},
@@ -163,7 +176,8 @@ def test_each_library_stays_where_it_belongs() -> None:
         "numpy": light,
         "safetensors": everything - {"checkpoint"},
         "PIL": everything - {"data"},
-        "matplotlib": everything - {"report"},
+        "packaging": everything - {"doctor"},
+        "matplotlib": everything,
     }
     wrong = [
         f"{module} imports {imported}"

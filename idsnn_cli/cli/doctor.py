@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import Json, Quiet
 
+if TYPE_CHECKING:
+    from idsnn_cli.doctor.examination import Examination
+
 INDENT = 25
 
 
 def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
     """Versions, devices, data and disk: what is missing, and the command that mends it. Exit 1 if something is."""
-    from idsnn_cli.report.doctor import examine
+    from idsnn_cli.doctor.examination import examine
 
     console = Console(as_json=as_json, quiet=quiet)
-    document = examine()
-    console.document({"command": "doctor", **document})
-    _show(console, document)
-    if not document["ready"]:
+    found = examine()
+    console.document({"command": "doctor", **found.to_dict()})
+    _show(console, found)
+    if not found.ready:
         raise typer.Exit(1)
 
 
-def _show(console: Console, document: dict[str, Any]) -> None:
-    for check in document["checks"]:
-        opening = f"{check['status']:<8}{check['name']:<{INDENT - 8}}"
+def _show(console: Console, found: Examination) -> None:
+    for check in found.checks:
+        opening = f"{check.status:<8}{check.name:<{INDENT - 8}}"
         lines = textwrap.wrap(
-            check["found"], max(console.out.width, 60) - INDENT, break_long_words=False, break_on_hyphens=False
+            check.found, max(console.out.width, 60) - INDENT, break_long_words=False, break_on_hyphens=False
         )
         console.line(opening + ("\n" + " " * INDENT).join(lines))
-        if check["fix"]:
+        if check.fix:
             # On one line of its own, unwrapped, so that it can be copied.
-            console.line(" " * INDENT + check["fix"])
-    missing = sum(check["status"] == "missing" for check in document["checks"])
+            console.line(" " * INDENT + check.fix)
+    missing = sum(check.status == "missing" for check in found.checks)
     if missing:
         console.say(f"{missing} needed {'thing is' if missing == 1 else 'things are'} missing.")
     else:

@@ -28,6 +28,7 @@ from idsnn_cli.cli.options import (
 from idsnn_cli.cli.steps import run_step
 from idsnn_cli.errors import UsageError, did_you_mean
 from idsnn_cli.outputs import check_output
+from idsnn_cli.registry import names
 from idsnn_cli.sources.names import Source, parse_source
 
 Checkpoint = Annotated[
@@ -60,7 +61,7 @@ Measures = Annotated[
     str | None,
     typer.Option(
         "--measure",
-        help="More than accuracy: activity, energy, calibration, early-exit, confusion, latency, robustness, beyond.",
+        help=f"More than accuracy: {', '.join(names('idsnn_cli.evaluation.measures'))}.",
         metavar="NAME,...",
     ),
 ]
@@ -166,13 +167,13 @@ def measure_overrides(full: bool, measure: str | None, timesteps: int | None) ->
 
     if full and measure is not None:
         raise UsageError("both --full and --measure are given", "--full is every measure: use one of them.")
-    names = [name.strip() for name in (measure or "").split(",")] if measure is not None else []
-    for name in names:
+    asked = [name.strip() for name in (measure or "").split(",")] if measure is not None else []
+    for name in asked:
         if name not in MEASURES:
             known = ", ".join(MEASURES)
             raise UsageError(
                 f"--measure '{name}' is not known.{did_you_mean(name, MEASURES)}", f"Give some of: {known}."
             )
-    chosen = MEASURES if full else names
+    chosen = MEASURES if full else asked
     overrides = [f"eval.measure=[{', '.join(chosen)}]"] if chosen else []
     return overrides + ([] if timesteps is None else [f"eval.timesteps={timesteps}"])

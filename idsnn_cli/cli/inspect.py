@@ -77,22 +77,22 @@ def inspect(
         document = _plan(console, _source(console, plan), to, given, num_classes, foreign, values)
         show = show_plan_map
     elif len(given) == 2:
-        from idsnn_cli.report.comparison import compare_checkpoints
+        from idsnn_cli.report.inspect.comparison import compare_checkpoints
 
         reading = request_of(console, Path(given[0]), "FILE", (), foreign).reading()
-        document = compare_checkpoints(_source(console, given[0]), _source(console, given[1]), reading)
+        document = compare_checkpoints(_source(console, given[0]), _source(console, given[1]), reading).to_dict()
         show = show_comparison
     else:
-        from idsnn_cli.report.contents import describe_checkpoint
+        from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
         reading = request_of(console, Path(given[0]), "FILE", (), foreign).reading()
         origin = None if source is None else _source(console, source)
-        document = describe_checkpoint(_source(console, given[0]), reading, values=values, source=origin)
+        document = describe_checkpoint(_source(console, given[0]), reading, values=values, source=origin).to_dict()
         show = show_contents
     document = {"command": "inspect", **document}
     if html is not None:
         from idsnn_cli.checkpoint import write_text
-        from idsnn_cli.report.page import render_page
+        from idsnn_cli.report.inspect.page import render_page
 
         write_text(html, render_page(document))
         console.say(f"The page is {html}.")
@@ -151,11 +151,11 @@ def _plan(
     """The document of ``--plan``, by the way that ``idsnn init --from`` takes."""
     from idsnn_cli.cli.opening import request_of
     from idsnn_cli.pipeline.standalone import mapping_workspace, plan_mapping, require_source
-    from idsnn_cli.report.planned import describe_plan
+    from idsnn_cli.report.inspect.checkpoint import describe_plan
 
     request = request_of(console, source, "--plan", words, foreign)
     require_source(request)
     workspace = mapping_workspace(request, arch, num_classes)
     workspace.settle_process()
     state, plan = plan_mapping(workspace, source)
-    return describe_plan(source, plan, state, workspace.reading, values=values)
+    return describe_plan(source, plan, state, workspace.reading, values=values).to_dict()

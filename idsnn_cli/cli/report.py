@@ -46,8 +46,8 @@ def report(
     console = Console(as_json=as_json, quiet=quiet)
     from idsnn_cli.checkpoint import write_json, write_text
     from idsnn_cli.pipeline.collecting import gather
-    from idsnn_cli.report.runs import describe_runs
-    from idsnn_cli.report.runs_page import render_markdown, render_runs
+    from idsnn_cli.report.runs.page import render_markdown, render_runs
+    from idsnn_cli.report.runs.side_by_side import describe_runs
 
     document = {"command": "report", **describe_runs(gather(runs), reach)}
     if html is not None:
@@ -63,7 +63,7 @@ def report(
 
 
 def _show(console: Console, document: dict[str, Any]) -> None:
-    from idsnn_cli.report.run_tables import remarks, run_tables
+    from idsnn_cli.report.runs.page import remarks, run_tables
 
     for table in run_tables(document):
         console.table(table.head, table.rows, title=table.caption)

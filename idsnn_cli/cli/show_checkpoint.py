@@ -31,7 +31,7 @@ UNUSUAL: dict[str, dict[str, Any]] = {
 
 
 def show_contents(console: Console, document: Mapping[str, Any]) -> None:
-    """One checkpoint, as :func:`idsnn_cli.report.contents.describe_checkpoint` found it."""
+    """One checkpoint, as :func:`idsnn_cli.report.inspect.checkpoint.describe_checkpoint` found it."""
     foreign = document["kind"] == "foreign"
     field(console, "file", f"{document['file']} ({_size(document['file_bytes'])})")
     if document["certainty"] is not None:
@@ -96,7 +96,7 @@ def _show_origin(console: Console, document: Mapping[str, Any]) -> None:
 
 
 def show_comparison(console: Console, document: Mapping[str, Any]) -> None:
-    """Two checkpoints, as :func:`idsnn_cli.report.comparison.compare_checkpoints` found them."""
+    """Two checkpoints, as :func:`idsnn_cli.report.inspect.comparison.compare_checkpoints` found them."""
     for side in ("a", "b"):
         about = document[side]
         kind = f"foreign ({about['scheme']})" if about["kind"] == "foreign" else about["kind"]

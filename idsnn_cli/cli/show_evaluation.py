@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.report.evaluation_tables import ResultTable, caveats, measure_tables, networks_table
+from idsnn_cli.evaluation.document import read_evaluation
+from idsnn_cli.figures import ResultTable
+from idsnn_cli.report.evaluation.tables import measure_tables, networks_table, remarks
 
 
-def show_evaluation(console: Console, document: dict[str, Any]) -> None:
+def show_evaluation(console: Console, document: Mapping[str, Any]) -> None:
     """The figures of ``eval``, all networks in one table, then the measures of one after the other."""
-    results = document["results"]
-    _show(console, networks_table(document))
+    evaluation = read_evaluation(document)
+    results = evaluation.results
+    _show(console, networks_table(evaluation))
     for row in results:
-        if row["timesteps"] > 1:
-            steps = "  ".join(f"t={t} {value:.2f}" for t, value in enumerate(row["top1_by_step"], 1))
-            console.line(f"{row['name']}, top-1 % after each step: {steps}")
+        if row.timesteps > 1:
+            steps = "  ".join(f"t={t} {value:.2f}" for t, value in enumerate(row.figures.top1_by_step, 1))
+            console.line(f"{row.name}, top-1 % after each step: {steps}")
     if len(results) == 1:
-        classes = zip(document["classes"], results[0]["per_class"], strict=True)
+        classes = zip(evaluation.classes, results[0].figures.per_class, strict=True)
         console.table(["class", "top-1 %"], [[name, value] for name, value in classes])
     for row in results:
-        for table in measure_tables(row, document["classes"]):
+        for table in measure_tables(row, evaluation.classes):
             console.line()
-            _show(console, table, f"{row['name']}: ")
-    notes = caveats(document)
-    if notes:
+            _show(console, table, f"{row.name}: ")
+    for title, notes in remarks(evaluation).items():
         console.line()
-        console.line("the energy figures")
+        console.line(title)
         for note in notes:
             _note(console, note)
 

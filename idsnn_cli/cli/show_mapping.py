@@ -12,7 +12,7 @@ INDENT = 14
 
 
 def show_plan_map(console: Console, document: Mapping[str, Any]) -> None:
-    """A mapping that is not made yet, as :func:`idsnn_cli.report.planned.describe_plan` found it."""
+    """A mapping that is not made yet, as :func:`idsnn_cli.report.inspect.checkpoint.describe_plan` found it."""
     source = document["source"]
     sure = source["certainty"]
     named = (

@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from idsnn_cli.errors import DataError
-from idsnn_cli.evaluation.modes import evaluation_mode
-from idsnn_cli.evaluation.observing import Observer
+from idsnn_cli.evaluation.observation import Observer, evaluation_mode
 from idsnn_cli.models import Model, per_step
+from idsnn_cli.results import Result, plain
 from idsnn_cli.spiking import seed_encoders
 
 TOP_K = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Figures over one split. Accuracies are percent; ``loss`` is the mean cross-entropy in nats.
+class Evaluation(Result):
+    """Figures over one split. Accuracies are percent; ``loss`` is the mean cross-entropy in nats."""
 
-    ``top1_by_step[t]`` uses the mean logits of steps 0..t; its last entry is ``top1``. ``top5`` counts all classes
-    where there are fewer than five. ``per_class`` holds None for a class without images.
+    top1: Annotated[float, "percent, of the mean logits of all steps"]
+    top5: Annotated[float, "percent; counts all classes where there are fewer than five"]
+    loss: Annotated[float, "mean cross-entropy, nats"]
+    top1_by_step: Annotated[list[float], "percent, of the mean logits of the steps so far; the last is `top1`"]
+    per_class: Annotated[list[float | None], "`top1` of each class; null for a class without images"]
+    images: Annotated[int, "how many were measured on"]
+    images_per_second: Annotated[float, "of the whole pass, with all that looked on"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredNetwork(Result):
+    """One network's row. Its JSON is flat: the keys of ``figures``, and those of ``measures``, stand beside the others.
+
+    What needs time steps is None in ``measures`` for an ANN.
     """
 
-    top1: float
-    top5: float
-    loss: float
-    top1_by_step: list[float]
-    per_class: list[float | None]
-    images: int
-    images_per_second: float
+    name: Annotated[str, "`teacher`, `pretrain`, `student`, `baseline`, or the file's name"]
+    file: Annotated[str, "where it was read from"]
+    architecture: Annotated[str, "in one line of words"]
+    kind: Annotated[Literal["ann", "spiking"], "what it computes with"]
+    timesteps: Annotated[int, "T; 1 for an ANN"]
+    parameters: Annotated[int, "trained values"]
+    epochs: Annotated[int | None, "of its training; null for a file that does not say"]
+    figures: Evaluation
+    measures: Mapping[str, Any]
+    normalisation: Annotated[Mapping[str, Any] | None, "which was found for a foreign file, and how clearly"] = None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """One flat dictionary; ``normalisation`` is a key only where one was found."""
+        about = ("name", "file", "architecture", "kind", "timesteps", "parameters", "epochs")
+        found = {} if self.normalisation is None else {"normalisation": plain(self.normalisation)}
+        own = {key: getattr(self, key) for key in about}
+        return own | self.figures.to_dict() | {key: plain(each) for key, each in self.measures.items()} | found
 
 
 @torch.no_grad()

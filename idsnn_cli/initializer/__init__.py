@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from idsnn_cli.architecture import Spaces
     from idsnn_cli.initializer.applying import apply
     from idsnn_cli.initializer.blocks import source_block
     from idsnn_cli.initializer.conversion import Conversion, convert
@@ -30,7 +29,6 @@ _HOMES = {
     "idsnn_cli.initializer.plan": ("BlockPair", "Entry", "Plan", "random_plan"),
     "idsnn_cli.initializer.requirements": ("Findings",),
     "idsnn_cli.initializer.selections": ("Selection", "loop_indices"),
-    "idsnn_cli.initializer.spaces": ("Spaces", "channel_spaces"),
     "idsnn_cli.initializer.standalone": ("Initialization", "classes_or_source", "initialize", "open_source"),
     "idsnn_cli.rules": ("Rules",),
 }
@@ -45,10 +43,8 @@ __all__ = [
     "Plan",
     "Rules",
     "Selection",
-    "Spaces",
     "apply",
     "calibrate",
-    "channel_spaces",
     "classes_or_source",
     "convert",
     "count_values",

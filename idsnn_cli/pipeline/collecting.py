@@ -16,7 +16,7 @@ from idsnn_cli.pipeline.run_directory import EVALUATION, RECORDS, RESOLVED, Reco
 from idsnn_cli.pipeline.steps.base import Step, all_steps, depends_on, step
 from idsnn_cli.pipeline.training_step import METRICS
 from idsnn_cli.recipe import Recipe, load_recipe
-from idsnn_cli.report.run_data import Role, Run, Training
+from idsnn_cli.report.runs.trainings import Role, Run, Training
 
 # What tells no two runs apart that are to be averaged: seeds, places, machines, and what is said or measured of them.
 _APART = (

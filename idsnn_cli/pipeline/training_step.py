@@ -16,7 +16,7 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import file_sha256, write_checkpoint, write_text
 from idsnn_cli.data import DataBundle, TrainBatches, eval_batches, shard
 from idsnn_cli.errors import MissingInputError
-from idsnn_cli.evaluation import Evaluation, evaluate
+from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import Model
 from idsnn_cli.pipeline.decisions import decide

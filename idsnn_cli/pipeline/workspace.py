@@ -12,7 +12,7 @@ from idsnn_cli.architecture import BottleneckStride
 from idsnn_cli.data import DataBundle, Split, calibration_batches, load_data, plan_data
 from idsnn_cli.data.load import CONSTANTS
 from idsnn_cli.errors import DataError, UsageError
-from idsnn_cli.evaluation import NormalisationVerdict, find_normalisation
+from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
 from idsnn_cli.families import Reading
 from idsnn_cli.models import Model, load, load_identified
 from idsnn_cli.models.identify import MeanStd

@@ -5,7 +5,7 @@ A recipe is data only: nothing here imports torch, reads files or knows where a 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from idsnn_cli.recipe.data_section import Augment, Data, MeanStd, data_needs
 from idsnn_cli.recipe.init_section import Init
 from idsnn_cli.recipe.network_sections import Pretrain, Student, Teacher, Training
 from idsnn_cli.recipe.values import Positive, Section, Seed
+from idsnn_cli.registry import names
 from idsnn_cli.training.losses import with_keys
 
 __all__ = [
@@ -33,8 +34,12 @@ __all__ = [
     "Training",
 ]
 
-Measure = Literal["activity", "energy", "calibration", "early-exit", "confusion", "latency", "robustness", "beyond"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
+# Named by their files, which are read off the folder and not imported.
+MEASURES = names("idsnn_cli.evaluation.measures")
+if TYPE_CHECKING:
+    Measure = str
+else:
+    Measure = Literal[MEASURES]
 
 
 @with_keys("distill")

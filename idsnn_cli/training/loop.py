@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from idsnn_cli.data import Batch, TrainBatches, shard
 from idsnn_cli.errors import CheckpointError, InterruptedRun
-from idsnn_cli.evaluation import Evaluation
+from idsnn_cli.evaluation.accuracy import Evaluation
 from idsnn_cli.models import Model, place
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed

@@ -200,7 +200,7 @@ def test_a_dry_run_does_nothing_and_exits_with_0(capsys: Capture) -> None:
 def test_a_signal_outside_training_ends_with_its_own_code(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
-    monkeypatch.setattr("idsnn_cli.report.doctor.examine", lambda: signal.raise_signal(number))
+    monkeypatch.setattr("idsnn_cli.doctor.examination.examine", lambda: signal.raise_signal(number))
     found = invoke(capsys, "doctor")
     assert found.code == code
     assert found.out == ""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from invoking import invoke
 
-from idsnn_cli.report import installation
+from idsnn_cli.doctor import libraries
 
 ROOT = Path(__file__).parents[2]
 Capture = pytest.CaptureFixture[str]
@@ -33,7 +33,15 @@ def test_each_thing_stands_on_a_line_with_its_state(capsys: Capture, tmp_path: P
     found = invoke(capsys, "doctor")
     assert found.code == 0
     states = {line[8:25].strip(): line[:8].strip() for line in found.out.splitlines() if line[:8].strip()}
-    for name in ("python", "idsnn", *installation.LIBRARIES, "torchvision fits", "cpu", "digits", "runs"):
+    for name in (
+        "python",
+        "idsnn",
+        *(each.name for each in libraries.requirements("idsnn-cli")),
+        "torchvision fits",
+        "cpu",
+        "digits",
+        "runs",
+    ):
         assert states[name] == "ok"
     assert states["cifar10"] == "warn"
     assert "idsnn run cifar10 data.download=true" in found.out
@@ -60,7 +68,7 @@ def test_json_has_its_documented_keys(capsys: Capture) -> None:
 def test_something_missing_exits_with_1_after_the_whole_report(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, as_json: bool
 ) -> None:
-    monkeypatch.setattr(installation, "installed", without_rich)
+    monkeypatch.setattr(libraries, "installed", without_rich)
     found = invoke(capsys, "doctor", *(["--json"] if as_json else []))
     assert found.code == 1
     if as_json:

@@ -8,8 +8,8 @@ from invoking import invoke, save_network
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.initializer import initialize
-from idsnn_cli.report.comparison import compare_checkpoints
-from idsnn_cli.report.contents import describe_checkpoint
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
+from idsnn_cli.report.inspect.comparison import compare_checkpoints
 
 TEACHER = build_description("resnet14", 10, width=8)
 STUDENT = build_description("spiking-resnet8", 10, width=4, timesteps=4)
@@ -72,9 +72,12 @@ def test_output_fits_80_columns_and_has_no_colour(capsys: Capture, words: tuple[
 
 def test_json_is_the_report_and_nothing_else(capsys: Capture) -> None:
     found = invoke(capsys, "inspect", "init.safetensors", "--json")
-    assert found.document == {"command": "inspect", **describe_checkpoint(Path("init.safetensors"), values=True)}
+    assert found.document == {
+        "command": "inspect",
+        **describe_checkpoint(Path("init.safetensors"), values=True).to_dict(),
+    }
     found = invoke(capsys, "inspect", "teacher.safetensors", "init.safetensors", "--json")
-    expected = compare_checkpoints(Path("teacher.safetensors"), Path("init.safetensors"))
+    expected = compare_checkpoints(Path("teacher.safetensors"), Path("init.safetensors")).to_dict()
     assert found.document == {"command": "inspect", **expected}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import DataError
-from idsnn_cli.evaluation import Evaluation, evaluate
+from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
 from idsnn_cli.models import Model, build
 
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idsnn_cli.errors import DataError
-from idsnn_cli.evaluation.calibration import Calibration
-from idsnn_cli.evaluation.confusion import Confusion
-from idsnn_cli.evaluation.early_exit import EarlyExit
-from idsnn_cli.evaluation.observing import Observer
+from idsnn_cli.evaluation.measures.calibration import Calibration
+from idsnn_cli.evaluation.measures.confusion import Confusion
+from idsnn_cli.evaluation.measures.early_exit import EarlyExit
+from idsnn_cli.evaluation.observation import Observer
+from idsnn_cli.results import plain
 
 shapes = given(
     steps=st.integers(1, 5),
@@ -49,7 +50,7 @@ def test_calibration(steps: int, count: int, classes: int, size: int, seed: int)
     running, labels = drawn(steps, count, classes, seed)
     found = Calibration()
     show(found, running, labels, size)
-    document = found.to_dict()
+    document = found.result().to_dict()
     for t in range(steps):
         error = 0.0
         for b in range(15):
@@ -81,7 +82,7 @@ def test_early_exit(steps: int, count: int, classes: int, size: int, seed: int) 
     running, labels = drawn(steps, count, classes, seed)
     found = EarlyExit((0.4, 0.7, 0.95))
     show(found, running, labels, size)
-    for row in found.to_list():
+    for row in plain(found.result()):
         exits: list[int] = []
         for i in range(count):
             ready = [t for t in range(steps - 1) if confidence(running[t, i]) >= row["threshold"]]
@@ -96,14 +97,14 @@ def test_a_higher_threshold_never_exits_earlier() -> None:
     running, labels = drawn(6, 40, 5, 3)
     found = EarlyExit()
     show(found, running, labels, 40)
-    steps = [row["mean_steps"] for row in found.to_list()]
+    steps = [row["mean_steps"] for row in plain(found.result())]
     assert steps == sorted(steps)
     assert steps[0] < steps[-1]
 
 
 def test_early_exit_of_no_image_is_an_error() -> None:
     with pytest.raises(DataError) as caught:
-        EarlyExit().to_list()
+        EarlyExit().result()
     assert caught.value.fix
 
 
@@ -116,7 +117,7 @@ def test_confusion(steps: int, count: int, classes: int, size: int, seed: int) -
     expected = [[0] * classes for _ in range(classes)]
     for i in range(count):
         expected[labels[i]][int(running[-1, i].argmax())] += 1
-    assert found.to_list() == expected
+    assert plain(found.result()) == expected
 
 
 @pytest.mark.parametrize("edge", [1 / 15, 10 / 15, 1.0])
@@ -126,7 +127,7 @@ def test_a_bins_upper_edge_belongs_to_it(edge: float) -> None:
     found = Calibration(bins=15)
     logits = torch.tensor([[[30.0 if sure == math.inf else sure, -30.0 if sure == math.inf else 0.0]]]).double()
     found.see(logits, torch.tensor([0]))
-    filled: list[dict[str, Any]] = [each for each in found.to_dict()["reliability"] if each["images"]]
+    filled: list[dict[str, Any]] = [each for each in found.result().to_dict()["reliability"] if each["images"]]
     chosen = max(edge, 1 - edge)
     assert len(filled) == 1
     assert filled[0]["from"] - 1e-9 < chosen <= filled[0]["to"] + 1e-9

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import UsageError
-from idsnn_cli.evaluation import evaluate, measure_fully
-from idsnn_cli.evaluation.latency import measure_latency
+from idsnn_cli.evaluation.accuracy import evaluate
+from idsnn_cli.evaluation.full import measure_fully
+from idsnn_cli.evaluation.measures.latency import measure_latency
 from idsnn_cli.models import Model, build, prolonged
 from idsnn_cli.recipe.schema import MEASURES
 
@@ -43,7 +44,7 @@ def test_each_measure_is_the_same_alone_and_changes_no_plain_figure(coding: str)
     plain, found = measure_fully(model, batches, MEASURES, seed=4)
     assert untimed(plain.to_dict()) == untimed(evaluate(model, batches(), seed=4).to_dict())
     assert list(found) == [
-        *("activity", "energy", "calibration", "early_exit", "confusion", "beyond", "latency", "robustness"),
+        *("activity", "beyond", "calibration", "confusion", "early_exit", "energy", "latency", "robustness"),
     ]
     for measure in MEASURES:
         _, alone = measure_fully(model, batches, [measure], seed=4)
@@ -55,15 +56,15 @@ def test_each_measure_is_the_same_alone_and_changes_no_plain_figure(coding: str)
     assert sum(map(sum, found["confusion"])) == 9
     right = sum(found["confusion"][k][k] for k in range(4))
     assert 100 * right / 9 == pytest.approx(plain.top1)
-    assert all(sum(each["exits"]) == 9 for each in found["early_exit"])
+    assert all(sum(each.exits) == 9 for each in found["early_exit"])
 
 
 def test_an_ann_has_no_spikes_and_no_time() -> None:
     model = build(build_description("resnet8", 4, width=4), seed=0)
     _, found = measure_fully(model, batches, MEASURES, timesteps=8)
-    assert [key for key, value in found.items() if value is None] == ["activity", "early_exit", "beyond"]
-    assert found["energy"]["ratio"] == pytest.approx(1)
-    assert len(found["calibration"]["ece_by_step"]) == 1
+    assert [key for key, value in found.items() if value is None] == ["activity", "beyond", "early_exit"]
+    assert found["energy"].ratio == pytest.approx(1)
+    assert len(found["calibration"].ece_by_step) == 1
 
 
 def test_what_counts_as_more_than_one_spike_is_said() -> None:
@@ -75,18 +76,18 @@ def test_what_counts_as_more_than_one_spike_is_said() -> None:
     }
     for name, model in said.items():
         _, found = measure_fully(model, batches, ["energy"])
-        assert any("integers" in caveat for caveat in found["energy"]["caveats"]) == (name == "add")
+        assert any("integers" in caveat for caveat in found["energy"].caveats) == (name == "add")
 
 
 def test_beyond_begins_with_the_networks_own_steps() -> None:
     model = network()
     plain, found = measure_fully(model, batches, ["beyond", "calibration"])
     beyond = found["beyond"]
-    assert beyond["timesteps"] == len(beyond["top1_by_step"]) == len(beyond["ece_by_step"]) == 4
-    assert beyond["top1_by_step"][:2] == plain.top1_by_step
-    assert beyond["ece_by_step"][:2] == pytest.approx(found["calibration"]["ece_by_step"], rel=1e-5)
+    assert beyond.timesteps == len(beyond.top1_by_step) == len(beyond.ece_by_step) == 4
+    assert beyond.top1_by_step[:2] == plain.top1_by_step
+    assert beyond.ece_by_step[:2] == pytest.approx(found["calibration"].ece_by_step, rel=1e-5)
     _, found = measure_fully(model, batches, ["beyond"], timesteps=7)
-    assert len(found["beyond"]["top1_by_step"]) == 7
+    assert len(found["beyond"].top1_by_step) == 7
 
 
 def test_a_prolonged_network_is_the_one_built_for_longer() -> None:
@@ -115,6 +116,6 @@ def test_latency_runs_one_image_and_then_all(training: bool) -> None:
     found = measure_latency(model, IMAGES, repeats=4, batch_repeats=2)
     assert sizes == [(1, False)] * (3 + 4) + [(9, False)] * (1 + 2)
     assert model.training is training
-    assert 0 < found["fastest_ms"] <= found["median_ms"] <= found["p90_ms"]
-    assert (found["repeats"], found["batch_size"]) == (4, 9)
-    assert found["images_per_second"] > 0
+    assert 0 < found.fastest_ms <= found.median_ms <= found.p90_ms
+    assert (found.repeats, found.batch_size) == (4, 9)
+    assert found.images_per_second > 0

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from idsnn_cli.architecture import Neuron, build_description
-from idsnn_cli.evaluation.activity import SpikeCounter
-from idsnn_cli.evaluation.energy import OperationCounter
+from idsnn_cli.evaluation.measures.activity import SpikeCounter
+from idsnn_cli.evaluation.measures.energy import OperationCounter
 from idsnn_cli.models import build
+from idsnn_cli.results import plain
 from idsnn_cli.spiking import LIF
 
 
@@ -41,10 +42,10 @@ def test_two_layers_by_hand() -> None:
     model = TwoLayers()
     with torch.no_grad(), SpikeCounter(model) as spikes, OperationCounter(model, 2, {"first"}) as operations:
         model(IMAGE)
-    assert spikes.to_list() == [
+    assert plain(spikes.result()) == [
         {"layer": "neurons", "neurons": 8, "firing_rate": SPIKES / 16, "silent": 4 / 8, "saturated": 2 / 8}
     ]
-    found = operations.to_dict()
+    found = operations.result().to_dict()
     first, second = found["layers"]
     assert (first["layer"], first["macs"], first["reads"]) == ("first", 2 * 4, "values")
     assert (first["input_rate"], first["synops"]) == (None, 0)
@@ -67,18 +68,18 @@ def test_images_are_averaged_and_neurons_are_counted_over_all_of_them() -> None:
         with torch.no_grad(), SpikeCounter(model) as spikes, OperationCounter(model, 2, {"first"}) as operations:
             for images in batches:
                 model(images)
-        layer = spikes.to_list()[0]
+        layer = plain(spikes.result())[0]
         assert (layer["firing_rate"], layer["silent"], layer["saturated"]) == (SPIKES / 32, 0.5, 0.0)
-        assert operations.to_dict()["synops"] == SPIKES / 2
-        assert operations.to_dict()["ann_macs"] == 16
+        assert operations.result().to_dict()["synops"] == SPIKES / 2
+        assert operations.result().to_dict()["ann_macs"] == 16
 
 
 def test_an_integer_counts_as_that_many_spikes() -> None:
     layer = nn.Sequential(nn.Conv2d(1, 3, 1, bias=False))
     with torch.no_grad(), OperationCounter(layer, 1, set()) as operations:
         layer(torch.tensor([[2.0, 0.0], [1.0, 3.0]]).view(1, 1, 2, 2))
-    assert operations.to_dict()["layers"][0]["input_rate"] == 6 / 4
-    assert operations.to_dict()["synops"] == 6 * 3
+    assert operations.result().to_dict()["layers"][0]["input_rate"] == 6 / 4
+    assert operations.result().to_dict()["synops"] == 6 * 3
 
 
 def test_nothing_looks_on_behind_the_counters() -> None:
@@ -87,9 +88,9 @@ def test_nothing_looks_on_behind_the_counters() -> None:
         pass
     with torch.no_grad():
         model(IMAGE)
-    assert spikes.to_list() == []
-    assert operations.to_dict()["layers"] == []
-    assert operations.to_dict()["ratio"] is None
+    assert plain(spikes.result()) == []
+    assert operations.result().to_dict()["layers"] == []
+    assert operations.result().to_dict()["ratio"] is None
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet50"])
@@ -99,7 +100,7 @@ def test_macs_are_those_of_torchs_own_counter(name: str) -> None:
     reads = model.architecture.reading_values()
     with torch.no_grad(), OperationCounter(model, 1, reads) as operations, FlopCounterMode(display=False) as flops:
         model(images)
-    found = operations.to_dict()
+    found = operations.result().to_dict()
     assert 2 * found["macs"] == 2 * found["ann_macs"] == flops.get_total_flops()
     assert found["energy_uj"] == pytest.approx(found["macs"] * 4.6e-6)
     assert (found["synops"], found["ratio"]) == (0, pytest.approx(1))

@@ -11,9 +11,10 @@ from scipy.ndimage import convolve
 from torch import Tensor
 
 from idsnn_cli.architecture import build_description
-from idsnn_cli.evaluation import evaluate
+from idsnn_cli.evaluation.accuracy import evaluate
 from idsnn_cli.evaluation.corruptions import STRENGTHS, add_noise, blur, corruption, lower_contrast
-from idsnn_cli.evaluation.robustness import measure_robustness
+from idsnn_cli.evaluation.measure import Work
+from idsnn_cli.evaluation.measures.robustness import MEASURE
 from idsnn_cli.models import build
 
 
@@ -85,10 +86,10 @@ def test_robustness_does_not_depend_on_batches(coding: str) -> None:
             yield given[at : at + size], labels[at : at + size]
 
     said: list[str] = []
-    found = measure_robustness(model, lambda: batches(30), seed=5, say=said.append)
-    assert {name: tuple(each["strength"] for each in rows) for name, rows in found.items()} == STRENGTHS
+    found = MEASURE.run(Work(model, lambda: batches(30), seed=5, say=said.append))
+    assert {name: tuple(each.strength for each in rows) for name, rows in found.items()} == STRENGTHS
     assert len(said) == len(STRENGTHS)
-    assert found == measure_robustness(model, lambda: batches(7), seed=5)
+    assert found == MEASURE.run(Work(model, lambda: batches(7), seed=5))
     worse = [(corruption("blur", 1.5, 5)(given, 0), labels)]
-    assert found["blur"][3]["top1"] == evaluate(model, worse, seed=5).top1
-    assert len({each["top1"] for rows in found.values() for each in rows}) > 1
+    assert found["blur"][3].top1 == evaluate(model, worse, seed=5).top1
+    assert len({each.top1 for rows in found.values() for each in rows}) > 1

@@ -13,7 +13,7 @@ from sources import ann, plan_of, spiking
 
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer import Plan
-from idsnn_cli.report.mapping import describe_mapping
+from idsnn_cli.report.inspect.layer_map import describe_mapping
 
 # Between them: kernels with something folded in, choices of channels (some of several, some of none), notes, a random
 # stage, a projection that only selects, and a plan from nowhere.

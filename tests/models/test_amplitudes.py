@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture, build_description, read_description
 from idsnn_cli.errors import CheckpointError, FamilyError, MappingError, UsageError
-from idsnn_cli.evaluation import measure_fully
+from idsnn_cli.evaluation.full import measure_fully
 from idsnn_cli.initializer import initialize
 from idsnn_cli.initializer.plan import Plan, random_plan
 from idsnn_cli.models import Model, build, first_state, fold_amplitudes, identify_tensors, prolonged
@@ -183,9 +183,9 @@ def test_counts_and_longer_times_are_those_of_the_folded_network() -> None:
         torch.testing.assert_close(longer(batch)[:3], network(batch), rtol=1e-9, atol=1e-9)
     assert found[0]["activity"] == found[1]["activity"]
     for key in ("layers", "macs", "synops", "energy_uj", "ann_macs"):
-        assert found[0]["energy"][key] == found[1]["energy"][key]
-    assert found[0]["energy"]["synops"] > 0
-    caveats = [set(each["energy"]["caveats"]) for each in found]
+        assert getattr(found[0]["energy"], key) == getattr(found[1]["energy"], key)
+    assert found[0]["energy"].synops > 0
+    caveats = [set(each["energy"].caveats) for each in found]
     assert any("idsnn export" in words for words in caveats[0] - caveats[1])
 
 

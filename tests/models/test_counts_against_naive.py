@@ -11,9 +11,10 @@ from naive import Naive, Steps
 from torch import Tensor
 
 from idsnn_cli.architecture import build_description
-from idsnn_cli.evaluation.activity import SpikeCounter
-from idsnn_cli.evaluation.energy import OperationCounter
+from idsnn_cli.evaluation.measures.activity import SpikeCounter
+from idsnn_cli.evaluation.measures.energy import OperationCounter
 from idsnn_cli.models import build
+from idsnn_cli.results import plain
 from idsnn_cli.spiking import PoissonEncoder
 
 
@@ -77,7 +78,7 @@ def test_what_each_layer_reads_and_fires(options: dict[str, Any]) -> None:
         model(images[:3])
         model(images[3:])
         naive(inputs)
-    found = {layer["layer"]: layer for layer in operations.to_dict()["layers"]}
+    found = {layer["layer"]: layer for layer in operations.result().to_dict()["layers"]}
     head = found.pop("head")
     assert (head["macs"], head["reads"]) == (5 * architecture.features, "values")
     assert found.keys() == naive.read.keys()
@@ -94,8 +95,8 @@ def test_what_each_layer_reads_and_fires(options: dict[str, Any]) -> None:
     if options.get("join") == "add":
         assert max(read.largest for read in naive.read.values()) >= 2, "no integer above 1 was read"
     rates = sorted(float(fired.mean()) for fired in naive.fired)
-    assert sorted(layer["firing_rate"] for layer in spikes.to_list()) == pytest.approx(rates)
+    assert sorted(layer["firing_rate"] for layer in plain(spikes.result())) == pytest.approx(rates)
     counts = [fired.sum((0, 1)) for fired in naive.fired]
     for key, level in (("silent", 0), ("saturated", 4 * timesteps)):
         shares = sorted(float((count == level).double().mean()) for count in counts)
-        assert sorted(layer[key] for layer in spikes.to_list()) == pytest.approx(shares)
+        assert sorted(layer[key] for layer in plain(spikes.result())) == pytest.approx(shares)

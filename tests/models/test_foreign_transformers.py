@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from idsnn_cli.families import BOTTLENECK_STRIDE, recognise
-from idsnn_cli.report.comparison import compare_checkpoints
+from idsnn_cli.report.inspect.comparison import compare_checkpoints
 
 pytest.importorskip("transformers", reason="transformers is a test extra")
 
@@ -84,7 +84,7 @@ def test_a_file_and_its_torchvision_twin_are_the_same(tmp_path: Path, kind: str)
     assert all(torch.equal(ours[name], others[name]) for name in ours)
     torch.save(theirs.state_dict(), tmp_path / "theirs.bin")
     torch.save(twin.state_dict(), tmp_path / "twin.pth")
-    document = compare_checkpoints(tmp_path / "theirs.bin", tmp_path / "twin.pth")
+    document = compare_checkpoints(tmp_path / "theirs.bin", tmp_path / "twin.pth").to_dict()
     assert (document["identical"], document["a"]["scheme"], document["b"]["scheme"]) == (
         True,
         "huggingface",

@@ -14,7 +14,7 @@ from idsnn_cli.checkpoint import open_checkpoint, write_checkpoint
 from idsnn_cli.errors import CheckpointError, FamilyError
 from idsnn_cli.initializer import open_source
 from idsnn_cli.models import build, identify, identify_tensors, load
-from idsnn_cli.report.contents import describe_checkpoint
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
 
 def own_file(folder: Path, *, width: int = 4) -> Path:

@@ -15,7 +15,7 @@ from idsnn_cli.architecture import Architecture, build_description, read_descrip
 from idsnn_cli.checkpoint import write_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.models import QCFS, build, load
-from idsnn_cli.report.contents import describe_checkpoint
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
 
 def described(shortcut: str = "projection", levels: int = 4) -> Architecture:
@@ -119,7 +119,7 @@ def test_a_checkpoint_brings_its_activations(tmp_path: Path) -> None:
     x = torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     assert torch.equal(again(x), model(x))
     assert read_description(model.architecture.to_dict()) == model.architecture
-    assert "QCFS activations of 3 levels" in describe_checkpoint(path)["description"]
+    assert "QCFS activations of 3 levels" in describe_checkpoint(path).to_dict()["description"]
 
 
 def test_plain_networks_say_nothing_of_it() -> None:

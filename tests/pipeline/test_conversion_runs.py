@@ -24,7 +24,7 @@ from idsnn_cli.errors import IdsnnError, RecipeError, RunConflictError
 from idsnn_cli.pipeline.collecting import gather
 from idsnn_cli.pipeline.run import run_all, summary
 from idsnn_cli.pipeline.run_directory import RunDirectory
-from idsnn_cli.report.runs import describe_runs
+from idsnn_cli.report.runs.side_by_side import describe_runs
 
 RECIPE = """
 data: {dataset: digits, subset: 80, test_subset: 40, augment: {crop: 2, flip: false}}

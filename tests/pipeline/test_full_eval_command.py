@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def test_everything_in_the_terminal_the_file_and_the_report(capsys: Capture, run
     assert student["energy"]["ann_macs"] == sum(layer["macs"] for layer in student["energy"]["layers"])
     assert student["beyond"]["timesteps"] == 4
     page = Path("out/report/eval.md").read_text()
-    pictures = {path.name for path in Path("out/report").glob("*.png")}
+    pictures = {path.name for path in Path("out/report").glob("*.svg")}
     assert pictures == {line.split("](")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")}
     assert len(pictures) >= 7
 
@@ -84,8 +83,8 @@ def test_a_checkpoint_alone_has_a_report_too(capsys: Capture, run: Path) -> None
     plain = invoke(capsys, *words)
     assert (plain.code, "report: there/eval.md" in plain.out) == (0, True), plain.err
     assert {path.name for path in Path("there").iterdir()} == {
-        *("eval.md", "eval.json", "steps.png"),
-        *("activity-student.safetensors.png", "energy-student.safetensors.png"),
+        *("eval.md", "eval.json", "steps.svg"),
+        *("activity-student.safetensors.svg", "energy-student.safetensors.svg"),
     }
     # Its own files are replaced.
     found = invoke(capsys, *words, "--json")
@@ -104,9 +103,7 @@ def test_dry_run_names_the_report_and_makes_nothing(capsys: Capture, run: Path) 
     assert contents(Path()) == {}
 
 
-def test_what_cannot_be_measured_or_drawn_stops_at_once(
-    capsys: Capture, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_measured_or_drawn_stops_at_once(capsys: Capture, run: Path) -> None:
     student = run / "run" / "student.safetensors"
     Path("file").write_text("")
     before = contents(Path()), contents(run)
@@ -123,9 +120,6 @@ def test_what_cannot_be_measured_or_drawn_stops_at_once(
     fails(2, "eval.measure", "eval.measure=[speed]")
     fails(2, "eval.timesteps", "eval.timesteps=1")
     fails(1, "file is a file", "--report", "file")
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "matplotlib.figure", None)
-        fails(1, "idsnn-cli[plots]", "--report", "there")
     found = invoke(capsys, *of_run(run, "--timesteps", "2"))
     assert (found.code, "not beyond the network's own 2" in found.err) == (2, True)
     # `run` finds out before it trains.

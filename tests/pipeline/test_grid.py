@@ -20,7 +20,7 @@ from idsnn_cli.pipeline.grid import Grid, places
 from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.recipe import LoadedRecipe, make_cells
-from idsnn_cli.report.runs import describe_runs
+from idsnn_cli.report.runs.side_by_side import describe_runs
 
 VARY = ["distill.alpha=0,0.5"]
 

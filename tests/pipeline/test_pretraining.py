@@ -31,7 +31,7 @@ from idsnn_cli.errors import MissingInputError, RecipeError, RunConflictError, U
 from idsnn_cli.pipeline.collecting import gather
 from idsnn_cli.pipeline.run import run_all, summary
 from idsnn_cli.pipeline.run_directory import RunDirectory
-from idsnn_cli.report.runs import describe_runs
+from idsnn_cli.report.runs.side_by_side import describe_runs
 from idsnn_cli.rules import Rules
 
 RECIPE = """

@@ -21,7 +21,7 @@ from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory, read_records
 from idsnn_cli.pipeline.steps.base import step
 from idsnn_cli.recipe import LoadedRecipe, Recipe, make_cells
-from idsnn_cli.report.runs import describe_runs
+from idsnn_cli.report.runs.side_by_side import describe_runs
 
 ALPHA = "distill.alpha=0,0.5"
 PLAIN = "distill.baseline=plain"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from idsnn_cli.checkpoint import open_checkpoint
-from idsnn_cli.evaluation import Evaluation
+from idsnn_cli.evaluation.accuracy import Evaluation
 from idsnn_cli.pipeline.preview import Preview
 from idsnn_cli.pipeline.preview import preview as previewed
 from idsnn_cli.pipeline.run_directory import RunDirectory

@@ -6,7 +6,7 @@ from typing import Any
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.recipe import recipe_from_mapping
-from idsnn_cli.report.run_data import Role, Run, Training
+from idsnn_cli.report.runs.trainings import Role, Run, Training
 
 TEACHER = build_description("resnet14", 10, width=4)
 STUDENT = build_description("spiking-resnet8", 10, width=4, timesteps=4)

@@ -13,8 +13,8 @@ from tiny_checkpoints import random_state, resnet, save, spiking, torchvision_st
 
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.errors import FamilyError
-from idsnn_cli.report.comparison import compare_checkpoints
-from idsnn_cli.report.network import merged_order
+from idsnn_cli.report.inspect.comparison import compare_checkpoints
+from idsnn_cli.report.inspect.network import merged_order
 
 
 def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -27,7 +27,7 @@ def teacher(tmp_path: Path) -> Path:
 
 
 def test_a_file_equals_itself(teacher: Path) -> None:
-    found = compare_checkpoints(teacher, teacher)
+    found = compare_checkpoints(teacher, teacher).to_dict()
     assert found["identical"]
     assert found["summary"]["same"] == len(resnet().tensors()) == len(found["tensors"])
     assert found["architecture"] == []
@@ -36,7 +36,7 @@ def test_a_file_equals_itself(teacher: Path) -> None:
 
 def test_figures_are_those_of_the_formulas(tmp_path: Path, teacher: Path) -> None:
     other = random_state(resnet(), seed=1)
-    found = compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "student", resnet(), other))
+    found = compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "student", resnet(), other)).to_dict()
     first = random_state(resnet())
     changes, norms = 0.0, 0.0
     for name, row in rows_of(found).items():
@@ -57,7 +57,7 @@ def test_figures_are_those_of_the_formulas(tmp_path: Path, teacher: Path) -> Non
 def test_one_changed_value_is_found(tmp_path: Path, teacher: Path) -> None:
     state = random_state(resnet())
     state["stages.2.0.conv1.weight"][0, 0, 0, 0] += 1e-6
-    found = compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "teacher", resnet(), state))
+    found = compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "teacher", resnet(), state)).to_dict()
     assert not found["identical"]
     assert [row["name"] for row in found["tensors"] if row["status"] != "same"] == ["stages.2.0.conv1.weight"]
     assert 0 < rows_of(found)["stages.2.0.conv1.weight"]["relative_change"] < 1e-6
@@ -65,17 +65,21 @@ def test_one_changed_value_is_found(tmp_path: Path, teacher: Path) -> None:
 
 def test_other_depths_and_widths(tmp_path: Path, teacher: Path) -> None:
     deeper, wider = resnet(14), resnet(8, width=6)
-    found = compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "teacher", deeper, random_state(deeper)))
+    found = compare_checkpoints(
+        teacher, save(tmp_path / "b.safetensors", "teacher", deeper, random_state(deeper))
+    ).to_dict()
     # Everything is in network order, what only B has included.
     assert [row["name"] for row in found["tensors"]] == list(deeper.tensors())
     extra = deeper.tensors().keys() - resnet().tensors().keys()
     assert {row["name"] for row in found["tensors"] if row["status"] == "only in B"} == extra
     assert found["summary"]["only in A"] == 0
-    back = compare_checkpoints(tmp_path / "b.safetensors", teacher)
+    back = compare_checkpoints(tmp_path / "b.safetensors", teacher).to_dict()
     assert back["summary"]["only in A"] == len(extra)
     assert rows_of(back)["stages.1.1.conv0.weight"]["b_shape"] is None
 
-    found = compare_checkpoints(teacher, save(tmp_path / "c.safetensors", "teacher", wider, random_state(wider)))
+    found = compare_checkpoints(
+        teacher, save(tmp_path / "c.safetensors", "teacher", wider, random_state(wider))
+    ).to_dict()
     row = rows_of(found)["stem.conv.weight"]
     assert (row["status"], row["a_shape"], row["b_shape"]) == ("shape differs", [4, 3, 3, 3], [6, 3, 3, 3])
     assert row["relative_change"] is row["cosine"] is None
@@ -85,7 +89,7 @@ def test_other_depths_and_widths(tmp_path: Path, teacher: Path) -> None:
 def test_a_foreign_file_is_compared_under_canonical_names(tmp_path: Path, teacher: Path) -> None:
     state = torchvision_state(random_state(resnet()))
     torch.save({"model": state}, tmp_path / "b.pth")
-    found = compare_checkpoints(teacher, tmp_path / "b.pth")
+    found = compare_checkpoints(teacher, tmp_path / "b.pth").to_dict()
     different = {row["name"]: row["status"] for row in found["tensors"] if row["status"] != "same"}
     assert different == {"input.mean": "only in A", "input.std": "only in A"}
     assert found["b"]["kind"] == "foreign"
@@ -95,7 +99,7 @@ def test_a_foreign_file_is_compared_under_canonical_names(tmp_path: Path, teache
 def test_axes_of_one_make_no_other_shape(tmp_path: Path, teacher: Path) -> None:
     state = random_state(resnet())
     state["head.weight"] = state["head.weight"][:, :, None, None]
-    found = compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "teacher", resnet(), state))
+    found = compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "teacher", resnet(), state)).to_dict()
     assert found["identical"]
 
 
@@ -103,7 +107,7 @@ def test_another_element_type_is_a_change_of_its_own_size(tmp_path: Path, teache
     state = random_state(resnet())
     state["head.weight"] = state["head.weight"].half()
     state["head.bias"] = state["head.bias"].double()
-    rows = rows_of(compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "teacher", resnet(), state)))
+    rows = rows_of(compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "teacher", resnet(), state)).to_dict())
     half, double = rows["head.weight"], rows["head.bias"]
     assert (half["status"], half["a_dtype"], half["b_dtype"]) == ("changed", "float32", "float16")
     assert 0 < half["relative_change"] < 2**-10
@@ -117,7 +121,7 @@ def test_zeros_and_values_that_are_not_finite_give_no_figures(tmp_path: Path) ->
         state["stem.norm.bias"][0] = float("nan")
     second["stem.norm.weight"][1] = float("inf")
     a = save(tmp_path / "a.safetensors", "teacher", resnet(), first)
-    found = compare_checkpoints(a, save(tmp_path / "b.safetensors", "teacher", resnet(), second))
+    found = compare_checkpoints(a, save(tmp_path / "b.safetensors", "teacher", resnet(), second)).to_dict()
     rows = rows_of(found)
     assert rows["head.bias"]["relative_change"] is rows["head.bias"]["cosine"] is None
     assert rows["head.bias"]["status"] == "changed"
@@ -132,7 +136,7 @@ def test_another_neuron_makes_another_network(tmp_path: Path) -> None:
     state = random_state(spiking())
     a = save(tmp_path / "a.safetensors", "init", spiking(), state)
     b = save(tmp_path / "b.safetensors", "init", spiking(neuron=Neuron(v_threshold=1.0)), state)
-    found = compare_checkpoints(a, b)
+    found = compare_checkpoints(a, b).to_dict()
     assert found["architecture"] == [{"key": "neuron.v_threshold", "a": 0.5, "b": 1.0}]
     assert found["summary"]["same"] == len(state)
     assert not found["identical"]
@@ -142,7 +146,7 @@ def test_no_resnet_on_either_side_is_a_typed_error(tmp_path: Path, teacher: Path
     torch.save({"weight": torch.zeros(3)}, tmp_path / "b.pth")
     for pair in ((teacher, tmp_path / "b.pth"), (tmp_path / "b.pth", teacher)):
         with pytest.raises(FamilyError, match=r"b\.pth"):
-            compare_checkpoints(*pair)
+            compare_checkpoints(*pair).to_dict()
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)
@@ -163,7 +167,7 @@ def test_layers_sum_up_their_tensors(tmp_path: Path, teacher: Path) -> None:
     before = {name: value.clone().double() for name, value in state.items()}
     state["stages.1.0.conv0.weight"] *= 1.5
     state["stages.1.0.norm0.bias"] += 2.0
-    found = compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "teacher", resnet(), state))
+    found = compare_checkpoints(teacher, save(tmp_path / "b.safetensors", "teacher", resnet(), state)).to_dict()
     layers = {layer["name"]: layer for layer in found["layers"]}
     assert [name for name, layer in layers.items() if layer["change"] != 0] == ["stages.1.0.conv0"]
     parts = ("conv0.weight", "norm0.weight", "norm0.bias")
@@ -179,6 +183,6 @@ def test_layers_sum_up_their_tensors(tmp_path: Path, teacher: Path) -> None:
 
 def test_the_layers_of_two_sizes_are_compared_where_shapes_agree(tmp_path: Path, teacher: Path) -> None:
     wider = save(tmp_path / "b.safetensors", "teacher", resnet(8, 8), random_state(resnet(8, 8)))
-    found = compare_checkpoints(teacher, wider)
+    found = compare_checkpoints(teacher, wider).to_dict()
     assert all(layer["change"] is None for layer in found["layers"] if layer["name"] != "head")
     assert next(layer for layer in found["layers"] if layer["name"] == "head")["change"] is not None

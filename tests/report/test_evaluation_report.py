@@ -2,74 +2,96 @@
 
 from __future__ import annotations
 
-import io
-import sys
-from typing import Any
+import json
+import re
+from dataclasses import replace
+from itertools import pairwise
+from xml.etree import ElementTree
 
 import pytest
 import torch
-from PIL import Image
 
 from idsnn_cli.architecture import build_description
-from idsnn_cli.errors import MissingPackageError
-from idsnn_cli.evaluation import measure_fully
+from idsnn_cli.evaluation.accuracy import MeasuredNetwork
+from idsnn_cli.evaluation.document import EvaluationDocument, read_evaluation
+from idsnn_cli.evaluation.full import measure_fully
+from idsnn_cli.evaluation.measures.calibration import Bin
+from idsnn_cli.figures import LineChart, MatrixChart, Plot, Series
 from idsnn_cli.models import build
 from idsnn_cli.recipe.schema import MEASURES
-from idsnn_cli.report.drawing import require_matplotlib
-from idsnn_cli.report.evaluation_markdown import render_markdown
-from idsnn_cli.report.evaluation_plots import draw_evaluation
-from idsnn_cli.report.evaluation_tables import caveats, measure_tables, networks_table
+from idsnn_cli.report.evaluation.page import draw_evaluation, render_markdown
+from idsnn_cli.report.evaluation.tables import measure_tables, networks_table, remarks
+from idsnn_cli.report.html.charts import draw_file
 
-CLASSES = ["cat|dog", "a*b_c", "<b>$x$</b>", "line\nbreak"]
+CLASSES = ("cat|dog", "a*b_c", "<b>$x$</b>", "line\nbreak")
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
-def document() -> dict[str, Any]:
+def document() -> EvaluationDocument:
     """As the pipeline makes it, of an ANN and of a spiking network."""
     images = torch.rand((9, 3, 8, 8), generator=torch.Generator().manual_seed(1))
     labels = torch.arange(9) % 4
     rows = []
-    for name, arch in (("teacher", "resnet8"), ("student", "spiking-resnet8")):
-        options: dict[str, Any] = {"timesteps": 2} if name == "student" else {}
-        architecture = build_description(arch, 4, width=4, **options)
-        plain, more = measure_fully(build(architecture, seed=0), lambda: [(images, labels)], MEASURES)
-        described = {"name": name, "architecture": architecture.describe(), "kind": architecture.kind}
-        counted = {"timesteps": architecture.timesteps, "parameters": architecture.parameters()}
-        rows.append({**described, **counted, **plain.to_dict(), **more})
-    return {"dataset": "tiny", "split": "test", "images": 9, "classes": CLASSES, "device": "cpu", "results": rows}
+    for name, architecture in {
+        "teacher": build_description("resnet8", 4, width=4),
+        "student": build_description("spiking-resnet8", 4, width=4, timesteps=2),
+    }.items():
+        figures, measures = measure_fully(build(architecture, seed=0), lambda: [(images, labels)], MEASURES)
+        rows.append(
+            MeasuredNetwork(
+                *(name, f"{name}.safetensors", architecture.describe(), architecture.kind, architecture.timesteps),
+                *(architecture.parameters(), None, figures, measures),
+            )
+        )
+    return EvaluationDocument("tiny", "test", 9, CLASSES, "cpu", tuple(rows))
 
 
-def test_every_measure_has_a_table_and_its_numbers(document: dict[str, Any]) -> None:
-    row = document["results"][1]
+def test_a_document_is_read_back_as_it_was(document: EvaluationDocument) -> None:
+    """From JSON with its keys sorted, as a file has them."""
+    written = json.dumps(document.to_dict(), sort_keys=True)
+    assert read_evaluation(json.loads(written)) == document
+    row = document.to_dict()["results"][1]
+    assert {"name", "top1", "images_per_second", "early_exit", "energy"} <= row.keys()
+    assert "figures" not in row
+    assert "measures" not in row
+    assert row["calibration"]["reliability"][0]["from"] == 0
+    assert document.to_dict()["results"][0]["beyond"] is None
+
+
+def test_every_measure_has_a_table_and_its_numbers(document: EvaluationDocument) -> None:
+    row = document.results[1]
     tables = {table.measure: table for table in measure_tables(row, CLASSES)}
     assert tables.keys() == {measure.replace("-", "_") for measure in MEASURES}
     assert all(len(line) == len(table.columns) for table in tables.values() for line in table.rows)
-    assert [line[1] for line in tables["calibration"].rows] == row["top1_by_step"]
+    assert [line[1] for line in tables["calibration"].rows] == row.figures.top1_by_step
     assert [line[0] for line in tables["beyond"].rows] == [3, 4]
-    assert [line[2] for line in tables["early_exit"].rows] == [each["top1"] for each in row["early_exit"]]
-    assert [line[0] for line in tables["activity"].rows] == [each["layer"] for each in row["activity"]]
+    assert [line[2] for line in tables["early_exit"].rows] == [each.top1 for each in row.measures["early_exit"]]
+    assert [line[0] for line in tables["activity"].rows] == [each.layer for each in row.measures["activity"]]
     energy = tables["energy"].rows
-    assert energy[-1][-1] == round(1e3 * row["energy"]["ann_energy_uj"])
+    assert energy[-1][-1] == round(1e3 * row.measures["energy"].ann_energy_uj)
     assert abs(sum(line[-2] for line in energy[:-1]) - energy[-1][-2]) <= len(energy)
     mistakes = tables["confusion"].rows
-    assert sum(line[2] for line in mistakes) == 9 - sum(row["confusion"][k][k] for k in range(4))
+    assert sum(line[2] for line in mistakes) == 9 - sum(row.measures["confusion"][k][k] for k in range(4))
     assert all(line[0] != line[1] for line in mistakes)
     assert [line[0] for line in tables["robustness"].rows] == ["blur", "contrast", "noise"]
-    ann = {table.measure for table in measure_tables(document["results"][0], CLASSES)}
+    ann = {table.measure for table in measure_tables(document.results[0], CLASSES)}
     assert tables.keys() - ann == {"activity", "early_exit", "beyond"}
     (note,) = networks_table(document).notes
-    assert note == "teacher is an ANN: without time steps there is no beyond, no early-exit, no activity"
+    assert note == "teacher is an ANN: without time steps there is no activity, no beyond, no early-exit"
     assert note in render_markdown(document)
-    assert networks_table({**document, "results": [row]}).notes == ()
-    assert len(caveats(document)) == len(set(caveats(document))) > 3
-    plain = {**document, "results": [{k: v for k, v in row.items() if k != "energy"}]}
-    assert caveats(plain) == []
+    assert networks_table(replace(document, results=(row,))).notes == ()
+    said = remarks(document)["the energy figures"]
+    assert len(said) == len(set(said)) > 3
+    plain = replace(row, measures={key: found for key, found in row.measures.items() if key != "energy"})
+    assert remarks(replace(document, results=(plain,))) == {}
 
 
-def test_markdown_is_well_formed_whatever_the_names(document: dict[str, Any]) -> None:
-    page = render_markdown(document, [("steps.png", "Steps")])
+def test_markdown_is_well_formed_whatever_the_names(document: EvaluationDocument) -> None:
+    page = render_markdown(document, [("steps.svg", "Steps")])
+    assert "## What the energy figures are" in page
     assert page.startswith("# Evaluation\n\ntiny, 9 test images, cpu\n\n| network | top-1 % |")
-    assert "![Steps](steps.png)" in page
+    assert "![Steps](steps.svg)" in page
     assert "cat\\|dog" in page
     assert "a\\*b\\_c" in page
     assert "&lt;b&gt;" in page
@@ -81,50 +103,97 @@ def test_markdown_is_well_formed_whatever_the_names(document: dict[str, Any]) ->
         bars = {line.replace("\\|", "").count("|") for line in block}
         assert len(bars) == 1
         assert set(block[1]) <= set("|-: ")
-    for note in caveats(document):
+    for note in remarks(document)["the energy figures"]:
         assert page.count(f"- {note}") == 1
 
 
-def test_plots_are_pictures_of_what_was_measured(document: dict[str, Any]) -> None:
-    before = set(sys.modules)
+def test_plots_are_pictures_of_what_was_measured(document: EvaluationDocument) -> None:
     plots = draw_evaluation(document)
     assert set(plots) == {
-        *("steps.png", "early-exit.png", "reliability.png", "robustness.png"),
-        *("activity-student.png", "energy-student.png", "confusion-student.png", "confusion-teacher.png"),
+        *("steps.svg", "beyond.svg", "calibration.svg", "early-exit.svg", "reliability.svg", "robustness.svg"),
+        *("activity-student.svg", "energy-student.svg", "confusion-student.svg", "confusion-teacher.svg"),
     }
     for words, content in plots.values():
-        assert words
-        with Image.open(io.BytesIO(content)) as picture:
-            assert picture.format == "PNG"
-            assert min(picture.size) > 200
-            assert len(picture.convert("L").getcolors() or []) > 10
-            assert "Software" not in picture.info
-    # pyplot would keep figures and choose a backend for everybody.
-    assert "matplotlib.pyplot" not in set(sys.modules) - before
-    kept = ("name", "kind", "timesteps", "top1", "top1_by_step")
-    plain = [{key: row[key] for key in kept} for row in document["results"]]
-    assert set(draw_evaluation({**document, "results": plain})) == {"steps.png"}
-    assert draw_evaluation({**document, "results": plain[:1]}) == {}
+        picture = ElementTree.fromstring(content)
+        assert picture.attrib["role"] == "img"
+        assert picture[0].tag == f"{SVG}title"
+        assert picture[0].text == words
+        # Light and dark by itself, and nothing that is read from elsewhere.
+        assert "prefers-color-scheme: dark" in content
+        assert not re.search(r"href|url\(|@import|<script", content)
+        assert not re.search(r"nan|inf\b", content)
+        width, height = map(float, picture.attrib["viewBox"].split()[2:])
+        for each in picture.iter(f"{SVG}text"):
+            if "transform" not in each.attrib:
+                assert 0 <= float(each.attrib["x"]) <= width
+                assert 0 <= float(each.attrib["y"]) <= height
+    student = document.results[1]
+    bars = ElementTree.fromstring(plots["energy-student.svg"][1]).iter(f"{SVG}rect")
+    assert sum(each.attrib.get("height") != "100%" for each in bars) == 2 * len(student.measures["energy"].layers)
+    plain = tuple(replace(row, measures={}) for row in document.results)
+    assert set(draw_evaluation(replace(document, results=plain))) == {"steps.svg"}
+    assert draw_evaluation(replace(document, results=plain[:1])) == {}
 
 
-def test_a_spiking_network_of_one_step_is_no_level_line(document: dict[str, Any]) -> None:
+def test_every_axis_has_words(document: EvaluationDocument) -> None:
+    said = {name: content for name, (_, content) in draw_evaluation(document).items()}
+    for name, words in {
+        "steps": ("time steps", "top-1, %"),
+        "reliability": ("mean confidence of the bin, %", "accuracy, %", "images"),
+        "robustness": ("noise: standard deviation", "top-1, %"),
+        "activity-student": ("firing rate %", "layer of neurons"),
+        "energy-student": ("microjoules for one image, an estimate", "as an ANN"),
+        "confusion-student": ("answer", "class"),
+    }.items():
+        assert all(f">{each}</text>" in said[f"{name}.svg"] for each in words)
+
+
+def test_bins_of_few_images_are_told_from_those_of_many(document: EvaluationDocument) -> None:
+    student = document.results[1]
+    bins = [Bin(0.0, 0.5, 400, 40.0, 40.0), Bin(0.5, 1.0, 4, 60.0, 60.0)]
+    measures = {"calibration": replace(student.measures["calibration"], reliability=bins)}
+    drawn = draw_evaluation(replace(document, results=(replace(student, measures=measures),)))["reliability.svg"][1]
+    dots = [each for each in ElementTree.fromstring(drawn).iter(f"{SVG}circle") if each.attrib.get("class") == "some"]
+    many, few = (float(each.attrib["r"]) for each in dots)
+    assert many > 4 * few
+    assert [each[0].text for each in dots] == ["student: 400 images", "student: 4 images"]
+
+
+@pytest.mark.parametrize(("classes", "numbers", "names"), [(20, True, True), (21, False, True), (41, False, False)])
+def test_a_confusion_matrix_has_numbers_and_names_as_long_as_they_can_be_read(
+    classes: int, numbers: bool, names: bool
+) -> None:
+    counts = tuple(tuple(700 + x if x == y else 0 for x in range(classes)) for y in range(classes))
+    labels = tuple(f"class {number}" for number in range(classes))
+    drawn = draw_file(Plot("m", "Matrix", (MatrixChart("m", "Matrix", "answer", "class", labels, counts),)))
+    texts = [each.text for each in ElementTree.fromstring(drawn).iter(f"{SVG}text")]
+    assert ("707" in texts) == numbers
+    assert (texts.count("class 7") == 2) == names
+    assert "class 7 taken for class 7: 707 images, 100.0 %" in drawn
+
+
+def test_points_stand_where_their_values_are() -> None:
+    series = Series("a", 0, ((0.0, 0.0), (5.0, 50.0), (10.0, 100.0)), marked=True)
+    chart = LineChart("c", "Chart", "x", "y", (series,), x_range=(0, 10), y_range=(0, 100))
+    dots = list(ElementTree.fromstring(draw_file(Plot("c", "Chart", (chart,)))).iter(f"{SVG}circle"))
+    for axis, sign in (("cx", 1), ("cy", -1)):
+        first, second = (sign * (float(b.attrib[axis]) - float(a.attrib[axis])) for a, b in pairwise(dots))
+        assert first == pytest.approx(second, abs=0.11) != 0
+        assert first > 100
+
+
+def test_a_spiking_network_of_one_step_is_no_level_line(document: EvaluationDocument) -> None:
     """Trained with T = 1 and measured beyond it, it has a curve of its own."""
-    student = document["results"][1]
-    short = {**student, "timesteps": 1, "top1_by_step": student["top1_by_step"][:1]}
-    short["calibration"] = {**student["calibration"], "ece_by_step": student["calibration"]["ece_by_step"][:1]}
-    farther = {**student["beyond"], "top1_by_step": [0.0, 100.0, 0.0, 100.0]}
+    student = document.results[1]
+    figures = replace(student.figures, top1_by_step=student.figures.top1_by_step[:1])
+    short = replace(student, timesteps=1, figures=figures, measures={"beyond": student.measures["beyond"]})
+    farther = replace(student.measures["beyond"], top1_by_step=[0.0, 100.0, 0.0, 100.0])
     drawn = [
-        draw_evaluation({**document, "results": [{**short, "beyond": each}]}) for each in (short["beyond"], farther)
+        draw_evaluation(replace(document, results=(replace(short, measures={"beyond": each}),)))
+        for each in (short.measures["beyond"], farther)
     ]
-    assert drawn[0]["steps.png"] != drawn[1]["steps.png"]
-    assert "steps.png" not in draw_evaluation({**document, "results": [{**short, "beyond": None}]})
-    tables = {table.measure: table.notes for table in measure_tables(short, CLASSES)}
-    assert tables["early_exit"][0].startswith("without it: 1 step, ")
-
-
-def test_a_missing_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingPackageError, match="matplotlib") as caught:
-        require_matplotlib()
-    assert caught.value.fix is not None
-    assert "idsnn-cli[plots]" in caught.value.fix
+    assert drawn[0]["beyond.svg"] != drawn[1]["beyond.svg"]
+    assert "steps.svg" not in drawn[0]
+    one = replace(short, measures={"early_exit": student.measures["early_exit"]})
+    (table,) = measure_tables(one, CLASSES)
+    assert table.notes[0].startswith("without it: 1 step, ")

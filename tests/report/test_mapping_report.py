@@ -12,7 +12,7 @@ from torch import Tensor
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.initializer import Findings, Plan, Rules, initialize, make_plan, random_plan
-from idsnn_cli.report.mapping import describe_mapping
+from idsnn_cli.report.inspect.layer_map import describe_mapping
 
 
 def plan_between(source: Any, target: Any, **rules: Any) -> Plan:

@@ -18,11 +18,10 @@ from tiny_checkpoints import random_state, resnet, save, spiking, torchvision_st
 
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer import Rules, initialize, random_plan
-from idsnn_cli.report.comparison import compare_checkpoints
-from idsnn_cli.report.contents import describe_checkpoint
-from idsnn_cli.report.page import render_page
-from idsnn_cli.report.page_view import index_words
-from idsnn_cli.report.planned import describe_plan
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint, describe_plan
+from idsnn_cli.report.inspect.comparison import compare_checkpoints
+from idsnn_cli.report.inspect.page import render_page
+from idsnn_cli.report.inspect.page_parts import index_words
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&"
 
@@ -56,12 +55,12 @@ def documents(folder: Path) -> dict[str, dict[str, Any]]:
     foreign = folder / "foreign.pth"
     made = initialize(foreign, spiking(8, 4), allow_unused=True)
     return {
-        "a map": describe_checkpoint(init, values=True),
-        "a map without values": describe_checkpoint(init),
-        "a map with its source": describe_checkpoint(init, values=True, source=teacher),
-        "a plan": describe_plan(foreign, made.plan, made.state, reading, values=True),
-        "two files": compare_checkpoints(teacher, foreign, reading),
-        "two sizes": compare_checkpoints(teacher, init),
+        "a map": describe_checkpoint(init, values=True).to_dict(),
+        "a map without values": describe_checkpoint(init).to_dict(),
+        "a map with its source": describe_checkpoint(init, values=True, source=teacher).to_dict(),
+        "a plan": describe_plan(foreign, made.plan, made.state, reading, values=True).to_dict(),
+        "two files": compare_checkpoints(teacher, foreign, reading).to_dict(),
+        "two sizes": compare_checkpoints(teacher, init).to_dict(),
     }
 
 
@@ -122,7 +121,7 @@ def test_values_and_channels_stand_on_the_page(folder: Path) -> None:
 def test_a_random_start_has_a_page_too(tmp_path: Path) -> None:
     state = random_state(spiking())
     path = save(tmp_path / "b.safetensors", "baseline", spiking(), state, mapping=random_plan(spiking()).to_dict())
-    page = Page(render_page(describe_checkpoint(path, values=True)))
+    page = Page(render_page(describe_checkpoint(path, values=True).to_dict()))
     assert page.faults == []
     assert "the student started at random" in page.words
     assert "left-0" not in page.ids
@@ -130,7 +129,7 @@ def test_a_random_start_has_a_page_too(tmp_path: Path) -> None:
 
 def test_a_file_without_a_map_has_no_page(folder: Path) -> None:
     with pytest.raises(UsageError, match="carries no layer map"):
-        render_page(describe_checkpoint(folder / "teacher.safetensors"))
+        render_page(describe_checkpoint(folder / "teacher.safetensors").to_dict())
 
 
 def test_text_can_be_read_in_light_and_dark(folder: Path) -> None:

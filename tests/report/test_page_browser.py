@@ -11,9 +11,9 @@ from page_reading import Page
 from tiny_checkpoints import random_state, resnet, save, spiking
 
 from idsnn_cli.initializer import Rules, initialize
-from idsnn_cli.report.comparison import compare_checkpoints
-from idsnn_cli.report.contents import describe_checkpoint
-from idsnn_cli.report.page import render_page
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
+from idsnn_cli.report.inspect.comparison import compare_checkpoints
+from idsnn_cli.report.inspect.page import render_page
 
 PROGRAM = find_chromium()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no chromium here")
@@ -38,8 +38,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "s.safetensors", "init", spiking(14, 4), made.state, mapping=made.plan.to_dict(), metrics=evil
     )
     path = folder / "page.html"
-    path.write_text(render_page(describe_checkpoint(student, values=True, source=teacher)), encoding="utf-8")
-    both = compare_checkpoints(teacher, student)
+    path.write_text(render_page(describe_checkpoint(student, values=True, source=teacher).to_dict()), encoding="utf-8")
+    both = compare_checkpoints(teacher, student).to_dict()
     (folder / "both.html").write_text(render_page(both), encoding="utf-8")
     return path
 

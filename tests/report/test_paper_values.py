@@ -7,7 +7,7 @@ import re
 import pytest
 
 from idsnn_cli.recipe import load_recipe, shipped
-from idsnn_cli.report.paper import reported
+from idsnn_cli.report.runs.paper import reported
 
 PAPER = [each.name for each in shipped() if each.name.startswith("paper/")]
 

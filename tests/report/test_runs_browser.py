@@ -8,8 +8,8 @@ import pytest
 from chromium import Chromium, find_chromium
 from made_runs import made_run
 
-from idsnn_cli.report.runs import describe_runs
-from idsnn_cli.report.runs_page import render_runs
+from idsnn_cli.report.runs.page import render_runs
+from idsnn_cli.report.runs.side_by_side import describe_runs
 
 PROGRAM = find_chromium()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no chromium here")

@@ -13,11 +13,11 @@ from made_runs import IMAGES, STUDENT, TEACHER, made_run
 from page_reading import Page, contrast
 
 from idsnn_cli.architecture import forward_macs
-from idsnn_cli.report.chart import draw, short_number, ticks
-from idsnn_cli.report.run_data import Run
-from idsnn_cli.report.run_tables import run_tables
-from idsnn_cli.report.runs import describe_runs
-from idsnn_cli.report.runs_page import charts_of, render_markdown, render_runs
+from idsnn_cli.report.html.charts import draw
+from idsnn_cli.report.html.line_chart import short_number, ticks
+from idsnn_cli.report.runs.page import charts_of, render_markdown, render_runs, run_tables
+from idsnn_cli.report.runs.side_by_side import describe_runs
+from idsnn_cli.report.runs.trainings import Run
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&|`"
 OWN, TEACHING = forward_macs(STUDENT, 8, 8), forward_macs(TEACHER, 8, 8)

@@ -12,9 +12,9 @@ from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.initializer import Findings, Rules, apply, make_plan
 from idsnn_cli.models import build
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
-from idsnn_cli.report.mapping import describe_mapping
-from idsnn_cli.report.network import is_parameter
-from idsnn_cli.report.origins import block_of
+from idsnn_cli.report.inspect.layer_map import describe_mapping
+from idsnn_cli.report.inspect.network import is_parameter
+from idsnn_cli.report.inspect.source_use import block_of
 
 BOTTLENECK = ResNetArchitecture.of(kind="ann", block="bottleneck", depths=(2, 1, 1), widths=(4, 8, 8), num_classes=10)
 DEEP = resnet(14, 4).changed(stem="deep", stem_widths=(2, 3, 4))

@@ -11,7 +11,7 @@ import torch
 
 from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.data import Split, TrainBatches, eval_batches
-from idsnn_cli.evaluation import Evaluation, evaluate
+from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
 from idsnn_cli.models import Model, build
 from idsnn_cli.recipe.schema import Augment, Training
 from idsnn_cli.training import Events, Fit, Objective

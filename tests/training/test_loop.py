@@ -14,7 +14,7 @@ from small_fits import CONFIG, StopAt, same, small_fit, student, weights
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import CheckpointError, InterruptedRun, NonFiniteError
-from idsnn_cli.evaluation import Evaluation
+from idsnn_cli.evaluation.accuracy import Evaluation
 from idsnn_cli.models import Model, build
 from idsnn_cli.training import BatchDone, Events, fit, load_state
 

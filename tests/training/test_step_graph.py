@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from idsnn_cli.data import eval_batches
 from idsnn_cli.errors import NonFiniteError
-from idsnn_cli.evaluation import evaluate
+from idsnn_cli.evaluation.accuracy import evaluate
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.training import BatchDone, Events, fit, loop
 from idsnn_cli.training.monitor import Watch

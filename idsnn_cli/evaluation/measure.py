@@ -1,0 +1,125 @@
+"""What a measure is: how it comes about, what it finds, and how that is shown. Each one is a file of ``measures``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from idsnn_cli.evaluation.accuracy import MeasuredNetwork
+from idsnn_cli.evaluation.observation import Observation
+from idsnn_cli.figures import Plot, ResultTable
+from idsnn_cli.models import Model
+from idsnn_cli.registry import entries, find, names
+
+Found = TypeVar("Found")
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+MEASURES = "idsnn_cli.evaluation.measures"
+
+
+def _silent(words: str) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is measured, and on what.
+
+    ``batches()`` starts over with all images (N, C, H, W) in 0 to 1 and labels (N,), in order, on the model's device.
+    ``timesteps`` is how far what goes beyond the network's own steps goes, twice as many unless given. ``say`` is told
+    what a long measure is at.
+    """
+
+    model: Model
+    batches: Batches
+    seed: int = 0
+    timesteps: int | None = None
+    say: Callable[[str], None] = _silent
+
+
+@dataclass(frozen=True, slots=True)
+class Shown(Generic[Found]):
+    """What one network showed; ``number`` is its place in the document, which gives its colour in every plot."""
+
+    number: int
+    network: MeasuredNetwork
+    found: Found
+
+
+class Measure(Generic[Found]):
+    """A measure. Its name is its file's, with hyphens; its JSON key the file's name itself.
+
+    ``words`` say what it is; ``found`` is the type of what it finds: a :class:`~idsnn_cli.results.Result`, or lists,
+    dictionaries and numbers of them. What ``needs_steps`` is None (and null in the JSON) for an ANN. ``remarks_title``
+    is above what :meth:`remarks` says.
+    """
+
+    words: ClassVar[str]
+    found: ClassVar[Any]
+    needs_steps: ClassVar[bool] = False
+    remarks_title: ClassVar[str] = ""
+
+    def check(self, work: Work) -> None:
+        """Raise, before anything is measured, what would stop the measure."""
+        return
+
+    def table(self, found: Found, network: MeasuredNetwork, classes: Sequence[str]) -> ResultTable:
+        """The figures of one network; every measure has its own."""
+        raise NotImplementedError
+
+    def plots(self, shown: Sequence[Shown[Found]], classes: Sequence[str]) -> Iterator[Plot]:
+        """The plots of all networks that have figures; none unless there is something to see."""
+        return iter(())
+
+    def remarks(self, found: Found) -> Sequence[str]:
+        """What must be said of the figures, once for all networks."""
+        return ()
+
+
+class ObservingMeasure(Measure[Found], ABC):
+    """A measure that looks on during the pass that accuracy takes anyway."""
+
+    @abstractmethod
+    def observe(self, work: Work) -> Observation[Found]:
+        """What looks on."""
+
+
+class RunningMeasure(Measure[Found], ABC):
+    """A measure that runs the network by itself."""
+
+    @abstractmethod
+    def run(self, work: Work) -> Found:
+        """Run it, after the plain pass."""
+
+
+def key_of(name: str) -> str:
+    """The JSON key of a measure: ``early-exit`` stands under ``early_exit``."""
+    return name.replace("-", "_")
+
+
+def measure_names() -> tuple[str, ...]:
+    """The names of all measures."""
+    return names(MEASURES)
+
+
+def find_measure(name: str) -> Measure[Any]:
+    """The measure ``name``; :class:`UsageError` for one that there is not."""
+    return find(MEASURES, name, Measure)
+
+
+def all_measures() -> dict[str, Measure[Any]]:
+    """Every measure by its JSON key."""
+    return {key_of(name): each for name, each in entries(MEASURES, Measure).items()}
+
+
+def many(count: int, what: str) -> str:
+    """``1 step``, ``2 steps``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def legend_of(shown: Sequence[Shown[Any]]) -> tuple[tuple[int, str], ...]:
+    """The networks' styles and names."""
+    return tuple((each.number, each.network.name) for each in shown)

@@ -1,0 +1,1 @@
+"""What ``idsnn eval`` measured: tables for the terminal, a Markdown page, and its plots."""

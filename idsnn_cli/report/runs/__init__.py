@@ -1,0 +1,1 @@
+"""Runs side by side: accuracy, what it took, energy, and the paper's values."""
