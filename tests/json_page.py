@@ -15,11 +15,24 @@ from idsnn_cli.report.inspect.tensor_statistics import Statistics
 from idsnn_cli.results import Key, Result, key_for, keys
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"
-OPENING = """# JSON of `eval`, `inspect` and `doctor`
+OPENING = """# JSON
 
 With `--json` a command writes one document to stdout, and nothing else there: the keys below, and `command`, its name.
 `idsnn eval` writes the same to `eval.json`, without `command` and with its keys sorted. Numbers are not rounded. This
-page is made of the dataclasses that the documents are (`python tests/json_page.py`), and a test compares them.
+page is made of the dataclasses that the documents are (`python tests/json_page.py`), and a test compares them; the last
+section alone is written by hand.
+"""
+CLOSING = """## The other commands
+
+Accuracies are percent. `run` and the steps: `command`, `run_dir`, `steps` (each `step`, `status` done or unchanged,
+`outputs`, `figures`), and for `run` the `summary` table; with `--dry-run` the plan: `recipe`, `run_dir`, `device`,
+`precision`, `data`, `downloads`, `networks`, `mapping`, `steps`. For grids `run` gives `grid`, a list of `run`,
+`steps` and `summary`.
+`report`: `targets`, `networks` (each with its `curve`, `teacher`, `last`, `best`, `measured`, `energy_uj`, `reach`),
+`arms` (the same over seeds, and `paper`) and `notes`.
+`export`: `source`, `file`, `format`, `architecture`, `folded`
+(`amplitudes`, `smallest`, `largest`, `source_sha256`). A failure prints
+`{"error": {"type", "message", "fix"}}`.
 """
 
 
@@ -43,7 +56,7 @@ def page() -> str:
     parts += ["## idsnn inspect FILE", *_described(Contents)]
     parts += ["## idsnn inspect FILE OTHER", *_described(Comparison, skip={Statistics})]
     parts += ["## idsnn inspect --plan FILE --to NAME", *_described(PlannedStart, skip={Statistics})]
-    parts += ["## idsnn doctor", *_described(Examination)]
+    parts += ["## idsnn doctor", *_described(Examination), CLOSING]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The networks."""
+"""Networks as modules, whatever their family: built from a description, identified, loaded."""
 
 from idsnn_cli.models.amplitudes import fold_amplitudes, require_amplitudes
 from idsnn_cli.models.base import Model

@@ -1,4 +1,4 @@
-"""The derivatives that stand for the spike's dF/dU in the backward pass (eq. 4 and its rivals): one file each.
+"""The surrogate derivatives, which stand for the spike's dF/dU in the backward pass (eq. 4): one file each.
 
 Each is a function of v = U - theta and one parameter of its own. A file is found by its name, which is the word in a
 recipe; nothing here imports torch before a derivative is worked out, so that a recipe can be checked without it.
