@@ -36,7 +36,9 @@ AllowUnused = Annotated[
 ]
 Scheme = Annotated[
     Path | None,
-    typer.Option("--scheme", help="A YAML table of a foreign file's tensor names (docs/checkpoints.md).", metavar="FILE"),
+    typer.Option(
+        "--scheme", help="A YAML table of a foreign file's tensor names (docs/checkpoints.md).", metavar="FILE"
+    ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the checkpoint here.", metavar="FILE")]
 JsonFile = Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON document here.", metavar="FILE")]
