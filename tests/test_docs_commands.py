@@ -100,11 +100,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("start") / "folder"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ON_THEIR_OWN, ids=name)
 def test_a_page_can_be_followed(page: Path, read: Callable[[Path], None]) -> None:
     read(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [START, *AFTER_THE_START], ids=name)
 def test_a_commands_page_can_be_followed_after_the_first(
     page: Path, read: Callable[[Path], None], shared: Path, tmp_path: Path

@@ -24,6 +24,8 @@ import step  # noqa: E402  # beside the package, not in it
 from measuring import maps_of  # noqa: E402  # as above
 from textbook import NaiveSpikingResNet  # noqa: E402  # as above
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["spiking-resnet8", "spiking-resnet18"])
 def test_naive_equals_the_package(name: str) -> None:

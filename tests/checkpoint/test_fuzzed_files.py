@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MOST_MEMORY = 200_000_000  # beyond the file's own size
 
 

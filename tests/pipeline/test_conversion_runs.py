@@ -26,6 +26,8 @@ from idsnn_cli.pipeline.run import run_all, summary
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.report.runs.side_by_side import describe_runs
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 data: {dataset: digits, subset: 80, test_subset: 40, augment: {crop: 2, flip: false}}
 teacher: {arch: resnet8, width: 4, stem: 7x7, epochs: 1, batch_size: 20}

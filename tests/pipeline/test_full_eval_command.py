@@ -12,6 +12,8 @@ from tiny_runs import contents, open_run, write_recipe
 
 from idsnn_cli.pipeline.run import run_all
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -22,6 +22,8 @@ from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.recipe import LoadedRecipe, make_cells
 from idsnn_cli.report.runs.side_by_side import describe_runs
 
+pytestmark = pytest.mark.slow
+
 VARY = ["distill.alpha=0,0.5"]
 
 

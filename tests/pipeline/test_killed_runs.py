@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tiny_runs import write_recipe
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 

@@ -15,6 +15,8 @@ from idsnn_cli.data.load import CONSTANTS
 from idsnn_cli.errors import UsageError
 from idsnn_cli.models import build
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 PLAIN = build_description("resnet8", 10, width=4)
 BOTTLENECKS = build_description("resnet50", 10, width=4).changed(depths=(1, 1, 1, 1))

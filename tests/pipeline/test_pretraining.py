@@ -34,6 +34,8 @@ from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.report.runs.side_by_side import describe_runs
 from idsnn_cli.rules import Rules
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 data: {dataset: digits, subset: 80, test_subset: 40, augment: {crop: 2, flip: false}}
 teacher: {arch: resnet14, width: 6, stem: 7x7, epochs: 1, batch_size: 20}

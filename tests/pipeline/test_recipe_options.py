@@ -14,6 +14,8 @@ from idsnn_cli.checkpoint import write_checkpoint
 from idsnn_cli.models import build
 from idsnn_cli.pipeline.run import run_all
 
+pytestmark = pytest.mark.slow
+
 Weights = dict[str, bytes]
 WEIGHTY = "distill.weight_decay=0.05"
 TRAINING = [

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from test_processes import call
 
 from idsnn_cli.training import load_state
+
+pytestmark = pytest.mark.slow
 
 # Three steps; the last batch has 5 images, 2 for one process and 3 for the other.
 RECIPE = """

@@ -28,6 +28,8 @@ from idsnn_cli.pipeline.steps.base import step
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import load_recipe, recipe_from_mapping, shipped
 
+pytestmark = pytest.mark.slow
+
 TINY = """
 extends: rivals/{name}
 data: {{dataset: digits, subset: 80, test_subset: 40, augment: {{crop: 2, flip: false}}}}

@@ -23,6 +23,8 @@ from idsnn_cli.pipeline.steps.base import step
 from idsnn_cli.recipe import LoadedRecipe, Recipe, make_cells
 from idsnn_cli.report.runs.side_by_side import describe_runs
 
+pytestmark = pytest.mark.slow
+
 ALPHA = "distill.alpha=0,0.5"
 PLAIN = "distill.baseline=plain"
 

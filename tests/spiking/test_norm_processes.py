@@ -17,6 +17,8 @@ from idsnn_cli.initializer import reestimate
 from idsnn_cli.models import build
 from idsnn_cli.spiking import BatchNorm
 
+pytestmark = pytest.mark.slow
+
 # Images of the first process; the second has the rest of six.
 SHARDS = {"even": 3, "uneven": 5, "empty": 6}
 REPEATS = (1, 4)

@@ -37,7 +37,7 @@ from idsnn_cli.errors import DataError
 from idsnn_cli.spiking import LIF, BatchNorm, lif_reference
 from idsnn_cli.spiking.triton import launch
 
-pytestmark = needs_triton
+pytestmark = [needs_triton, pytest.mark.slow]
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "nchw": lambda x: x,
     "nhwc": nhwc,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from triton_cases import ROOT, needs_triton
 
-pytestmark = needs_triton
+pytestmark = [needs_triton, pytest.mark.slow]
 # In a process of its own: where TRITON_INTERPRET is set, nothing compiles.
 PROGRAM = """
 import re, subprocess, sys
