@@ -42,7 +42,9 @@ Checkpoint = Annotated[
 DataName = Annotated[
     str | None,
     typer.Option(
-        "--data", help="With --checkpoint: cifar10, cifar100, digits, npz:FILE or folder:DIR.", metavar="NAME[:PATH]"
+        "--data",
+        help=f"With --checkpoint: {', '.join(names('idsnn_cli.data.sets'))}; NAME:PATH where it reads a path.",
+        metavar="NAME[:PATH]",
     ),
 ]
 Normalise = Annotated[

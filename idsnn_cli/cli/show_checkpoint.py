@@ -8,6 +8,8 @@ from typing import Any
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.show_mapping import field, show_mapping
+from idsnn_cli.rules import OF_RULES, Rules
+from idsnn_cli.training.losses import losses
 
 MOST_ENTRIES = 8
 # Counted, but not listed: nothing that is computed reads them, and their names are the longest of all.
@@ -21,12 +23,16 @@ RECIPE_KEYS = {
     "pretrain": (),
     "distill": ("alpha", "temperature", "epochs", "batch_size", "optimizer", "lr", "schedule"),
 }
+_RULES = {key: getattr(Rules(), key) for key in OF_RULES}
 # What is named where it is not as in most recipes, given here.
 UNUSUAL: dict[str, dict[str, Any]] = {
     "teacher": {"activation": "relu", "levels": None},
     "pretrain": {"epochs": 0},
-    "init": {"channels": "loop", "rescale": "none", "convert": "none", "calibrate": 0},
-    "distill": {"loss_on": "mean", "tet_weight": 0.0, "tet_mean": 1.0, "features": "none", "feature_weight": 1.0},
+    "init": {
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in _RULES.items()},
+        "calibrate": 0,
+    },
+    "distill": {key: info.default for each in losses() for key, info in type(each).model_fields.items()},
 }
 
 
@@ -80,7 +86,7 @@ def _show_origin(console: Console, document: Mapping[str, Any]) -> None:
     name = "recipe"
     for section, keys in RECIPE_KEYS.items():
         given, usual = recipe.get(section, {}), UNUSUAL.get(section, {})
-        keys = (*keys, *(key for key, value in usual.items() if given.get(key, value) != value))
+        keys = (*keys, *(key for key, value in usual.items() if key not in keys and given.get(key, value) != value))
         words = [f"{key} {_value(given[key])}" for key in keys if given.get(key) is not None]
         if words:
             field(console, name, f"{section}: {', '.join(words)}")

@@ -63,7 +63,8 @@ class DistillStep(Step):
         target = self.destination(run, given.output)
         distill = run.workspace.recipe.distill
         if given.teacher is not None and not distill.taught:
-            run.workspace.say(f"{given.teacher} is not read: distill.{'alpha' if distill.epochs else 'epochs'} is 0")
+            reason = "no term of distill's loss reads a teacher" if distill.epochs else "distill.epochs is 0"
+            run.workspace.say(f"{given.teacher} is not read: {reason}")
         if distill.epochs == 0:
             return self._untrained(run, start, target)
         return train(run, student_job(run, self, start, given.teacher, distill.taught, target))
