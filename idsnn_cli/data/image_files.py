@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from idsnn_cli.data.source import cache_folder
 from idsnn_cli.errors import DataError, WriteError
 
 _CHUNK = 256
-_MAP_FORMAT = "1"
+_MAP_FORMAT = "2"
 
 
 def decode_all(files: Sequence[Path], size: int) -> Tensor:
@@ -47,13 +47,18 @@ def decode_chunks(files: Sequence[Path], size: int) -> Iterator[np.ndarray[Any, 
 def decode_image(path: Path, size: int) -> np.ndarray[Any, Any]:
     """One image, its short side resized to ``size`` and its centre cropped: uint8 (3, size, size).
 
-    Resizing is Pillow's bilinear filter, which averages over what it shrinks.
+    A photograph is turned upright as its EXIF data say, what is transparent shows white, and values of 16 bits or
+    floats from 0 to 1 become levels of 0 to 255. Resizing is Pillow's bilinear filter, which averages over what it
+    shrinks. Raises :class:`DataError` for a file that is not an image, or not one alone, or of other values.
     """
     try:
         with Image.open(path) as image:
-            # A palette with transparent entries goes through RGBA, for Pillow warns of the direct way.
-            opened = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
-            colour = opened.convert("RGB")
+            pages = getattr(image, "n_frames", 1)
+            if image.format == "TIFF" and pages > 1:
+                raise _other_values(path, f"{pages} pages")
+            colour = _coloured(path, ImageOps.exif_transpose(image))
+    except DataError:
+        raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them trip over
         raise DataError(
             f"{path} cannot be read as an image: {error}", "Remove the file, or replace it with a whole one."
@@ -64,6 +69,33 @@ def decode_image(path: Path, size: int) -> np.ndarray[Any, Any]:
     resized = colour.resize((wide, high), Image.Resampling.BILINEAR)
     left, top = round((wide - size) / 2), round((high - size) / 2)
     return np.asarray(resized.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
+def _coloured(path: Path, image: Image.Image) -> Image.Image:
+    """``image`` in RGB."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _scaled(path, image).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        shown = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled(path: Path, image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits in 0 to 255. Pillow's own conversion would cut it off."""
+    values = np.asarray(image).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    most = 1.0 if image.mode == "F" else 65535.0
+    if not (low >= 0 and high <= most):  # and not for NaN
+        raise _other_values(path, f"values from {low:g} to {high:g}")
+    return Image.fromarray(np.rint(values * (255 / most)).astype(np.uint8))
+
+
+def _other_values(path: Path, found: str) -> DataError:
+    return DataError(
+        f"{path} holds {found}, and an image here is one of 8 or 16 bits, or of floats from 0 to 1",
+        "Convert it, or remove the file.",
+    )
 
 
 def mapped_images(files: Sequence[Path], size: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,13 +55,16 @@ def test_order_labels_and_pixels_are_torchvision_s(pictures: Path) -> None:
             assert np.array_equal(image.permute(1, 2, 0).numpy(), np.asarray(expected))
 
 
-def test_the_plan_counts_without_decoding(pictures: Path) -> None:
-    (pictures / "train" / "cat" / "image 0.png").write_bytes(b"broken, but only its name is read")
+def test_the_plan_counts_and_looks_at_a_sample(pictures: Path) -> None:
     plan = plan_data(section_of(pictures, validation=3))
     assert plan.counts == {"train": 15, "validation": 3, "test": 6}
     assert plan.image_bytes == 24 * 3 * 16 * 16
     assert (plan.num_classes, plan.image_size) == (3, (16, 16))
     assert plan_data(Data(dataset="folder", path=pictures)).image_size == (32, 32)
+    broken = pictures / "train" / "dog" / "image 3.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"image 3\.png cannot be read"):
+        plan_data(section_of(pictures))
 
 
 def test_a_val_folder_serves_as_validation(pictures: Path) -> None:
@@ -153,3 +157,79 @@ def test_layouts_that_do_not_fit(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "bare" / "test").mkdir()
     with pytest.raises(DataError, match="no folder for a class"):
         plan_data(section_of(tmp_path / "bare"))
+
+
+def test_more_than_eight_bits_are_scaled_and_not_cut_off(tmp_path: Path) -> None:
+    grey = np.array([[0, 257, 25700, 65535]], dtype=np.uint16).repeat(4, 0)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(np.array([[0.0, 0.2, 0.5, 1.0]], dtype=np.float32).repeat(4, 0)).save(tmp_path / "float.tif")
+    assert image_files.decode_image(tmp_path / "grey.png", 4)[0, 0].tolist() == [0, 1, 100, 255]
+    assert image_files.decode_image(tmp_path / "float.tif", 4)[:, 2].tolist() == [[0, 51, 128, 255]] * 3
+
+
+@pytest.mark.parametrize("values", [[0.0, 255.0], [-0.5, 1.0], [0.0, float("nan")]])
+def test_floats_that_are_no_brightness_are_refused(tmp_path: Path, values: list[float]) -> None:
+    Image.fromarray(np.array([values], dtype=np.float32)).save(tmp_path / "odd.tif")
+    with pytest.raises(DataError, match=r"odd\.tif holds values from"):
+        image_files.decode_image(tmp_path / "odd.tif", 8)
+
+
+def test_several_pages_are_not_read_as_their_first(tmp_path: Path) -> None:
+    pages = [Image.new("L", (8, 8), level) for level in (0, 255)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match="2 pages"):
+        image_files.decode_image(tmp_path / "stack.tif", 8)
+
+
+def test_a_photograph_stands_upright_and_what_is_transparent_is_white(tmp_path: Path) -> None:
+    lying = Image.new("RGB", (8, 8), "black")
+    lying.paste("red", (0, 0, 8, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    lying.save(tmp_path / "phone.png", exif=exif)
+    red = image_files.decode_image(tmp_path / "phone.png", 8)[0]
+    assert (red[:, 5:] == 255).all()
+    assert (red[:, :3] == 0).all()
+    Image.new("RGBA", (8, 8), (0, 0, 200, 51)).save(tmp_path / "glass.png")
+    # A fifth of the blue over four fifths of white.
+    assert image_files.decode_image(tmp_path / "glass.png", 8)[:, 0, 0].tolist() == [204, 204, 244]
+
+
+def test_what_is_hidden_is_passed_over_and_other_formats_are_counted(pictures: Path) -> None:
+    before = plan_data(section_of(pictures))
+    cat = pictures / "train" / "cat"
+    (cat / "._image 0.png").write_bytes(b"a Mac's own")
+    (cat / ".ipynb_checkpoints").mkdir()
+    shutil.copy(cat / "image 0.png", cat / ".ipynb_checkpoints" / "image 0-checkpoint.png")
+    for name in ("a.heic", "b.HEIC", "c.gif", "notes.txt"):
+        (cat / name).write_bytes(b"")
+    plan = plan_data(section_of(pictures))
+    assert (before.notes, plan.counts) == ((), before.counts)
+    assert [note.rpartition(": ")[2] for note in plan.notes] == ["1 .gif, 2 .heic"]
+
+
+@pytest.mark.parametrize(
+    ("arrange", "words"),
+    [
+        (lambda cat: (cat / "round").symlink_to(cat.parent), "round is a link"),
+        (lambda cat: (cat / "again").symlink_to(cat), "again is a link"),
+        (lambda cat: os.mkfifo(cat / "pipe.png"), "pipe.png is no file"),
+    ],
+)
+def test_links_that_lead_back_and_pipes_are_refused(
+    pictures: Path, arrange: Callable[[Path], None], words: str
+) -> None:
+    arrange(pictures / "train" / "cat")
+    with pytest.raises(DataError, match=words):
+        plan_data(section_of(pictures))
+
+
+def test_one_class_is_refused_and_a_folder_too_many_is_named(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            write_images(tmp_path / "deep" / part / "images" / name, 2, 1)
+        write_images(tmp_path / "one" / part / "cat", 2, 1)
+    with pytest.raises(DataError, match=r"images is the only class, and holds folders itself \(cat, dog\)"):
+        plan_data(section_of(tmp_path / "deep"))
+    with pytest.raises(DataError, match="cat is the only class"):
+        plan_data(section_of(tmp_path / "one"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -18,15 +20,27 @@ if TYPE_CHECKING:
 
 DEFAULT_IMAGE_SIZE = 32
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# Formats of images that are not read: to be missed where they are passed over.
+_OTHERS = (".jfif", ".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".npy", ".dcm", ".svg")
+_LOOKED_AT = 500
+"""The most images of each part that are decoded to see whether they can be, before anything is done."""
 _FOLDERS: dict[Part, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True, eq=False)
 class _Listing:
-    """The files of one part, class by class and in alphabetical order, and the class of each."""
+    """The files of one part, class by class and in alphabetical order, and the class of each.
+
+    ``passed`` counts, by their endings, the images in formats that are not read.
+    """
 
     files: tuple[Path, ...]
     labels: tuple[int, ...]
+    passed: Mapping[str, int]
+
+    def sample(self) -> tuple[Path, ...]:
+        """All of them, or as many as are looked at, spread evenly over all classes."""
+        return self.files[:: -(-len(self.files) // _LOOKED_AT)]
 
 
 class Folder(DataSet):
@@ -43,10 +57,14 @@ class Folder(DataSet):
     own_validation: ClassVar[bool] = True
 
     def plan(self, section: Data) -> DataPlan:
+        from idsnn_cli.data.image_files import decode_chunks
         from idsnn_cli.data.splits import split_sizes
 
         path, size = _path(section), section.image_size or DEFAULT_IMAGE_SIZE
         classes, parts = _list_parts(path)
+        for each in parts.values():
+            for _ in decode_chunks(each.sample(), size):
+                pass
         counts = split_sizes(section, {part: len(each.files) for part, each in parts.items()})
         return DataPlan(
             name="folder",
@@ -55,6 +73,7 @@ class Folder(DataSet):
             image_bytes=sum(counts.values()) * 3 * size * size,
             num_classes=len(classes),
             image_size=(size, size),
+            notes=_passed_over(parts),
         )
 
     def open(self, section: Data, *, max_memory_gb: float, say: Say | None) -> Source:
@@ -75,6 +94,8 @@ class Folder(DataSet):
             if say is not None:
                 where = f"more than {max_memory_gb:g} GB: through a memory map on disk" if mapped else "in memory"
                 say(f"{path}: {number:,} images of {size}x{size} take {gigabytes:.3g} GB, {where}")
+                for note in _passed_over(parts):
+                    say(f"{path}: {note}")
             decode = mapped_images if mapped else decode_all
             return {split: decode(files, size) for split, files in chosen.items()}
 
@@ -100,6 +121,8 @@ def _list_parts(path: Path) -> tuple[tuple[str, ...], dict[Part, _Listing]]:
     classes = _class_names(path / "train")
     if not classes:
         raise DataError(f"{path / 'train'} has no folder for a class", f"Arrange images as {path}/train/CLASS/FILE.")
+    if len(classes) == 1:
+        raise _one_class(path / "train" / classes[0])
     parts = {
         part: _list_images(path / name, classes, every_class=part == "train")
         for part, name in _FOLDERS.items()
@@ -121,8 +144,14 @@ def _list_images(folder: Path, classes: tuple[str, ...], *, every_class: bool) -
             )
     files: list[Path] = []
     labels: list[int] = []
+    passed = Counter[str]()
     for label, name in enumerate(classes):
-        found = _image_files(folder / name)
+        found = []
+        for path in _visible_files(folder / name):
+            if path.name.lower().endswith(EXTENSIONS):
+                found.append(path)
+            elif path.suffix.lower() in _OTHERS:
+                passed[path.suffix.lower()] += 1
         if every_class and not found:
             raise DataError(
                 f"{folder / name} holds no image", f"Put images into it ({', '.join(EXTENSIONS)}), or remove it."
@@ -131,14 +160,58 @@ def _list_images(folder: Path, classes: tuple[str, ...], *, every_class: bool) -
         labels += [label] * len(found)
     if not files:
         raise DataError(f"{folder} holds no images", f"Put images into {folder}/CLASS.")
-    return _Listing(tuple(files), tuple(labels))
+    return _Listing(tuple(files), tuple(labels), passed)
 
 
-def _image_files(folder: Path) -> list[Path]:
-    """Every image below ``folder``, in the order of torchvision's ImageFolder."""
-    return [
-        Path(root, name)
-        for root, _, names in sorted(os.walk(folder, followlinks=True))
-        for name in sorted(names)
-        if name.lower().endswith(EXTENSIONS)
-    ]
+def _one_class(folder: Path) -> DataError:
+    """Of a set with one class, of which every answer is right; an unpacked archive is often a folder too deep."""
+    inner = _class_names(folder)
+    if inner:
+        listed = ", ".join(inner[:3]) + (", ..." if len(inner) > 3 else "")
+        return DataError(
+            f"{folder} is the only class, and holds folders itself ({listed}): the images lie one folder too deep",
+            f"Move what is in {folder} to {folder.parent}.",
+        )
+    return DataError(f"{folder} is the only class, so every answer would be right", "Add the images of other classes.")
+
+
+def _passed_over(parts: Mapping[Part, _Listing]) -> tuple[str, ...]:
+    counts = sum((Counter(each.passed) for each in parts.values()), Counter[str]())
+    if not counts:
+        return ()
+    listed = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(counts.items()))
+    return (f"passed over, for what is read is {', '.join(EXTENSIONS)}: {listed}",)
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    """Every file below ``folder`` in the order of torchvision's ImageFolder, but what is hidden by a dot.
+
+    Links to folders are followed. Raises :class:`DataError` for one that leads back to where it stands, and for what is
+    no file though it has an image's name.
+    """
+    found: list[Path] = []
+    walked: set[tuple[int, int]] = set()
+    for root, folders, names in sorted(_walk(folder, walked)):
+        del folders
+        for name in sorted(names):
+            path = Path(root, name)
+            if name.startswith("."):
+                continue
+            if name.lower().endswith(EXTENSIONS) and path.exists() and not stat.S_ISREG(path.stat().st_mode):
+                raise DataError(f"{path} is no file, though it has an image's name", "Remove it.")
+            found.append(path)
+    return found
+
+
+def _walk(folder: Path, walked: set[tuple[int, int]]) -> Iterator[tuple[str, list[str], list[str]]]:
+    for root, folders, names in os.walk(folder, followlinks=True):
+        state = os.stat(root)
+        if (state.st_dev, state.st_ino) in walked:
+            raise DataError(f"{root} is a link to a folder that is read already", "Remove the link.")
+        walked.add((state.st_dev, state.st_ino))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            path = Path(root, name)
+            if path.is_symlink() and path.resolve() in (Path(root).resolve(), *Path(root).resolve().parents):
+                raise DataError(f"{path} is a link to a folder that holds it", "Remove the link.")
+        yield root, folders, names
