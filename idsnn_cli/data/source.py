@@ -43,7 +43,8 @@ class DataPlan:
 
     ``files`` are there and would be read; ``missing`` are not and would be made from ``downloads``, of
     ``download_mb`` (10^6 bytes) in all. ``counts`` holds the images of each split; ``image_bytes`` is what they take
-    as uint8. ``num_classes`` and ``image_size`` (height, width) are None where only the images would tell.
+    as uint8. ``num_classes`` and ``image_size`` (height, width) are None where only the images would tell, and
+    ``classes``, their names, empty.
     """
 
     name: str
@@ -56,6 +57,7 @@ class DataPlan:
     downloads: tuple[str, ...] = ()
     download_mb: float = 0.0
     notes: tuple[str, ...] = field(default=())
+    classes: tuple[str, ...] = ()
 
 
 class DataSet(DataNeeds):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 from idsnn_cli.architecture import Architecture
-from idsnn_cli.data import plan_data
 from idsnn_cli.pipeline.decisions import protect, refuse_other_settings
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.requirements import foreign_sources, refuse_unread_keys
@@ -150,7 +149,7 @@ def check(run: RunDirectory, steps: Sequence[Step], given: Given | None = None) 
 
 
 def _data(workspace: Workspace) -> PlannedData:
-    data = plan_data(workspace.recipe.data)
+    data = workspace.data_plan
     return PlannedData(
         name=data.name,
         images=dict(data.counts),

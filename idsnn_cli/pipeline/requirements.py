@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from idsnn_cli.architecture import Architecture, read_description, stage_sizes
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
-from idsnn_cli.initializer import Plan as Mapping
+from idsnn_cli.initializer import Plan as Start
 from idsnn_cli.pipeline.run_directory import best_of
 from idsnn_cli.pipeline.steps.base import FOREIGN_KEYS, Given, Step, all_steps
 from idsnn_cli.pipeline.workspace import Workspace
@@ -17,10 +18,13 @@ from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import Teacher
 from idsnn_cli.sources.names import Published, Source
 from idsnn_cli.sources.opened import require
+from idsnn_cli.text import shorten
 
 
 def check_classes(workspace: Workspace, architecture: Architecture, path: Source, *, teaches: bool = True) -> None:
-    """Raise :class:`UsageError` where the network in ``path`` has not as many classes as the data."""
+    """Raise :class:`UsageError` where the network in ``path`` has not as many classes as the data, or says itself that
+    it learnt others.
+    """
     classes = workspace.num_classes
     if architecture.num_classes != classes:
         raise UsageError(
@@ -29,6 +33,26 @@ def check_classes(workspace: Workspace, architecture: Architecture, path: Source
             if teaches
             else "Measure it on images of its own classes.",
         )
+    with workspace.open(path, download=False) as opened:
+        theirs, ours = _class_names(opened.metadata), workspace.class_names
+    differing = [(a, b) for a, b in zip(theirs, ours, strict=False) if a.casefold() != b.casefold()]
+    # Numbers stand where a data set names none.
+    if differing and not any(all(name.isdecimal() for name in names) for names in (theirs, ours)):
+        first, second = differing[0]
+        place = next(place for place, pair in enumerate(zip(theirs, ours, strict=False)) if pair == differing[0])
+        how = "the same classes in another order" if sorted(theirs) == sorted(ours) else "other classes"
+        raise UsageError(
+            f"{path} learnt {how}: its class {place} is {shorten(first)!r}, and that of the data {shorten(second)!r}",
+            "Use images of the network's own classes, and give them its names: "
+            f"{', '.join(shorten(name) for name in theirs[:10])}{', ...' if len(theirs) > 10 else ''}.",
+        )
+
+
+def _class_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes that one of our checkpoints says it learnt; empty where it does not say, or not in names."""
+    data = metadata.get("data")
+    names = data.get("classes") if isinstance(data, dict) else None
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
 def usable(workspace: Workspace, path: Source, *, teaches: bool = True) -> Architecture:
@@ -87,7 +111,7 @@ def distinct(target: Path, source: Source) -> None:
         raise UsageError(f"{source} would be read and replaced by the same step", "Copy it to another name first.")
 
 
-def read_start(start: Path, architecture: Architecture) -> tuple[Mapping | None, dict[str, Any]]:
+def read_start(start: Path, architecture: Architecture) -> tuple[Start | None, dict[str, Any]]:
     """The mapping and provenance in the student's first weights, once they are known to fit the recipe."""
     with open_checkpoint(start) as file:
         metadata = file.metadata
@@ -101,7 +125,7 @@ def read_start(start: Path, architecture: Architecture) -> tuple[Mapping | None,
             f"{start} holds a {stored.describe()}\nbut the recipe's student is a {architecture.describe()}",
             "Run `idsnn init --force` for the recipe's student, or change the student section.",
         )
-    plan = Mapping.from_dict(metadata["mapping"]) if "mapping" in metadata else None
+    plan = Start.from_dict(metadata["mapping"]) if "mapping" in metadata else None
     return plan, dict(metadata.get("provenance", {}))
 
 

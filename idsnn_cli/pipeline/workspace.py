@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from idsnn_cli.architecture import BottleneckStride
-from idsnn_cli.data import DataBundle, Split, calibration_batches, load_data, plan_data
+from idsnn_cli.data import DataBundle, DataPlan, Split, calibration_batches, load_data, plan_data
 from idsnn_cli.data.load import CONSTANTS
 from idsnn_cli.errors import DataError, UsageError
 from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
@@ -111,6 +111,11 @@ class Workspace:
             say=self.say,
         )
 
+    @cached_property
+    def data_plan(self) -> DataPlan:
+        """What reading the data would take, looked at once."""
+        return plan_data(self.recipe.data)
+
     @property
     def has_data(self) -> bool:
         """Whether the data has been read already."""
@@ -121,13 +126,20 @@ class Workspace:
         """The student's classes; read off the data's files where that is enough."""
         if self.num_classes_given is not None:
             return self.num_classes_given
-        planned = None if self.has_data else plan_data(self.recipe.data).num_classes
+        planned = None if self.has_data else self.data_plan.num_classes
         return planned or self.data.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the data; empty where only reading it would tell."""
+        if self.has_data:
+            return self.data.classes
+        return self.data_plan.classes if self.data_given else ()
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width; read off the data's files where that is enough."""
-        planned = None if self.has_data else plan_data(self.recipe.data).image_size
+        planned = None if self.has_data else self.data_plan.image_size
         return planned or self.data.image_size
 
     def split(self, name: str) -> Split:

@@ -74,6 +74,7 @@ class Folder(DataSet):
             num_classes=len(classes),
             image_size=(size, size),
             notes=_passed_over(parts),
+            classes=classes,
         )
 
     def open(self, section: Data, *, max_memory_gb: float, say: Say | None) -> Source:
