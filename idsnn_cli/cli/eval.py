@@ -43,7 +43,7 @@ DataName = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help=f"With --checkpoint: {', '.join(names('idsnn_cli.data.sets'))}; NAME:PATH where it reads a path.",
+        help=f"With --checkpoint: {', '.join(names('idsnn_cli.data.sets'))}; NAME:PATH says where.",
         metavar="NAME[:PATH]",
     ),
 ]

@@ -24,6 +24,8 @@ from idsnn_cli.pipeline.steps.eval import check_measuring
 from idsnn_cli.pipeline.steps.init import write_start
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import Recipe, recipe_from_mapping, split_words
+from idsnn_cli.recipe.data_section import DATA_SETS, data_needs
+from idsnn_cli.registry import names
 from idsnn_cli.sources.names import Source
 from idsnn_cli.sources.opened import Shelf, require
 from idsnn_cli.sources.tables import read_scheme
@@ -224,8 +226,7 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
     if plain.get("runtime", {}).get("precision") != "fp64":
         plain.pop("runtime", None)
     if data is not None:
-        name, _, where = data.partition(":")
-        plain["data"] = {"dataset": name} | ({"path": where} if where else {})
+        plain["data"] = _named_data(data)
     elif "data" not in plain and not any(each.startswith("data.dataset=") for each in overrides):
         raise UsageError(
             f"{path} does not say which images it is for",
@@ -235,6 +236,17 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
         plain["teacher"] = dict(plain.get("teacher", {})) | foreign
     recipe = recipe_from_mapping(plain, [*overrides, *device], origin=f"the recipe in {path.name}")
     return Workspace(recipe, path.name, events=request.events, shelf=shelf)
+
+
+def _named_data(data: str) -> dict[str, Any]:
+    """The section that ``NAME`` or ``NAME:PATH`` stands for: the path is that of the images, or the folder of sets."""
+    name, _, where = data.partition(":")
+    if not where or name not in names(DATA_SETS):  # what there is not is refused by the recipe
+        return {"dataset": name}
+    needs = data_needs(name)
+    if not (needs.path or needs.download):
+        raise UsageError(f"--data {data} names a path, but {name} comes with the package", f"Give --data {name}.")
+    return {"dataset": name, "path" if needs.path else "root": where}
 
 
 def preview_measuring(workspace: Workspace, given: Given) -> Preview:

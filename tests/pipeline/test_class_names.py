@@ -65,3 +65,14 @@ def test_the_same_and_nameless_classes_are_measured(
     folder = images(tmp_path / "fruit", FRUIT)
     code, said = measured(capsys, network(tmp_path / "net.safetensors", learnt), folder)
     assert code == 0, said
+
+
+def test_a_path_behind_a_set_that_is_downloaded_is_its_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = network(tmp_path / "net.safetensors", FRUIT)
+    for named, code, words in (
+        (f"cifar100:{tmp_path}", 1, str(tmp_path)),
+        ("digits:somewhere", 2, "digits comes with the package"),
+        ("cifra10:here", 2, "Did you mean 'cifar10'?"),
+    ):
+        found = invoke(capsys, "eval", "--checkpoint", str(net), "--data", named)
+        assert (found.code, words in " ".join(found.err.split())) == (code, True), found.err
