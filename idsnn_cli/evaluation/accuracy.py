@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idsnn_cli.errors import DataError
+from idsnn_cli.errors import DataError, NonFiniteError
 from idsnn_cli.evaluation.observation import Observer, evaluation_mode
 from idsnn_cli.models import Model, per_step
 from idsnn_cli.results import Result, plain
@@ -74,7 +74,8 @@ def evaluate(
     ``batches`` yields images (N, C, H, W) in 0 to 1 and labels (N,) on the model's device. ``seed`` fixes the spikes
     of Poisson coding, whatever the batches. ``reduce`` sums a float64 vector over processes that each hold a part of
     the images, this one beginning with the image of number ``first_image``. Each of ``observers`` sees every batch of
-    this process. Raises :class:`DataError` where there is no image at all.
+    this process. Raises :class:`DataError` where there is no image at all, and
+    :class:`NonFiniteError` where logits are not finite.
     """
     num_classes = model.architecture.num_classes
     steps = torch.zeros(model.architecture.timesteps, dtype=torch.float64)
@@ -90,8 +91,14 @@ def evaluate(
                 observer.see(running, labels)
             right_TN = running.argmax(-1) == labels
             top = running[-1].topk(min(TOP_K, running.shape[-1])).indices
-            loss = F.cross_entropy(running[-1], labels, reduction="sum")
-            sums += torch.stack([loss.cpu(), (top == labels[:, None]).any(1).sum().cpu(), torch.tensor(len(labels))])
+            loss = F.cross_entropy(running[-1], labels, reduction="sum").cpu()
+            if not torch.isfinite(loss):
+                raise NonFiniteError(
+                    f"logits of the {model.architecture.describe()} are NaN or infinite on images in 0 to 1, though "
+                    "its weights are finite: it computes nothing",
+                    "Look at its weights with `idsnn inspect FILE --html PAGE`: the largest values overflow.",
+                )
+            sums += torch.stack([loss, (top == labels[:, None]).any(1).sum().cpu(), torch.tensor(len(labels))])
             steps += right_TN.sum(1).cpu()
             cpu_labels = labels.cpu()
             hits.index_add_(0, cpu_labels, right_TN[-1].double().cpu())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -27,8 +28,9 @@ def apply(
     ``read`` gives a source tensor by the source's own key, on any device; each is asked for once, when it is first
     needed. ``start`` is the target's own random state (canonical names), which random and constant entries keep;
     ``seed`` is for the noise that a plan may ask for. Values take the dtype of ``start``. :class:`MappingError` where a
-    value is NaN or infinite, for a spiking neuron would swallow it silently; source values that are not taken (channels
-    or taps that are left out) are not looked at. On a device one look at the end tells, so that nothing waits.
+    value is NaN or infinite, or a variance below 0, for a spiking neuron would swallow it silently; source values that
+    are not taken (channels or taps that are left out) are not looked at. On a device one look at the end tells, so that
+    nothing waits.
     """
     work = _Work(plan, _Sources(plan, read, device), start, device, seed)
     state: dict[str, Tensor] = {}
@@ -42,9 +44,9 @@ def apply(
             continue
         state[entry.target] = _Maker(work, entry).value()
         work.sources.done(entry)
-    bad = work.extremes.first_not_finite()
+    bad = work.extremes.first_bad()
     if bad is not None:
-        raise _not_finite(next(entry for entry in plan.entries if entry.target == bad), read)
+        raise _bad_values(next(entry for entry in plan.entries if entry.target == bad), read)
     return state
 
 
@@ -81,12 +83,13 @@ class _Extremes:
             self._names += [name, name]
             self._found += torch.aminmax(value.detach())
 
-    def first_not_finite(self) -> str | None:
-        """The name of the first tensor that holds NaN or infinity; None where none does."""
+    def first_bad(self) -> str | None:
+        """The name of the first tensor that holds NaN or infinity, or a variance below 0; None where none does."""
         if not self._found:
             return None
-        finite = torch.isfinite(torch.stack([each.double() for each in self._found])).tolist()
-        return next((name for name, good in zip(self._names, finite, strict=True) if not good), None)
+        values = torch.stack([each.double() for each in self._found]).tolist()
+        found = zip(self._names, values, strict=True)
+        return next((name for name, value in found if not isfinite(value) or (value < 0 and _is_variance(name))), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +256,18 @@ class _Maker:
         return self.work.indices[place]
 
 
-def _not_finite(entry: Entry, read: Read) -> MappingError:
-    """The error of an entry whose values are not finite, which names the source tensor to blame where there is one."""
+def _is_variance(name: str) -> bool:
+    return name.endswith(".running_var")
+
+
+def _bad_values(entry: Entry, read: Read) -> MappingError:
+    """The error of an entry whose values are not finite or variances below 0; it names the source tensor to blame where
+    there is one.
+    """
+    if _is_variance(entry.target) and entry.source is not None and bool((read(entry.source) < 0).any()):
+        lowest = float(read(entry.source).min())
+        what = f"{entry.source} holds a variance of {lowest:g}, and none is below 0"
+        return MappingError(f"{what}: {entry.target} cannot start from it", "Use another checkpoint of the source.")
     keys = [key for key in dict.fromkeys(entry.source_keys()) if not bool(torch.isfinite(read(key)).all())]
     if keys:
         what = f"{keys[0]} holds NaN or infinite values, so {entry.target} cannot start from it"

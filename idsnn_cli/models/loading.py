@@ -94,7 +94,8 @@ def assemble(network: Network, where: str | Path, normalise: MeanStd) -> Model:
     """The network that ``network`` names the tensors of, as a module on the CPU in evaluation mode.
 
     ``normalise`` is used where the source does not carry its input normalisation; a source without a linear layer gets
-    a random one of one class. Raises :class:`CheckpointError` for tensors that are missing or not finite.
+    a random one of one class. Raises :class:`CheckpointError` for tensors that are missing, not finite, or
+    variances below 0.
     """
     model = build(network.architecture, seed=0)
     _fill(model, network, str(where))
@@ -104,7 +105,7 @@ def assemble(network: Network, where: str | Path, normalise: MeanStd) -> Model:
 
 
 def _fill(model: Model, network: Network, path: str) -> None:
-    """Copy the file's tensors into ``model``, checking that all are there and that floats are finite."""
+    """Copy the file's tensors into ``model``, checking that all are there, floats finite and variances not below 0."""
     for name, own in model.state_dict().items():
         key = network.names.get(name)
         if key is None:
@@ -120,4 +121,9 @@ def _fill(model: Model, network: Network, path: str) -> None:
             stored = floating(f"{path}: {key}", stored)
         if stored.is_floating_point() and not torch.isfinite(stored).all():
             raise CheckpointError(f"{path}: {key} holds NaN or infinite values", "Use another checkpoint.")
+        if name.endswith(".running_var") and bool((stored < 0).any()):
+            raise CheckpointError(
+                f"{path}: {key} holds a variance of {float(stored.min()):g}, and none is below 0",
+                "Use another checkpoint: this one is damaged.",
+            )
         own.copy_(stored.reshape(own.shape))  # some libraries write further axes of one

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from idsnn_cli.architecture import build_description
-from idsnn_cli.errors import DataError
+from idsnn_cli.errors import DataError, NonFiniteError
 from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
 from idsnn_cli.models import Model, build
 
@@ -194,3 +194,13 @@ def test_nothing_to_measure_is_an_error() -> None:
     with pytest.raises(DataError) as caught:
         evaluate(Scripted(1, 3), [])
     assert caught.value.fix
+
+
+def test_logits_that_are_not_finite_are_no_accuracy() -> None:
+    model = build(build_description("resnet8", 3, width=4), seed=0)
+    with torch.no_grad():
+        model.head.weight.fill_(3e38)
+        model.head.bias.fill_(3e38)
+    images = torch.rand((4, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    with pytest.raises(NonFiniteError, match="logits of the ResNet-8"):
+        evaluate(model, [(images, torch.zeros(4, dtype=torch.long))])

@@ -12,7 +12,7 @@ from torch import Tensor
 import idsnn_cli
 from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.checkpoint import write_checkpoint
-from idsnn_cli.errors import CheckpointError, UsageError
+from idsnn_cli.errors import CheckpointError, MappingError, UsageError
 from idsnn_cli.models import Model, build, load
 from idsnn_cli.spiking import LIF
 
@@ -145,3 +145,16 @@ def test_double_precision_is_kept(tmp_path: Path) -> None:
     half = {key: value.half() for key, value in theirs.items()}
     torch.save(half, tmp_path / "half.pth")
     assert load(tmp_path / "half.pth", normalise=HALF)(images()).dtype == torch.float32
+
+
+def test_a_variance_below_zero_is_refused_by_name(tmp_path: Path) -> None:
+    """Its root is no number, and what BatchNorm makes of it are answers that mean nothing."""
+    model = trained("resnet8")
+    state = dict(model.state_dict())
+    state["stages.1.0.norm0.running_var"] = state["stages.1.0.norm0.running_var"].clone()
+    state["stages.1.0.norm0.running_var"][3] = -0.25
+    path = save(tmp_path / "damaged.safetensors", model.architecture, state)
+    with pytest.raises(CheckpointError, match=r"stages\.1\.0\.norm0\.running_var holds a variance of -0\.25"):
+        load(path)
+    with pytest.raises(MappingError, match=r"stages\.1\.0\.norm0\.running_var holds a variance of -0\.25"):
+        idsnn_cli.initialize(path, "spiking-resnet8")
