@@ -328,7 +328,8 @@ OPTIONS: dict[str, Option] = {
         "RULE",
         "A whole set of the rules below: `loop` (the paper's) or `best` (the benchmark's).",
         "A whole set of the keys below: the paper's, the one that started best in the "
-        "[benchmark](../benchmarks/README.md#which-start-is-best), or nothing. Keys beside it replace its own.",
+        "[benchmark](../benchmarks/README.md#which-start-is-best), or nothing. Keys beside it replace its own; beside "
+        "`none` they say nothing, but for `reestimate`.",
     ),
     **OF_RULES,
     "calibrate": Option(

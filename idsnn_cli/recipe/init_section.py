@@ -52,8 +52,8 @@ class Init(_Mapped):
     """How the student's first weights come from ``source`` (by default the teacher).
 
     ``rule`` stands for a whole set of the other keys: ``loop`` is the paper's, ``best`` the one that started best in
-    the benchmark, ``none`` takes nothing; what is given beside it replaces its own. ``reestimate`` and ``calibrate``
-    count batches, ``images`` the training images that are shown to a network where a rule looks at it running.
+    the benchmark, ``none`` takes nothing; what is given beside the first two replaces their own, and beside the
+    last, but for ``reestimate``, says nothing. ``reestimate`` and ``calibrate`` count batches, ``images`` the training images that are shown to a network where a rule looks at it running.
     ``convert`` scales the weights so that rates are activations, and ``calibrate`` then corrects each channel's bias.
     The keys of :class:`Rules` are fields, too.
     """
@@ -70,9 +70,9 @@ class Init(_Mapped):
             if self.rule == "best" and key not in self.model_fields_set:
                 object.__setattr__(self, key, value)  # frozen once it is made
         if self.rule == "none":
-            for key in (*defaults, "source"):
-                if key != "reestimate" and getattr(self, key) != Init.model_fields[key].default:
-                    raise ValueError(f"{key} is for a start from a source; rule none takes nothing")
+            # Those of a preset or of a grid's other runs say how to take what this one does not.
+            for key in (*OF_RULES, "calibrate", "source"):
+                object.__setattr__(self, key, Init.model_fields[key].default)
         if self.calibrate and self._mapping()["convert"] == NONE:
             raise ValueError("calibrate is for a converted network; give convert with it")
         try:

@@ -42,14 +42,12 @@ def test_a_resolved_recipe_says_what_best_stands_for() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["init.rule=none", "init.channels=merge"], "channels is for a start from a source"),
         (["init.head=map"], "head map and class_map go together"),
         (["init.class_map=[1,2]"], "head map and class_map go together"),
         (["init.percentile=95"], "percentile is read by neither rescale none nor convert none"),
         (["init.percentile=95", "init.convert=learnt-thresholds"], "percentile is read by neither"),
         (["init.convert=weight-normalisation", "init.rescale=threshold"], "would both scale the weights"),
         (["init.calibrate=2"], "calibrate is for a converted network"),
-        (["init.rule=none", "init.convert=weight-normalisation"], "convert is for a start from a source"),
         (["init.blocks=middle"], "init.blocks"),
         (["init.blocks=[[0,-1]]"], "init.blocks"),
         (["init.noise=-1"], "init.noise"),
@@ -64,3 +62,10 @@ def test_what_does_not_go_together(words: list[str], said: str) -> None:
 def test_lists_of_blocks_and_maps_of_classes() -> None:
     found = init("init.blocks=[[0,2],[0,3]]", "init.head=map", "init.class_map=[4,null,0]")
     assert found.rules() == Rules(blocks=((0, 2), (0, 3)), head="map", class_map=(4, None, 0))
+
+
+def test_a_rule_of_none_silences_what_a_preset_or_a_grid_says_beside_it() -> None:
+    recipe = load_recipe("presets/release", ["init.rule=none", "init.source=second.pth", "distill.alpha=0.5"]).recipe
+    assert recipe.init == Init(rule="none")
+    assert load_recipe("presets/release", ["init.rule=loop"]).recipe.init.rules().blocks == "first"
+    assert Init.model_validate({"rule": "none", "reestimate": 4}).reestimate == 4
