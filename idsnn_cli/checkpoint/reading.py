@@ -187,9 +187,17 @@ class _NamesOnly(CheckpointFile):
         self._state = {}
 
 
+# What holds keys of its own, in the metadata of a checkpoint of ours.
+_MAPPINGS = ("architecture", "data", "mapping", "metrics", "provenance", "recipe", "versions")
+
+
+def _no_json(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON")
+
+
 def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
-        metadata = json.loads(text)
+        metadata = json.loads(text, parse_constant=_no_json)
         version = metadata["format_version"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path}: the metadata that idsnn keeps in it is damaged.", _AGAIN) from error
@@ -198,6 +206,9 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
             f"{path}: a checkpoint of format version {excerpt(str(version))}; this program reads {FORMAT_VERSION}.",
             "Upgrade idsnn-cli.",
         )
+    for key in _MAPPINGS:
+        if not isinstance(metadata.get(key, {}), dict):
+            raise CheckpointError(f"{path}: its metadata hold a {key} that is no mapping of keys to values.", _AGAIN)
     return metadata
 
 

@@ -70,6 +70,12 @@ def load_identified(
         if network.described and striding != architecture:
             raise UsageError(f"{path} says itself where its blocks stride", "Leave the bottleneck's stride out.")
         architecture = striding
+    if architecture.in_channels != 3:
+        raise UsageError(
+            f"{path} reads images of {architecture.in_channels} channel{'s' if architecture.in_channels > 1 else ''}, "
+            "and those here have three (RGB)",
+            "Use a network that reads three channels: the first kernels may be repeated, divided by three.",
+        )
     model = build(architecture, seed=0)
     stem = network.names.get(f"{architecture.stem_convolution().name}.weight")
     if stem is not None and network.read(stem).dtype == torch.float64:
@@ -118,7 +124,7 @@ def _fill(model: Model, network: Network, path: str) -> None:
             continue
         stored: Tensor = network.read(key)
         if own.is_floating_point():
-            stored = floating(f"{path}: {key}", stored)
+            stored = floating(f"{path}: {key}", stored).to(own.dtype)
         if stored.is_floating_point() and not torch.isfinite(stored).all():
             raise CheckpointError(f"{path}: {key} holds NaN or infinite values", "Use another checkpoint.")
         if name.endswith(".running_var") and bool((stored < 0).any()):

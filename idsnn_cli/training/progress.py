@@ -131,7 +131,7 @@ def save_state(path: Path, progress: Progress, parts: dict[str, Any], *, keep: b
 
 def epoch_state(path: Path) -> Path:
     """Where the last state between two epochs is kept, in case that in ``path`` is damaged."""
-    return path.with_name(f"{path.stem}.epoch{path.suffix}")
+    return path.with_name(f"epoch.{path.name}")
 
 
 def set_aside(path: Path) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import Tensor
 
 import idsnn_cli
@@ -158,3 +160,29 @@ def test_a_variance_below_zero_is_refused_by_name(tmp_path: Path) -> None:
         load(path)
     with pytest.raises(MappingError, match=r"stages\.1\.0\.norm0\.running_var holds a variance of -0\.25"):
         idsnn_cli.initialize(path, "spiking-resnet8")
+
+
+def test_kernels_of_eight_bits_are_the_values_that_they_stand_for(tmp_path: Path) -> None:
+    model = trained("resnet8")
+    state = {
+        key: value.to(torch.float8_e4m3fn) if value.dim() == 4 else value for key, value in model.state_dict().items()
+    }
+    wanted = {key: value.to(torch.float32) if value.dim() == 4 else value for key, value in state.items()}
+    found = load(save(tmp_path / "small.safetensors", model.architecture, state)).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in wanted.items())
+
+
+def test_one_input_channel_is_refused_and_no_traceback(tmp_path: Path) -> None:
+    grey = build(build_description("resnet8", 3, width=4).changed(in_channels=1), seed=0)
+    path = save(tmp_path / "grey.safetensors", grey.architecture, grey.state_dict())
+    with pytest.raises(UsageError, match="reads images of 1 channel"):
+        load(path)
+
+
+@pytest.mark.parametrize("metadata", [{"provenance": ["a"]}, {"data": "cifar10"}, {"metrics": {"loss": float("nan")}}])
+def test_metadata_that_are_not_ours_are_refused(tmp_path: Path, metadata: dict[str, object]) -> None:
+    model = trained("resnet8")
+    path, kept = tmp_path / "odd.safetensors", {"format_version": 1, "architecture": model.architecture.to_dict()}
+    save_file(dict(model.state_dict()), path, {"idsnn": json.dumps(kept | metadata)})
+    with pytest.raises(CheckpointError, match="metadata"):
+        load(path)

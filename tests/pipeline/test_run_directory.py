@@ -47,10 +47,10 @@ FILES = {
     "eval.json",
     "teacher/metrics.jsonl",
     "teacher/state.pt",
-    "teacher/state.epoch.pt",
+    "teacher/epoch.state.pt",
     "distill/metrics.jsonl",
     "distill/state.pt",
-    "distill/state.epoch.pt",
+    "distill/epoch.state.pt",
 }
 
 

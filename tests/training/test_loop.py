@@ -238,7 +238,7 @@ def test_a_flipped_bit_in_a_state_is_noticed_and_nothing_is_lost_by_it(tmp_path:
     stopping = StopAt(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(InterruptedRun):
         fit(small_fit(folder, events=stopping))
-    for path in (folder / "state.pt", folder / "state.epoch.pt"):
+    for path in (folder / "state.pt", folder / "epoch.state.pt"):
         # In the middle of the file stand weights.
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1

@@ -81,13 +81,18 @@ def moved_since(plan: Plan, network: OpenNetwork, source: OpenNetwork) -> dict[s
     :class:`MappingError` where its tensors do not fit the plan.
     """
     plan = replace(plan, entries=tuple(replace(entry, noise=0.0) for entry in plan.entries))
-    lacking = sorted(set(plan.reads()) - set(source.found.names.values()))
+    found = {key: _key_in(source, key) for key in plan.reads()}
+    # What a foreign file's images are normalised by is told to the teacher that is made of it, which hands it on.
+    handed_on = {key for key in found if key.startswith("input.") and found[key] is None and key in network.names}
+    lacking = sorted(key for key, there in found.items() if there is None and key not in handed_on)
     if lacking:
         raise CheckpointError(
             f"{source.file.path} has no {lacking[0]}, from which {network.file.path} was made",
             "Name the file that it was made from.",
         )
-    tensors = {key: source.found.read(key) for key in plan.reads()}
+    tensors = {
+        key: network.get(key) if key in handed_on else source.found.read(str(there)) for key, there in found.items()
+    }
     recorded = _recorded_hash(network.metadata.get("provenance"))
     if recorded is not None and tensors_sha256(tensors.items()) != recorded:
         raise CheckpointError(
@@ -102,6 +107,13 @@ def moved_since(plan: Plan, network: OpenNetwork, source: OpenNetwork) -> dict[s
             change = network.get(entry.target).double().flatten() - before
             moved.add(entry.target, float(change @ change), float(before @ before))
     return {layer: moved.of(layer) for layer in moved.squares}
+
+
+def _key_in(source: OpenNetwork, key: str) -> str | None:
+    """The key in ``source`` that a plan's key stands for: itself, or where the plan was made from a teacher that was
+    read from ``source``, the one of that canonical name.
+    """
+    return key if key in source.found.names.values() else source.names.get(key)
 
 
 def _recorded_hash(provenance: Any) -> str | None:
