@@ -58,7 +58,7 @@ def _accuracy(arms: list[Document]) -> Table:
         for arm in arms
     )
     head = ("run", "seeds", "T", "last epoch", "best epoch", *columns)
-    return Table(f"Top-1 %, {splits} images: mean ± standard deviation over seeds", head, rows, len(head) - 1)
+    return Table(f"Top-1 % of students, {splits} images: mean ± std over seeds", head, rows, len(head) - 1)
 
 
 def _paper(arms: list[Document]) -> Table:
