@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+FRONT = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 _FILE = re.compile(r"# ([\w-]+\.(?:py|yaml))\b")
 _CELLS = re.compile(r"(?<!\\)\|")

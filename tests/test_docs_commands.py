@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import typer
-from documents import DOCS, PAGES, ROOT, Block, Exchange, blocks, exchanges, name, unrun_commands
+from documents import DOCS, FRONT, PAGES, Block, Exchange, blocks, exchanges, name, unrun_commands
 from invoking import Outcome, invoke
 
 from idsnn_cli.cli.main import app
@@ -120,7 +120,7 @@ def test_a_commands_page_can_be_followed_after_the_first(
         read(page)
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *FRONT], ids=name)
 def test_what_is_not_run_is_parsed(page: Path) -> None:
     found = unrun_commands(page.read_text(encoding="utf-8"))
     faults = [

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import typer
-from documents import DOCS, PAGES, ROOT, name, table_rows
+from documents import DOCS, FRONT, PAGES, ROOT, name, table_rows
 from pydantic import BaseModel
+from ruamel.yaml import YAML
 
 from idsnn_cli.cli.main import app
 from idsnn_cli.networks.resnet.names import ANN_NAMES, SPIKING_NAMES
@@ -19,6 +20,7 @@ from idsnn_cli.recipe.scalars import render
 from idsnn_cli.recipe.schema import Recipe
 from idsnn_cli.registry import entries
 from idsnn_cli.spiking.surrogates import Surrogate
+from idsnn_cli.version import __version__
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
@@ -127,7 +129,7 @@ def test_the_figures_of_choosing_are_those_of_the_benchmark() -> None:
     assert [row for row in cited if row not in measured] == []
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *FRONT], ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target, place in _LINK.findall(text):
@@ -150,3 +152,25 @@ def test_the_index_links_every_page() -> None:
     linked = {(index.parent / target).resolve() for target, _ in _LINK.findall(index.read_text(encoding="utf-8"))}
     assert {page for page in PAGES if page != index} <= linked
     assert (index.parent.relative_to(ROOT) / "README.md").as_posix() in (ROOT / "README.md").read_text()
+
+
+def test_the_front_page_is_short_and_its_table_has_every_command() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    rows = [row[0] for row in table_rows(text) if row[0].startswith("`idsnn ")]
+    assert {row.split()[1].strip("`") for row in rows} == set(COMMANDS)
+
+
+def test_the_figures_of_the_front_page_are_those_of_the_results() -> None:
+    rows = [row for row in table_rows((ROOT / "README.md").read_text(encoding="utf-8")) if row[-1].count(" ± ")]
+    assert len(rows) == 4
+    measured = {row[-2:] for row in table_rows((DOCS / "results.md").read_text(encoding="utf-8"))}
+    assert [row for row in rows if row[-2:] not in measured] == []
+
+
+def test_what_is_cited_is_this_version_and_the_paper() -> None:
+    cited = YAML(typ="safe", pure=True).load(ROOT / "CITATION.cff")
+    assert cited["version"] == __version__
+    (paper,) = cited["references"]
+    assert f"doi.org/{paper['doi']}" in (DOCS / "method.md").read_text(encoding="utf-8")
+    assert f"## [{__version__}] - {cited['date-released']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
