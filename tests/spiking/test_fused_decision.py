@@ -72,7 +72,10 @@ def test_what_is_fused() -> None:
         {"norm": BatchNorm(4, affine=False)},
         {"norm": BatchNorm(4, track_running_stats=False)},
     ],
-    ids=str,
+    ids=[
+        *("on a CPU", "float64", "no width", "another dtype joined", "another batch joined", "a subclass", "ReLU"),
+        *("soft reset", "half start", "norm without gamma and beta", "norm of the batch alone"),
+    ],
 )
 def test_what_is_not(changes: dict[str, Any]) -> None:
     assert not decide(**changes)
