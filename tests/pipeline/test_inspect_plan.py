@@ -188,6 +188,9 @@ def test_a_source_tells_how_far_each_layer_moved(capsys: Capture) -> None:
 def test_another_source_is_refused(capsys: Capture) -> None:
     init(capsys)
     save_network(Path("other.safetensors"), "teacher", TEACHER, seed=1)
-    for other, said in (("other.safetensors", "other weights"), ("foreign.pth", "has no")):
+    shallow = TEACHER.changed(depths=TEACHER.depths[:2], widths=TEACHER.traits()["widths"][:2])
+    save_network(Path("shallow.safetensors"), "teacher", shallow, seed=0)
+    others = {"other.safetensors": "other weights", "foreign.pth": "other weights", "shallow.safetensors": "has no"}
+    for other, said in others.items():
         found = invoke(capsys, "inspect", "init.safetensors", "--source", other)
         assert (found.code, said in found.err) == (1, True), found.err
