@@ -249,7 +249,7 @@ def epoch_case(case: str, rounds: int, tiny: bool, place: Place) -> dict[str, An
 
 def chain_case(case: str, rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
     """BatchNorm, neuron and perhaps an addition, forward and backward, against a copy's bytes a second."""
-    from idsnn_cli.spiking.triton.traffic import bytes_per_neuron_step
+    from idsnn_cli.spiking.triton.launch import bytes_per_neuron_step
 
     steps, images, channels, height, width = CASES["lif"]["tiny" if tiny else "shape"]
     shape = (steps * images, channels, height, width)

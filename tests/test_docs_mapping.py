@@ -8,7 +8,7 @@ import pytest
 from documents import DOCS, table_rows
 
 from idsnn_cli import rulebook
-from idsnn_cli.cli.mapping_options import KEYS
+from idsnn_cli.cli.options import KEYS
 from idsnn_cli.recipe.schema import Init
 from idsnn_cli.rules import OF_RULES, OPTIONS, choices, help_line, page_words
 

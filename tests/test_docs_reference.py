@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from idsnn_cli.cli.main import app
 from idsnn_cli.networks.resnet.names import ANN_NAMES, SPIKING_NAMES
 from idsnn_cli.recipe.fields import allowed, annotation_at
-from idsnn_cli.recipe.scalars import render
+from idsnn_cli.recipe.nodes import render
 from idsnn_cli.recipe.schema import Recipe
 from idsnn_cli.registry import entries
 from idsnn_cli.spiking.surrogates import Surrogate

@@ -2,22 +2,25 @@
 
 from idsnn_cli.architecture.costs import forward_macs, stage_sizes, training_macs
 from idsnn_cli.architecture.naming import ann_names, build_description, read_description, spiking_names, validate
-from idsnn_cli.architecture.parts import QCFS, Convolution, Neuron, ReLU, Spiking
-from idsnn_cli.architecture.protocol import Architecture
-from idsnn_cli.architecture.streams import Nested, Spaces
-from idsnn_cli.architecture.words import (
+from idsnn_cli.architecture.parts import (
+    QCFS,
     Activation,
     Amplitude,
     BottleneckStride,
     Coding,
+    Convolution,
     Join,
     Kind,
+    Neuron,
+    ReLU,
     Reset,
     Shortcut,
+    Spiking,
     SpikingBlock,
     Start,
     Stem,
 )
+from idsnn_cli.architecture.protocol import Architecture, Nested, Spaces
 
 __all__ = [
     "QCFS",

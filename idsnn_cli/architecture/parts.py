@@ -1,11 +1,25 @@
-"""What networks of all families are made of: neurons, activations, and convolutions with their place and BatchNorm."""
+"""What networks of all families are made of, and the words for it that a recipe or ``--arch`` may give.
+
+Neurons, activations, and convolutions with their place and BatchNorm.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from idsnn_cli.architecture.words import Amplitude, Coding, Join, Reset, SpikingBlock, Start
+Kind = Literal["ann", "spiking"]
+Stem = Literal["3x3", "7x7"]
+Shortcut = Literal["projection", "pad"]
+BottleneckStride = Literal["3x3", "1x1", "average"]
+SpikingBlock = Literal["spiking", "sew"]
+Join = Literal["add", "and", "iand"]
+Coding = Literal["direct", "poisson"]
+Reset = Literal["hard", "soft"]
+Start = Literal["zero", "half"]
+Activation = Literal["relu", "qcfs"]
+# Learnt for each channel, or folded into the layers behind the spikes.
+Amplitude = Literal["one", "channel", "folded"]
 
 
 @dataclass(frozen=True, slots=True)

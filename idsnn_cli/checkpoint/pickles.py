@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from idsnn_cli.checkpoint.dtypes import is_plain, refuse_odd
+from idsnn_cli.checkpoint.arrays import is_plain, refuse_odd
 from idsnn_cli.checkpoint.integrity import AGAIN, check_archive, check_pickle
 from idsnn_cli.checkpoint.numpy_records import STAND_INS, ArrayRecord
 from idsnn_cli.checkpoint.sniffing import Format

@@ -12,7 +12,7 @@ from typing import Self
 
 from torch import Tensor
 
-from idsnn_cli.checkpoint.dtypes import dtype_name, raw_bytes
+from idsnn_cli.checkpoint.arrays import dtype_name, raw_bytes
 from idsnn_cli.checkpoint.sniffing import check_is_file, unreadable
 
 # Tensors that are kept until they are hashed: enough that small ones hide behind large ones.

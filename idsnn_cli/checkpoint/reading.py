@@ -11,8 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from idsnn_cli.checkpoint.arrays import NpzFile, is_npz
-from idsnn_cli.checkpoint.dtypes import TORCH_DTYPES
+from idsnn_cli.checkpoint.arrays import TORCH_DTYPES, NpzFile, is_npz
 from idsnn_cli.checkpoint.file import CheckpointFile
 from idsnn_cli.checkpoint.pickles import read_pickle
 from idsnn_cli.checkpoint.provenance import file_sha256

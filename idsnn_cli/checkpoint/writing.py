@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from idsnn_cli.checkpoint.arrays import TORCH_DTYPES, dtype_name, raw_bytes
 from idsnn_cli.checkpoint.atomic import atomic_path, dump_json
-from idsnn_cli.checkpoint.dtypes import TORCH_DTYPES, dtype_name, raw_bytes
 
 FORMAT_VERSION = 1
 METADATA_KEY = "idsnn"

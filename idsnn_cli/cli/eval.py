@@ -135,10 +135,8 @@ def _measure(
     """Measure one network that is named, or show what that would read and write."""
     from idsnn_cli.checkpoint import write_json
     from idsnn_cli.cli.opening import device_override, request_of
-    from idsnn_cli.cli.show import show_plan
-    from idsnn_cli.cli.show_evaluation import show_evaluation
-    from idsnn_cli.pipeline.measuring import evaluate_networks
-    from idsnn_cli.pipeline.reporting import check_report, write_report
+    from idsnn_cli.cli.show import show_evaluation, show_plan
+    from idsnn_cli.pipeline.measuring import check_report, evaluate_networks, write_report
     from idsnn_cli.pipeline.standalone import measuring_workspace, preview_measuring
     from idsnn_cli.pipeline.steps.base import Given
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.mapping_options import with_mapping_options
 from idsnn_cli.cli.options import (
     AllowUnused,
     Device,
@@ -25,6 +24,7 @@ from idsnn_cli.cli.options import (
     foreign_options,
     refuse_with,
     refuse_without,
+    with_mapping_options,
 )
 from idsnn_cli.cli.steps import run_step
 from idsnn_cli.sources.names import Source, parse_source

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.mapping_options import with_mapping_options
-from idsnn_cli.cli.options import AllowUnused, Html, Json, Quiet, Scheme, Weights, foreign_options
+from idsnn_cli.cli.options import AllowUnused, Html, Json, Quiet, Scheme, Weights, foreign_options, with_mapping_options
 from idsnn_cli.errors import UsageError
 from idsnn_cli.outputs import check_output
 from idsnn_cli.sources.names import Published, Source, parse_source
@@ -68,8 +67,8 @@ def inspect(
         raise UsageError("--force is for the file of --html", "Give --html FILE, or leave it out.")
     console = Console(as_json=as_json, quiet=quiet)
     from idsnn_cli.cli.opening import request_of
+    from idsnn_cli.cli.show import show_plan_map
     from idsnn_cli.cli.show_checkpoint import show_comparison, show_contents
-    from idsnn_cli.cli.show_mapping import show_plan_map
 
     foreign = foreign_options(None, weights, allow_unused, scheme)
     values = as_json or html is not None

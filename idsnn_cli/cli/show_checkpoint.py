@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.show_mapping import field, show_mapping
+from idsnn_cli.cli.show import field, show_mapping
 from idsnn_cli.rules import OF_RULES, Rules
 from idsnn_cli.training.losses import losses
 

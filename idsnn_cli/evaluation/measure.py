@@ -1,15 +1,19 @@
-"""What a measure is: how it comes about, what it finds, and how that is shown. Each one is a file of ``measures``."""
+"""What a measure is: how it comes about, what it finds, and how that is shown. Each one is a file of ``measures``.
+
+All that were asked for take as few passes over the images as they need.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
-from idsnn_cli.evaluation.accuracy import MeasuredNetwork
+from idsnn_cli.evaluation.accuracy import Evaluation, MeasuredNetwork, evaluate
 from idsnn_cli.evaluation.observation import Observation
 from idsnn_cli.figures import Plot, ResultTable
 from idsnn_cli.models import Model
@@ -123,3 +127,39 @@ def many(count: int, what: str) -> str:
 def legend_of(shown: Sequence[Shown[Any]]) -> tuple[tuple[int, str], ...]:
     """The networks' styles and names."""
     return tuple((each.number, each.network.name) for each in shown)
+
+
+def measure_fully(
+    model: Model,
+    batches: Batches,
+    measures: Collection[str],
+    *,
+    seed: int = 0,
+    timesteps: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[Evaluation, dict[str, Any]]:
+    """The plain figures, and what ``measures`` found, by their JSON keys and in the order of their names.
+
+    ``batches()`` starts over with all images (N, C, H, W) in 0 to 1 and labels (N,), in order, on the model's device.
+    Measures that only look on do so during the pass that the plain figures take, which ``images_per_second`` then
+    includes (``latency`` times the network alone); ``beyond`` is one more, ``robustness`` fifteen. ``timesteps`` is how
+    far ``beyond`` goes (2T unless given). What needs time steps is None for an ANN. Raises :class:`DataError` where
+    there is no image, and :class:`UsageError` where ``timesteps`` is not beyond the network's own.
+    """
+    work = Work(model, batches, seed, timesteps, say)
+    spiking = model.architecture.kind == "spiking"
+    asked = {name: find_measure(name) for name in sorted(measures)}
+    possible = {name: each for name, each in asked.items() if spiking or not each.needs_steps}
+    for each in possible.values():
+        each.check(work)
+    with ExitStack() as stack:
+        looking = {
+            name: stack.enter_context(each.observe(work))
+            for name, each in possible.items()
+            if isinstance(each, ObservingMeasure)
+        }
+        plain = evaluate(model, batches(), seed=seed, observers=list(looking.values()))
+    found: dict[str, Any] = dict.fromkeys(map(key_of, asked))
+    for name, each in possible.items():
+        found[key_of(name)] = each.run(work) if isinstance(each, RunningMeasure) else looking[name].result()
+    return plain, found

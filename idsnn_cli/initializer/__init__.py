@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from idsnn_cli.initializer.conversion import Conversion, convert
     from idsnn_cli.initializer.correcting import calibrate, reestimate
     from idsnn_cli.initializer.counterparts import make_plan
+    from idsnn_cli.initializer.entries import Findings
     from idsnn_cli.initializer.findings import count_values, find, looks_at_images, merges
     from idsnn_cli.initializer.plan import BlockPair, Entry, Plan, random_plan
-    from idsnn_cli.initializer.requirements import Findings
     from idsnn_cli.initializer.selections import Selection, loop_indices
     from idsnn_cli.initializer.standalone import Initialization, classes_or_source, initialize, open_source
     from idsnn_cli.rules import Rules
@@ -27,7 +27,7 @@ _HOMES = {
     "idsnn_cli.initializer.counterparts": ("make_plan",),
     "idsnn_cli.initializer.findings": ("count_values", "find", "looks_at_images", "merges"),
     "idsnn_cli.initializer.plan": ("BlockPair", "Entry", "Plan", "random_plan"),
-    "idsnn_cli.initializer.requirements": ("Findings",),
+    "idsnn_cli.initializer.entries": ("Findings",),
     "idsnn_cli.initializer.selections": ("Selection", "loop_indices"),
     "idsnn_cli.initializer.standalone": ("Initialization", "classes_or_source", "initialize", "open_source"),
     "idsnn_cli.rules": ("Rules",),

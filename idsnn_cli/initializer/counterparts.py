@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from idsnn_cli.architecture import Architecture, Convolution
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.conversion import learnt_lambdas
-from idsnn_cli.initializer.entries import Planner
+from idsnn_cli.initializer.entries import Findings, Planner
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan, constant_reason
-from idsnn_cli.initializer.requirements import Findings
 from idsnn_cli.initializer.selections import Selection
 from idsnn_cli.rules import Rules
 

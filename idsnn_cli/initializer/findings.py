@@ -14,7 +14,7 @@ from idsnn_cli.initializer.blocks import choose_blocks
 from idsnn_cli.initializer.channel_facts import channel_scores, correlations
 from idsnn_cli.initializer.conversion import scaled_plan
 from idsnn_cli.initializer.counterparts import make_plan, planned
-from idsnn_cli.initializer.requirements import Findings, check_rules
+from idsnn_cli.initializer.entries import Findings, check_rules
 from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import Model, Network
 from idsnn_cli.rulebook import NONE

@@ -2,12 +2,10 @@
 
 from idsnn_cli.models.amplitudes import fold_amplitudes, require_amplitudes
 from idsnn_cli.models.base import Model
-from idsnn_cli.models.building import build, per_step, prolonged, require_beyond
+from idsnn_cli.models.building import build, first_state, first_value, per_step, place, prolonged, require_beyond
 from idsnn_cli.models.identify import Network, described_in, floating, identify, identify_tensors
 from idsnn_cli.models.loading import assemble, load, load_identified
-from idsnn_cli.models.placing import place
 from idsnn_cli.models.qcfs import QCFS
-from idsnn_cli.models.weights import first_state, first_value
 
 __all__ = [
     "QCFS",

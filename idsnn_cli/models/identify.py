@@ -10,7 +10,7 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import CheckpointFile
-from idsnn_cli.checkpoint.dtypes import refuse_odd
+from idsnn_cli.checkpoint.arrays import refuse_odd
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
 from idsnn_cli.families import Certainty, Copy, Reading, recognise
 

@@ -14,9 +14,8 @@ from idsnn_cli.data import DataBundle
 from idsnn_cli.errors import CheckpointError
 from idsnn_cli.pipeline.preview import check, preview
 from idsnn_cli.pipeline.processes import decided_by_main
-from idsnn_cli.pipeline.run import run_all
+from idsnn_cli.pipeline.run import adopt, run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory
-from idsnn_cli.pipeline.sharing import adopt
 from idsnn_cli.pipeline.steps.base import Given, Step, StepResult, all_steps, depends_on, step, steps_of_run
 from idsnn_cli.recipe import Cell, LoadedRecipe, name_settings
 

@@ -1,17 +1,22 @@
-"""Networks measured on one split: what ``eval`` writes for a run, or says of any checkpoint."""
+"""Networks measured on one split: what ``eval`` writes for a run, or says of any checkpoint, and its ``--report``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from idsnn_cli.checkpoint import write_json, write_text
 from idsnn_cli.data import eval_batches
+from idsnn_cli.errors import WriteError
 from idsnn_cli.evaluation.accuracy import MeasuredNetwork
-from idsnn_cli.evaluation.document import EvaluationDocument
-from idsnn_cli.evaluation.full import measure_fully
+from idsnn_cli.evaluation.document import EvaluationDocument, read_evaluation
+from idsnn_cli.evaluation.measure import measure_fully
 from idsnn_cli.models import place
 from idsnn_cli.pipeline.requirements import check_classes
+from idsnn_cli.pipeline.run_directory import make_folder
 from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.report.evaluation.page import draw_evaluation, render_markdown
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
 
@@ -60,3 +65,25 @@ def _measured(workspace: Workspace, name: str, path: Source, split: str) -> Meas
         measures=more,
         **workspace.settle_normalisation(path).provenance(),
     )
+
+
+PAGE, DOCUMENT = "eval.md", "eval.json"
+
+
+def check_report(folder: Path) -> None:
+    """Raise, before anything is measured, :class:`WriteError` where ``folder`` is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise WriteError(f"{folder} is a file, and the report is a folder", "Name another folder with --report DIR.")
+
+
+def write_report(folder: Path, document: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Write an evaluation to ``folder``, made if it is missing; returns the files, which replace older ones."""
+    evaluation = read_evaluation(document)
+    plots = draw_evaluation(evaluation)
+    make_folder(folder)
+    for name, (_, content) in plots.items():
+        write_text(folder / name, content)
+    write_json(folder / DOCUMENT, dict(document))
+    page = render_markdown(evaluation, [(name, words) for name, (words, _) in plots.items()])
+    write_text(folder / PAGE, page)
+    return (folder / PAGE, folder / DOCUMENT, *(folder / name for name in plots))

@@ -1,15 +1,66 @@
-"""``run``: the steps in order, going on where a killed run stopped."""
+"""``run``: the steps in order, going on where a killed run stopped; what many runs share is done once and linked."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
-from idsnn_cli.pipeline.run_directory import RunDirectory
-from idsnn_cli.pipeline.sharing import adopt
-from idsnn_cli.pipeline.steps.base import Given, StepResult, all_steps, step, steps_of_run
+from idsnn_cli.checkpoint import atomic_link, file_sha256, write_text
+from idsnn_cli.pipeline.decisions import protect, refuse_other_settings
+from idsnn_cli.pipeline.processes import decided_by_main
+from idsnn_cli.pipeline.run_directory import RunDirectory, make_folder
+from idsnn_cli.pipeline.steps.base import Given, Step, StepResult, all_steps, step, steps_of_run
+from idsnn_cli.pipeline.training_step import METRICS
 from idsnn_cli.results import Result
+
+
+def adopt(run: RunDirectory, shared: RunDirectory, step: Step) -> StepResult:
+    """Give ``run`` the finished ``step`` of ``shared``, as if it had done it itself.
+
+    Its files are hard links, where the file system knows them, so that a grid of runs holds the weights once; files
+    are only ever replaced, never changed in place, so neither run can touch the other's. The record is that of
+    ``shared``, and its figures say ``shared_from``, the folder as seen from the run's: a step of other settings or a
+    file that was replaced is noticed as in any run. Raises :class:`RunConflictError` where the run has this step of
+    other settings or a file that it did not write.
+    """
+    return decided_by_main(lambda: _adopt(run, shared, step))
+
+
+def _adopt(run: RunDirectory, shared: RunDirectory, step: Step) -> StepResult:
+    record = shared.records()[step.name]
+    record = replace(record, figures=record.figures | {"shared_from": _seen_from(run.path, shared.path)})
+    sources = {"last": step.file(shared), "best": step.file(shared, best=True)}
+    targets = {"last": step.file(run), "best": step.file(run, best=True)}
+    targets = {name: path for name, path in targets.items() if name in record.outputs and sources[name].exists()}
+    paths = tuple(targets.values())
+    known = run.records().get(step.name)
+    metrics, copied = step.folder(shared) / METRICS, step.folder(run) / METRICS
+    if known == record and all(path.exists() for path in (*paths, *([copied] if metrics.exists() else []))):
+        return StepResult(step.name, "unchanged", paths, record.figures)
+    if not run.force:
+        protect(run, step, known, {n: p for n, p in targets.items() if not _same(p, sources[n])})
+        if known is not None:
+            refuse_other_settings(run, step, known, record.settings)
+    run.write_recipe()
+    for name, path in targets.items():
+        if not _same(path, sources[name]):
+            atomic_link(sources[name], path)
+    if metrics.exists():
+        make_folder(copied.parent)
+        write_text(copied, metrics.read_text())
+    run.write_record(step.name, record)
+    return StepResult(step.name, "done", paths, record.figures)
+
+
+def _seen_from(folder: Path, shared: Path) -> str:
+    return Path(os.path.relpath(shared, folder)).as_posix()
+
+
+def _same(path: Path, source: Path) -> bool:
+    return path.exists() and (os.path.samefile(path, source) or file_sha256(path) == file_sha256(source))
 
 
 @dataclass(frozen=True, slots=True)

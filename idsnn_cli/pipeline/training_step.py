@@ -1,4 +1,7 @@
-"""What the steps that make a network have in common: train it, or make it at once; record it, write it."""
+"""What the steps that make a network have in common: train it, or make it at once; record it, write it.
+
+A student with mapped first weights (``distill``) and one with random ones (``baseline``) are trained alike.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,16 @@ from idsnn_cli.data import DataBundle, TrainBatches, eval_batches, shard
 from idsnn_cli.errors import MissingInputError
 from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
 from idsnn_cli.initializer import Plan
-from idsnn_cli.models import Model
+from idsnn_cli.models import Model, build, load
 from idsnn_cli.pipeline.decisions import decide
 from idsnn_cli.pipeline.processes import decided_by_main
+from idsnn_cli.pipeline.requirements import check_classes, check_features, distinct, read_start, require_teacher
 from idsnn_cli.pipeline.run_directory import Record, RunDirectory, best_of, clear, make_folder
-from idsnn_cli.pipeline.steps.base import Step, StepResult
+from idsnn_cli.pipeline.steps.base import Step, StepResult, step
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
+from idsnn_cli.sources.names import Source
 from idsnn_cli.training import Fit, Objective, barrier, fit, frozen, is_main, rank, sum_over_processes, world_size
 from idsnn_cli.training.progress import epoch_state
 from idsnn_cli.version import __version__
@@ -265,3 +270,50 @@ def described(
 def versions() -> dict[str, str]:
     """The libraries that decide what the numbers are."""
     return {"idsnn": __version__, "torch": version("torch"), "torchvision": version("torchvision")}
+
+
+def student_job(
+    run: RunDirectory, own: Step, start: Path | None, teacher: Source | None, taught: bool, target: Path
+) -> Job:
+    """The training of the step ``own``, from the weights in ``start`` (None: random ones) into ``target``.
+
+    With ``taught`` its loss reads ``teacher``, the run's own where none is given.
+    """
+    workspace = run.workspace
+    recipe = workspace.recipe
+    architecture = recipe.student.architecture(workspace.data.num_classes)
+    inputs = {"data": workspace.data.fingerprint}
+    origin: dict[str, Any] = {}
+    plan: Plan | None = None
+    if start is not None:
+        distinct(target, start)
+        inputs["start"] = file_sha256(start)
+        plan, origin = read_start(start, architecture)
+    guide = None
+    if taught:
+        guide = teacher or step("teacher").kept(run)
+        require_teacher(workspace, guide)
+        distinct(target, guide)
+        inputs["teacher"] = workspace.sha256(guide)
+
+    def make() -> tuple[Model, Model | None]:
+        network = None if guide is None else workspace.load_network(guide, workspace.device)
+        if network is not None and guide is not None:
+            check_classes(workspace, network.architecture, guide)
+            check_features(workspace, architecture, network.architecture)
+        if start is not None:
+            return load(start), network
+        model = build(architecture, derive_seed(recipe.seed, "init", "weights"))
+        if network is None:
+            model.set_normalisation(workspace.data.mean, workspace.data.std)
+        else:
+            mean, std = (values.flatten().tolist() for values in (network.input.mean, network.input.std))
+            model.set_normalisation(mean, std)
+        return model, network
+
+    def metadata(record: dict[str, Any]) -> dict[str, Any]:
+        provenance = {"start": origin, "inputs": {k: v for k, v in inputs.items() if k != "data"}}
+        return described(workspace, own.network, architecture, provenance, record, plan)
+
+    objective = Objective.of(dict(recipe.distill), taught=taught)
+    return Job(own, recipe.distill, make, objective, metadata, inputs, target, "distill", recipe.seed)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from idsnn_cli.recipe.scalars import render
+from idsnn_cli.recipe.nodes import render
 from idsnn_cli.recipe.schema import Recipe
 
 

@@ -22,8 +22,7 @@ from ruamel.yaml.events import (
 )
 
 from idsnn_cli.errors import RecipeError
-from idsnn_cli.recipe.nodes import Entry, Fault, Items, Leaf, Node, Place, Table
-from idsnn_cli.recipe.scalars import quote, resolve
+from idsnn_cli.recipe.nodes import Entry, Fault, Items, Leaf, Node, Place, Table, quote, resolve
 from idsnn_cli.text import printable, shorten
 
 # A recipe is about 2 kB, three mappings deep. The bounds keep hostile text from costing time or memory.

@@ -11,7 +11,7 @@ from torch import Tensor
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import UsageError
 from idsnn_cli.evaluation.accuracy import evaluate
-from idsnn_cli.evaluation.full import measure_fully
+from idsnn_cli.evaluation.measure import measure_fully
 from idsnn_cli.evaluation.measures.latency import measure_latency
 from idsnn_cli.models import Model, build, prolonged
 from idsnn_cli.recipe.schema import MEASURES

@@ -52,7 +52,7 @@ from idsnn_cli.cli.main import app
 from typer.testing import CliRunner
 from idsnn_cli.evaluation.accuracy import MeasuredNetwork
 from idsnn_cli.evaluation.document import EvaluationDocument, read_evaluation
-from idsnn_cli.evaluation.full import measure_fully
+from idsnn_cli.evaluation.measure import measure_fully
 from idsnn_cli.models import build
 from idsnn_cli.recipe.schema import Eval
 from idsnn_cli.report.evaluation.page import draw_evaluation, render_markdown

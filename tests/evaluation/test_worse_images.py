@@ -12,9 +12,8 @@ from torch import Tensor
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.evaluation.accuracy import evaluate
-from idsnn_cli.evaluation.corruptions import STRENGTHS, add_noise, blur, corruption, lower_contrast
 from idsnn_cli.evaluation.measure import Work
-from idsnn_cli.evaluation.measures.robustness import MEASURE
+from idsnn_cli.evaluation.measures.robustness import MEASURE, STRENGTHS, add_noise, blur, corruption, lower_contrast
 from idsnn_cli.models import build
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture, build_description, read_description
 from idsnn_cli.errors import CheckpointError, FamilyError, MappingError, UsageError
-from idsnn_cli.evaluation.full import measure_fully
+from idsnn_cli.evaluation.measure import measure_fully
 from idsnn_cli.initializer import initialize
 from idsnn_cli.initializer.plan import Plan, random_plan
 from idsnn_cli.models import Model, build, first_state, fold_amplitudes, identify_tensors, prolonged

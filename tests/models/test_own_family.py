@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from idsnn_cli.architecture import Architecture, Neuron
 from idsnn_cli.architecture.naming import Family
 from idsnn_cli.architecture.parts import Convolution, ReLU, Spiking, normed
-from idsnn_cli.architecture.streams import Spaces
+from idsnn_cli.architecture.protocol import Spaces
 from idsnn_cli.errors import UsageError
 
 SPIKING = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude")

@@ -14,13 +14,12 @@ import torch
 from idsnn_cli.architecture import build_description
 from idsnn_cli.evaluation.accuracy import MeasuredNetwork
 from idsnn_cli.evaluation.document import EvaluationDocument, read_evaluation
-from idsnn_cli.evaluation.full import measure_fully
+from idsnn_cli.evaluation.measure import measure_fully
 from idsnn_cli.evaluation.measures.calibration import Bin
 from idsnn_cli.figures import LineChart, MatrixChart, Plot, Series
 from idsnn_cli.models import build
 from idsnn_cli.recipe.schema import MEASURES
-from idsnn_cli.report.evaluation.page import draw_evaluation, render_markdown
-from idsnn_cli.report.evaluation.tables import measure_tables, networks_table, remarks
+from idsnn_cli.report.evaluation.page import draw_evaluation, measure_tables, networks_table, remarks, render_markdown
 from idsnn_cli.report.html.charts import draw_file
 
 CLASSES = ("cat|dog", "a*b_c", "<b>$x$</b>", "line\nbreak")

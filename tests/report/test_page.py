@@ -21,7 +21,7 @@ from idsnn_cli.initializer import Rules, initialize, random_plan
 from idsnn_cli.report.inspect.checkpoint import describe_checkpoint, describe_plan
 from idsnn_cli.report.inspect.comparison import compare_checkpoints
 from idsnn_cli.report.inspect.page import render_page
-from idsnn_cli.report.inspect.page_parts import index_words
+from idsnn_cli.report.inspect.views import index_words
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&"
 

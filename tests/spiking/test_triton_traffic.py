@@ -13,7 +13,7 @@ import torch
 from triton_cases import COMPILED, in_a_process_of_their_own, inside, needs_triton, neuron_of, nhwc, normal, outside
 
 from idsnn_cli.spiking import BatchNorm
-from idsnn_cli.spiking.triton.traffic import bytes_per_neuron_step
+from idsnn_cli.spiking.triton.launch import bytes_per_neuron_step
 
 pytestmark = [needs_triton, pytest.mark.slow]
 # Of maps in bf16 only these are; statistics and parameters are fp32.

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from idsnn_cli.architecture.parts import QCFS, Convolution, Neuron, ReLU, Spiking, norm_tensors, normed
-from idsnn_cli.architecture.protocol import Architecture, Size
-from idsnn_cli.architecture.streams import Nested, Spaces
+from idsnn_cli.architecture.protocol import Architecture, Nested, Size, Spaces
 from idsnn_cli.errors import UsageError
 from idsnn_cli.networks.resnet.attention import ATTENTIONS, Attention
 from idsnn_cli.networks.resnet.blocks import BLOCKS, SHORTCUTS, Block, BottleneckBlock, PaddedIdentity, Shortcut

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from idsnn_cli.architecture.parts import Neuron
-from idsnn_cli.architecture.words import (
+from idsnn_cli.architecture.parts import (
     Activation,
     Amplitude,
     Coding,
     Join,
     Kind,
+    Neuron,
     Reset,
     SpikingBlock,
     Start,

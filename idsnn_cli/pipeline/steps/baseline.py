@@ -7,8 +7,7 @@ from pathlib import Path
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.pipeline.run_directory import RunDirectory, best_of
 from idsnn_cli.pipeline.steps.base import FOREIGN, Given, Plan, Reads, Step, StepResult
-from idsnn_cli.pipeline.student_training import student_job
-from idsnn_cli.pipeline.training_step import train
+from idsnn_cli.pipeline.training_step import student_job, train
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.training.losses import teachers_keys
 

@@ -11,8 +11,15 @@ from idsnn_cli.models import load, place
 from idsnn_cli.pipeline.requirements import check_features, distinct, read_start, require_teacher, usable
 from idsnn_cli.pipeline.run_directory import RunDirectory, best_of
 from idsnn_cli.pipeline.steps.base import FOREIGN, Given, Plan, Reads, Step, StepResult, step
-from idsnn_cli.pipeline.student_training import student_job
-from idsnn_cli.pipeline.training_step import data_facts, described, forget_training, make_at_once, measured_alone, train
+from idsnn_cli.pipeline.training_step import (
+    data_facts,
+    described,
+    forget_training,
+    make_at_once,
+    measured_alone,
+    student_job,
+    train,
+)
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.sources.opened import require
 

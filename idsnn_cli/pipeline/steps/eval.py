@@ -9,9 +9,8 @@ from typing import Any
 
 from idsnn_cli.checkpoint import file_sha256, write_json
 from idsnn_cli.models import require_beyond
-from idsnn_cli.pipeline.measuring import evaluate_networks
+from idsnn_cli.pipeline.measuring import check_report, evaluate_networks, write_report
 from idsnn_cli.pipeline.processes import decided_by_main
-from idsnn_cli.pipeline.reporting import check_report, write_report
 from idsnn_cli.pipeline.requirements import usable
 from idsnn_cli.pipeline.run_directory import EVALUATION, Record, RunDirectory
 from idsnn_cli.pipeline.steps.base import Given, Plan, Reads, Step, StepResult, all_steps

@@ -6,8 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli.checkpoint import write_checkpoint, write_json
-from idsnn_cli.pipeline.first_weights import first_weights, looked_at_data, needs_data
-from idsnn_cli.pipeline.mapping import count_mapping, is_pretrained, origin_of, rules_from, where_from
+from idsnn_cli.pipeline.first_weights import (
+    count_mapping,
+    first_weights,
+    is_pretrained,
+    looked_at_data,
+    needs_data,
+    origin_of,
+    rules_from,
+    where_from,
+)
 from idsnn_cli.pipeline.requirements import distinct
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.steps.base import FOREIGN, Given, Plan, Reads, Step, StepResult, step

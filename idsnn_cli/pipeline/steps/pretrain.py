@@ -13,8 +13,7 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer import Initialization
 from idsnn_cli.models import Model, build
-from idsnn_cli.pipeline.first_weights import mapped
-from idsnn_cli.pipeline.mapping import count_mapping, shape_source, where_from
+from idsnn_cli.pipeline.first_weights import count_mapping, mapped, shape_source, where_from
 from idsnn_cli.pipeline.requirements import check_classes, distinct, require_teacher, usable
 from idsnn_cli.pipeline.run_directory import RunDirectory, best_of
 from idsnn_cli.pipeline.steps.base import FOREIGN, Given, Plan, Reads, Step, StepResult, step

@@ -1,18 +1,60 @@
-"""The document of ``idsnn eval`` as a Markdown page, and the plots beside it."""
+"""The document of ``idsnn eval`` as tables, which a terminal shows too, and as a Markdown page with its plots."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from idsnn_cli.evaluation.accuracy import MeasuredNetwork
 from idsnn_cli.evaluation.document import EvaluationDocument
 from idsnn_cli.evaluation.measure import Shown, all_measures
 from idsnn_cli.figures import LineChart, Plot, ResultTable, Series
-from idsnn_cli.report.evaluation.tables import measure_tables, networks_table, remarks
 from idsnn_cli.report.html.charts import draw_file
+
+
+def networks_table(document: EvaluationDocument) -> ResultTable:
+    """All networks in one table."""
+    return ResultTable(
+        "networks",
+        f"{document.dataset}, {document.images:,} {document.split} images, {document.device}",
+        ("network", "top-1 %", "top-5 %", "loss", "parameters", "T", "images/s"),
+        tuple(
+            (
+                *(row.name, row.figures.top1, row.figures.top5, row.figures.loss),
+                *(row.parameters, row.timesteps, round(row.figures.images_per_second)),
+            )
+            for row in document.results
+        ),
+        tuple(note for row in document.results for note in _missing(row)),
+    )
+
+
+def _missing(row: MeasuredNetwork) -> Iterator[str]:
+    """What was asked of an ANN that needs time steps: it is null in the JSON and has no table."""
+    names = [key.replace("_", "-") for key, found in sorted(row.measures.items()) if found is None]
+    if names:
+        yield f"{row.name} is an ANN: without time steps there is no {', no '.join(names)}"
+
+
+def measure_tables(row: MeasuredNetwork, classes: Sequence[str]) -> Iterator[ResultTable]:
+    """The tables of one network: of each measure that it has and that means something for it."""
+    for key, measure in all_measures().items():
+        if row.measures.get(key) is not None:
+            yield measure.table(row.measures[key], row, classes)
+
+
+def remarks(document: EvaluationDocument) -> dict[str, list[str]]:
+    """What must be said of the figures of some measures, once for all networks, below its title."""
+    found: dict[str, list[str]] = {}
+    for key, measure in all_measures().items():
+        rows = [row.measures[key] for row in document.results if row.measures.get(key) is not None]
+        said = list(dict.fromkeys(words for each in rows for words in measure.remarks(each)))
+        if said:
+            found[measure.remarks_title] = said
+    return found
+
 
 # A confusion matrix of more classes than this is for the plot and the JSON.
 WHOLE_MATRIX = 20

@@ -9,9 +9,9 @@ from typing import Any
 
 from idsnn_cli.initializer import Entry, Plan
 from idsnn_cli.initializer.plan import BlockPair
-from idsnn_cli.report.inspect.block_parts import COUNTER, describe_parts, noted
 from idsnn_cli.report.inspect.network import is_parameter
 from idsnn_cli.report.inspect.source_use import Used, block_of, block_sizes, layer_of, origins, used_values
+from idsnn_cli.report.inspect.treatment import COUNTER, describe_parts, noted
 
 
 def describe_mapping(plan: Plan) -> dict[str, Any]:

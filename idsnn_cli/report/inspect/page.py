@@ -11,8 +11,7 @@ from typing import Any
 
 from idsnn_cli.errors import UsageError
 from idsnn_cli.report.html.markup import escaped, make_page, table_of
-from idsnn_cli.report.inspect.page_parts import Heat, Node, Side, View, percent
-from idsnn_cli.report.inspect.page_views import comparison_view, mapping_view
+from idsnn_cli.report.inspect.views import Heat, Node, Side, View, comparison_view, mapping_view, percent
 
 
 def render_page(document: Mapping[str, Any]) -> str:

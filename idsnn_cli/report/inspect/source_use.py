@@ -13,8 +13,8 @@ from torch import Tensor
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer import Entry, Plan, make_plan
 from idsnn_cli.initializer.kernels import Kernel
-from idsnn_cli.report.inspect.block_parts import source_inputs
 from idsnn_cli.report.inspect.network import is_parameter
+from idsnn_cli.report.inspect.treatment import source_inputs
 
 Shape = tuple[int, ...]
 
