@@ -11,6 +11,7 @@ from idsnn_cli.evaluation.document import EvaluationDocument
 from idsnn_cli.evaluation.measure import all_measures
 from idsnn_cli.report.inspect.checkpoint import Contents, PlannedStart
 from idsnn_cli.report.inspect.comparison import Comparison
+from idsnn_cli.report.inspect.layer_map import LayerMap
 from idsnn_cli.report.inspect.tensor_statistics import Statistics
 from idsnn_cli.results import Key, Result, key_for, keys
 
@@ -55,7 +56,7 @@ def page() -> str:
             parts += [f"### `{key.name}`", *_described(key.nested, seen=seen)]
     parts += ["## idsnn inspect FILE", *_described(Contents)]
     parts += ["## idsnn inspect FILE OTHER", *_described(Comparison, skip={Statistics})]
-    parts += ["## idsnn inspect --plan FILE --to NAME", *_described(PlannedStart, skip={Statistics})]
+    parts += ["## idsnn inspect --plan FILE --to NAME", *_described(PlannedStart, skip={Statistics, LayerMap})]
     parts += ["## idsnn doctor", *_described(Examination), CLOSING]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

@@ -55,7 +55,7 @@ def check(document: Any) -> None:
     try:
         plan = Plan.from_dict(document)
         again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
-        described = describe_mapping(plan)
+        described = describe_mapping(plan).to_dict()
     except MappingError as error:
         refusal = error
     else:

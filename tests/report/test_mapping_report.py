@@ -15,6 +15,10 @@ from idsnn_cli.initializer import Findings, Plan, Rules, initialize, make_plan, 
 from idsnn_cli.report.inspect.layer_map import describe_mapping
 
 
+def mapped(plan: Plan) -> dict[str, Any]:
+    return describe_mapping(plan).to_dict()
+
+
 def plan_between(source: Any, target: Any, **rules: Any) -> Plan:
     return make_plan(source, target, {name: name for name in source.tensors()}, Rules(**rules))
 
@@ -56,7 +60,7 @@ def test_the_report_alone_rebuilds_the_student(
     state = random_state(source)
     rules = Rules(blocks=blocks, shortcut=shortcut, head=head, rescale=rescale, channels=channels)
     made = initialize(state, target, rules=rules)
-    report = describe_mapping(make_plan(source, target, {name: name for name in source.tensors()}, rules))
+    report = mapped(make_plan(source, target, {name: name for name in source.tensors()}, rules))
     seen: list[str] = []
     for block in report["blocks"]:
         for part in block["parts"]:
@@ -73,7 +77,7 @@ def test_the_report_alone_rebuilds_the_student(
 
 
 def test_equal_networks_are_copied_whole_but_for_the_head() -> None:
-    report = describe_mapping(plan_between(resnet(14), spiking(14)))
+    report = mapped(plan_between(resnet(14), spiking(14)))
     for block in report["blocks"][:-1]:
         assert [part["words"] for part in block["parts"]] == ["copied whole"]
         assert block["takes"] == block["name"]
@@ -83,24 +87,24 @@ def test_equal_networks_are_copied_whole_but_for_the_head() -> None:
 
 
 def test_words_say_how_channels_were_taken() -> None:
-    smaller = describe_mapping(plan_between(resnet(8, 8), spiking(8, 4)))["blocks"]
+    smaller = mapped(plan_between(resnet(8, 8), spiking(8, 4)))["blocks"]
     assert smaller[1]["parts"][0]["words"] == "out first 4 of 8, in whole"
     assert smaller[2]["parts"][0]["words"] == "out first 4 of 8, in first 4 of 8"
-    uniform = describe_mapping(plan_between(resnet(8, 8), spiking(8, 4), channels="uniform"))
+    uniform = mapped(plan_between(resnet(8, 8), spiking(8, 4), channels="uniform"))
     assert uniform["blocks"][1]["parts"][0]["words"] == "out 4 of 8 uniformly, in whole"
     assert uniform["selections"][0]["channels"] == [0, 2, 4, 6]
-    random = describe_mapping(plan_between(resnet(8, 4), spiking(8, 8), channels="random", multiplicity="divide"))
+    random = mapped(plan_between(resnet(8, 4), spiking(8, 8), channels="random", multiplicity="divide"))
     words = "out 4 repeated at random x2, in 4 repeated at random x2, divided by multiplicity"
     assert random["blocks"][2]["parts"][0]["words"] == words
-    noisy = describe_mapping(plan_between(resnet(8, 4), spiking(8, 8), noise=0.01))["blocks"]
+    noisy = mapped(plan_between(resnet(8, 4), spiking(8, 8), noise=0.01))["blocks"]
     assert noisy[1]["parts"][0]["words"] == "out 4 looped x2, in whole, noise of 0.01 deviations on repeated channels"
-    larger = describe_mapping(plan_between(resnet(8, 4), spiking(8, 6), rescale="variance"))["blocks"]
+    larger = mapped(plan_between(resnet(8, 4), spiking(8, 6), rescale="variance"))["blocks"]
     scale = math.sqrt(4 / 6)
     assert larger[1]["parts"][0]["words"] == f"out 4 looped x1.5, in whole, kernel x{scale:.4g}"
 
 
 def test_modules_are_named_whole_and_a_block_after_a_wider_one_splits() -> None:
-    blocks = {block["name"]: block for block in describe_mapping(plan_between(resnet(8, 8), spiking(8, 4)))["blocks"]}
+    blocks = {block["name"]: block for block in mapped(plan_between(resnet(8, 8), spiking(8, 4)))["blocks"]}
     assert [part["modules"] for part in blocks["stages.0.0"]["parts"]] == [["conv0", "norm0", "conv1", "norm1"]]
     assert [part["modules"] for part in blocks["stages.1.0"]["parts"]] == [
         ["conv0", "norm0", "shortcut"],
@@ -109,17 +113,17 @@ def test_modules_are_named_whole_and_a_block_after_a_wider_one_splits() -> None:
 
 
 def test_each_block_says_which_one_it_takes() -> None:
-    report = describe_mapping(plan_between(resnet(20), spiking(14), blocks="proportional"))
+    report = mapped(plan_between(resnet(20), spiking(14), blocks="proportional"))
     takes = {block["name"]: block["takes"] for block in report["blocks"]}
     # floor(j * 3 / 2) for j = 0, 1.
     assert [takes["stages.1.0"], takes["stages.1.1"]] == ["stages.1.0", "stages.1.1"]
-    report = describe_mapping(plan_between(resnet(8), spiking(20), blocks="first"))
+    report = mapped(plan_between(resnet(8), spiking(20), blocks="first"))
     takes = {block["name"]: block["takes"] for block in report["blocks"]}
     assert [takes[f"stages.2.{b}"] for b in range(3)] == ["stages.2.0"] * 3
 
 
 def test_a_stage_without_a_counterpart_is_random_and_says_why() -> None:
-    report = describe_mapping(plan_between(resnet(8, 4), build_description("spiking-resnet18", 10, width=4)))
+    report = mapped(plan_between(resnet(8, 4), build_description("spiking-resnet18", 10, width=4)))
     last = [block for block in report["blocks"] if block["name"].startswith("stages.3")]
     assert len(last) == 2
     for block in last:
@@ -130,7 +134,7 @@ def test_a_stage_without_a_counterpart_is_random_and_says_why() -> None:
 def test_a_tensor_that_the_source_lacks_is_named_apart_from_its_module() -> None:
     source = resnet()
     names = {name: name for name in source.tensors() if name != "stages.0.0.norm1.running_var"}
-    report = describe_mapping(make_plan(source, spiking(), names, Rules()))
+    report = mapped(make_plan(source, spiking(), names, Rules()))
     block = next(block for block in report["blocks"] if block["name"] == "stages.0.0")
     lone = [part for part in block["parts"] if part["action"] == "random"]
     assert [part["modules"] for part in lone] == [["norm1.running_var"]]
@@ -139,14 +143,14 @@ def test_a_tensor_that_the_source_lacks_is_named_apart_from_its_module() -> None
 
 def test_reestimated_statistics_are_a_note_and_split_no_part() -> None:
     plan = plan_between(resnet(), spiking(), shortcut="random")
-    plain = describe_mapping(plan)
+    plain = mapped(plan)
     entries = tuple(
         replace(entry, reason="re-estimated on 8 training batches")
         if entry.target.endswith(("running_mean", "running_var"))
         else entry
         for entry in plan.entries
     )
-    report = describe_mapping(replace(plan, entries=entries))
+    report = mapped(replace(plan, entries=entries))
     norms = sum(name.endswith("running_mean") for name in spiking().tensors())
     said = {"of": "running statistics", "words": "re-estimated on 8 training batches"}
     assert report["notes"] == [{"tensors": 2 * norms, **said}]
@@ -158,7 +162,7 @@ def test_reestimated_statistics_are_a_note_and_split_no_part() -> None:
 
 def test_totals_cover_every_tensor_and_value() -> None:
     plan = plan_between(resnet(14, 8), spiking(8, 4))
-    report = describe_mapping(plan)
+    report = mapped(plan)
     shapes = spiking(8, 4).tensors()
     assert sum(report["tensors"].values()) == len(shapes)
     assert sum(report["values"].values()) == sum(math.prod(shape) for shape in shapes.values())
@@ -167,11 +171,11 @@ def test_totals_cover_every_tensor_and_value() -> None:
 
 def test_a_stored_plan_is_described_alike() -> None:
     plan = plan_between(resnet(14, 8), spiking(8, 4), rescale="variance")
-    assert describe_mapping(Plan.from_dict(plan.to_dict())) == describe_mapping(plan)
+    assert mapped(Plan.from_dict(plan.to_dict())) == mapped(plan)
 
 
 def test_the_random_plan_takes_nothing() -> None:
-    report = describe_mapping(random_plan(spiking()))
+    report = mapped(random_plan(spiking()))
     assert report["source"] is None
     assert all(block["takes"] is None for block in report["blocks"])
     assert report["values"]["copied"] == report["values"]["interpolated"] == 0
@@ -184,7 +188,7 @@ def test_the_random_plan_takes_nothing() -> None:
 def test_a_projection_without_a_place_in_an_option_a_target_is_reported() -> None:
     source = build_description("resnet8", 10, width=4)
     target = build_description("spiking-resnet8", 10, width=4, shortcut="pad", timesteps=2)
-    report = describe_mapping(plan_between(source, target))
+    report = mapped(plan_between(source, target))
     assert [entry["block"] for entry in report["left_out"]] == ["stages.1.0", "stages.2.0"]
     assert all("shortcut" in entry["words"] for entry in report["left_out"])
 
@@ -196,7 +200,7 @@ def test_merged_channels_kernels_and_classes_are_told() -> None:
     correlations = {name: torch.corrcoef(torch.randn(n, 40, generator=generator)) for name, n in spaces.sizes.items()}
     rules = Rules(channels="merge", head="map", class_map=(3, None, 7))
     names = {name: name for name in source.tensors()}
-    report = describe_mapping(make_plan(source, spiking(8, 4, 3), names, rules, Findings(correlations=correlations)))
+    report = mapped(make_plan(source, spiking(8, 4, 3), names, rules, Findings(correlations=correlations)))
     blocks = {block["name"]: block for block in report["blocks"]}
     assert blocks["stem"]["parts"][0]["words"] == "out 8 merged into 4, in whole, 7x7 to 3x3 around the centre"
     assert "out 3 classes mapped from 10, 1 keep their start" in blocks["head"]["parts"][0]["words"]
@@ -208,7 +212,7 @@ def test_threshold_balancing_shows_gamma_and_beta() -> None:
     thresholds = dict.fromkeys(source.streams().sizes, 2.0)
     names = {name: name for name in source.tensors()}
     plan = make_plan(source, spiking(), names, Rules(rescale="threshold"), Findings(thresholds=thresholds))
-    block = next(block for block in describe_mapping(plan)["blocks"] if block["name"] == "stages.0.0")
+    block = next(block for block in mapped(plan)["blocks"] if block["name"] == "stages.0.0")
     # v_threshold / lambda = 0.5 / 2.
     assert block["parts"][0]["words"] == "copied whole, norm0 gamma and beta x0.25, norm1 gamma and beta x0.25"
     assert block["parts"][0]["scales"]["stages.0.0.norm0.running_var"] == 0.25
@@ -216,7 +220,7 @@ def test_threshold_balancing_shows_gamma_and_beta() -> None:
 
 def test_a_projection_made_by_selection_says_so() -> None:
     source = build_description("resnet8", 10, width=4, shortcut="pad")
-    report = describe_mapping(plan_between(source, spiking(), bare_shortcut="select"))
+    report = mapped(plan_between(source, spiking(), bare_shortcut="select"))
     block = next(block for block in report["blocks"] if block["name"] == "stages.1.0")
     part = next(part for part in block["parts"] if "shortcut.conv.weight" in part["tensors"][0])
     assert (part["action"], part["words"]) == (
@@ -226,7 +230,7 @@ def test_a_projection_made_by_selection_says_so() -> None:
 
 
 def test_layers_and_blocks_add_up() -> None:
-    report = describe_mapping(plan_between(resnet(20, 8), spiking(8, 4)))
+    report = mapped(plan_between(resnet(20, 8), spiking(8, 4)))
     shapes = resnet(20, 8).tensors()
     trained = sum(math.prod(shape) for name, shape in shapes.items() if name.endswith((".weight", ".bias")))
     assert report["share"]["of"] == trained == sum(block["share"]["of"] for block in report["source_blocks"])
@@ -239,7 +243,7 @@ def test_layers_and_blocks_add_up() -> None:
         "share": by_name["stages.1.2"]["share"] | {"used": 0, "share": 0.0},
     }
     layers = {layer["name"]: layer for layer in report["layers"]}
-    assert layers["head"] == {"name": "head", "block": "head", "taken": 0.0, "left_out": None}
+    assert layers["head"] == {"name": "head", "block": "head", "taken": 0.0, "left_out": None, "change": None}
     # A quarter of the kernel, and half of gamma and beta.
     kernel, norm = 8 * 8 * 9, 2 * 8
     assert layers["stages.0.0.conv0"]["left_out"] == 1 - (kernel / 4 + norm / 2) / (kernel + norm)
@@ -251,7 +255,7 @@ def test_a_conversion_says_its_lambdas_and_its_calibrated_betas() -> None:
         replace(entry, reason="calibrated on 2 training batches") if entry.target == "stages.0.0.norm1.bias" else entry
         for entry in plan.entries
     )
-    report = describe_mapping(replace(plan, entries=entries, lambdas={"stages.0": 2.5}))
+    report = mapped(replace(plan, entries=entries, lambdas={"stages.0": 2.5}))
     assert report["notes"] == [{"tensors": 1, "of": "betas", "words": "calibrated on 2 training batches"}]
     assert report["lambdas"] == {"stages.0": 2.5}
-    assert describe_mapping(plan)["lambdas"] == {}
+    assert mapped(plan)["lambdas"] == {}

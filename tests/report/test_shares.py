@@ -69,7 +69,7 @@ def test_used_values_are_those_that_the_student_depends_on(case: str) -> None:
             by_block.setdefault(block_of(entry.target), []).append(
                 (value * torch.randn(value.shape, generator=generator)).sum()
             )
-    report = describe_mapping(plan)
+    report = describe_mapping(plan).to_dict()
     parameters = [name for name in state if is_parameter(name)]
     used = {name: torch.zeros(state[name].shape, dtype=torch.bool) for name in parameters}
     for block in report["blocks"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from idsnn_cli.checkpoint import checkpoint_files
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan
-from idsnn_cli.report.inspect.layer_map import describe_mapping
+from idsnn_cli.report.inspect.layer_map import LayerMap, MapNote, describe_mapping
 from idsnn_cli.report.inspect.network import OpenNetwork, is_parameter, open_network, place_of
 from idsnn_cli.report.inspect.tensor_statistics import Statistics, moved_since, network_statistics, statistics_by_name
 from idsnn_cli.results import Result
@@ -62,7 +62,7 @@ class Contents(Result):
     recipe: Annotated[Any, "that made it"]
     data: Annotated[Any, "that it was trained on"]
     versions: Annotated[Any, "of the libraries that made it"]
-    mapping: Annotated[dict[str, Any] | None, "the layer map: where its first weights came from"]
+    mapping: Annotated[LayerMap | None, "the layer map: where its first weights came from"]
     statistics: Annotated[dict[str, Statistics] | None, "by canonical name; null unless asked for"]
     source_statistics: Annotated[dict[str, Statistics] | None, "of `--source`; null without one"]
 
@@ -87,7 +87,7 @@ class PlannedStart(Result):
     description: Annotated[str, "the student in one line of words"]
     architecture: Annotated[dict[str, Any], "the student as data"]
     source: Annotated[PlanSource, "what it is made from"]
-    mapping: Annotated[dict[str, Any], "the layer map"]
+    mapping: Annotated[LayerMap, "the layer map"]
     statistics: Annotated[dict[str, Statistics] | None, "by canonical name; null unless asked for"]
     source_statistics: Annotated[dict[str, Statistics] | None, "of the source; null unless asked for"]
 
@@ -109,7 +109,9 @@ def describe_checkpoint(
         stored = network.metadata.get("mapping")
         plan = None if stored is None else Plan.from_dict(stored)
         mapping = None if plan is None else _described(plan, network)
-        source_statistics = None if source is None else _add_change(network, plan, mapping, source, reading)
+        source_statistics = None
+        if source is not None:
+            mapping, source_statistics = _with_change(network, plan, mapping, source, reading)
         statistics = network_statistics(network) if values else None
         found = network.found
         about = {
@@ -140,20 +142,20 @@ def describe_checkpoint(
         )
 
 
-def _described(plan: Plan, network: OpenNetwork) -> dict[str, Any]:
+def _described(plan: Plan, network: OpenNetwork) -> LayerMap:
     """The layer map; of a network that export has folded since, it is that of the network as it was trained."""
     mapping = describe_mapping(plan)
     if network.architecture.amplitude == "folded":
         learnt = sum(".amplitude" in entry.target for entry in plan.entries)
         words = "are folded into what reads their spikes since (idsnn export); the map is of the network before that"
-        mapping["notes"].append({"tensors": learnt, "of": "tensors of amplitudes", "words": words})
+        return replace(mapping, notes=[*mapping.notes, MapNote(learnt, "tensors of amplitudes", words)])
     return mapping
 
 
-def _add_change(
-    network: OpenNetwork, plan: Plan | None, mapping: dict[str, Any] | None, source: Source, reading: Reading | None
-) -> dict[str, Statistics]:
-    """Write into the ``mapping`` how far each layer is from its start, and give the statistics of ``source``."""
+def _with_change(
+    network: OpenNetwork, plan: Plan | None, mapping: LayerMap | None, source: Source, reading: Reading | None
+) -> tuple[LayerMap, dict[str, Statistics]]:
+    """The ``mapping`` with how far each layer is from its start, and the statistics of ``source``."""
     if plan is None or mapping is None or plan.source is None:
         raise UsageError(
             f"{network.file.path} was not made from another network, so there is no source to compare it with",
@@ -161,9 +163,8 @@ def _add_change(
         )
     with open_network(source, reading, only_foreign=True) as origin:
         moved = moved_since(plan, network, origin)
-        for layer in mapping["layers"]:
-            layer["change"] = moved.get(layer["name"])
-        return network_statistics(origin)
+        layers = [replace(layer, change=moved.get(layer.name)) for layer in mapping.layers]
+        return replace(mapping, layers=layers), network_statistics(origin)
 
 
 def _stages(network: OpenNetwork) -> list[Part]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from idsnn_cli.initializer import Entry, Plan, Selection
+from idsnn_cli.results import Result
 
 ChannelWord = Literal["whole", "first", "looped", "uniform", "importance", "merge", "random", "chosen", "classes"]
 _CHOSEN = {"uniform": "uniformly", "importance": "by importance", "random": "at random", "chosen": "in order"}
 
 
 @dataclass(frozen=True, slots=True)
-class Channels:
+class Channels(Result):
     """How ``to`` channels were made of ``of``.
 
     ``rule``: all in order (whole), the first ones, all repeated (looped), or those of the plan's choice number
@@ -22,11 +23,11 @@ class Channels:
     any width count as alike.
     """
 
-    rule: ChannelWord
-    of: int | None = None
-    to: int | None = None
-    selection: int | None = None
-    own: int = 0
+    rule: Annotated[ChannelWord, "how the channels were chosen; sizes are null where all were taken (whole)"]
+    of: Annotated[int | None, "channels that there are"] = None
+    to: Annotated[int | None, "channels that were made"] = None
+    selection: Annotated[int | None, "the choice, a place in the mapping's `selections`"] = None
+    own: Annotated[int, "channels that keep the target's start"] = 0
 
     def words(self) -> str:
         if self.of is None or self.to is None:
@@ -75,8 +76,22 @@ class Treatment:
         words += [f"noise of {self.noise:g} deviations on repeated channels"] if self.noise else []
         return ", ".join(words)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+@dataclass(frozen=True, slots=True)
+class BlockPart(Result):
+    """Tensors of a block that were treated alike."""
+
+    modules: Annotated[list[str], "that they are; single tensors where only some of a module's are among them"]
+    tensors: Annotated[list[str], "their names"]
+    action: Annotated[Literal["taken", "random", "constant"], "what was done"]
+    output: Annotated[Channels | None, "the output channels of what was taken"]
+    input: Annotated[Channels | None, "the input channels of what was taken"]
+    kernel: Annotated[str, "how a kernel of another form was brought to this one, in words"]
+    divided: Annotated[bool, "whether inputs were divided by how often their channel is there"]
+    noise: Annotated[float, "added to repeated channels, in standard deviations"]
+    reason: Annotated[str | None, "why it is random or constant"]
+    scales: Annotated[dict[str, float], "by tensor, where they are not 1"]
+    words: Annotated[str, "all that in words"]
 
 
 def treatment_of(entry: Entry, plan: Plan) -> Treatment:
@@ -166,14 +181,8 @@ class _Part:
             self.scales[entry.target] = entry.scale
 
 
-def describe_parts(block: str, entries: Sequence[Entry], plan: Plan) -> list[dict[str, Any]]:
-    """What was done to the ``entries`` of ``block``, those that were treated alike in one.
-
-    Each part has its ``modules``, the ``tensors`` in them, the ``action`` (taken, random or constant), the channels
-    ``output`` and ``input`` as :class:`Channels` has them (``selection`` is a place in the mapping's ``selections``),
-    the ``kernel`` rule in words, ``divided``, ``noise``, ``scales`` by tensor where they are not 1, the ``reason``, and
-    all that in ``words``.
-    """
+def describe_parts(block: str, entries: Sequence[Entry], plan: Plan) -> list[BlockPart]:
+    """What was done to the ``entries`` of ``block``, those that were treated alike in one."""
     parts: list[_Part] = []
     last: _Part | None = None
     for entry in entries:
@@ -207,14 +216,21 @@ def _place(entry: Entry, how: Treatment, parts: list[_Part], last: _Part | None)
     return parts[-1]
 
 
-def _described(part: _Part, block: str, all_tensors: list[str]) -> dict[str, Any]:
-    return {
-        "modules": _modules(part.tensors, block, all_tensors),
-        "tensors": part.tensors,
-        **part.how.to_dict(),
-        "scales": part.scales,
-        "words": ", ".join([part.how.words(), *_scale_words(part, block)]),
-    }
+def _described(part: _Part, block: str, all_tensors: list[str]) -> BlockPart:
+    how = part.how
+    return BlockPart(
+        modules=_modules(part.tensors, block, all_tensors),
+        tensors=part.tensors,
+        action=how.action,
+        output=how.output,
+        input=how.input,
+        kernel=how.kernel,
+        divided=how.divided,
+        noise=how.noise,
+        reason=how.reason,
+        scales=part.scales,
+        words=", ".join([how.words(), *_scale_words(part, block)]),
+    )
 
 
 def _scale_words(part: _Part, block: str) -> list[str]:
