@@ -9,6 +9,10 @@ from idsnn_cli.doctor.examination import Examination
 from idsnn_cli.evaluation.accuracy import Evaluation, MeasuredNetwork
 from idsnn_cli.evaluation.document import EvaluationDocument
 from idsnn_cli.evaluation.measure import all_measures
+from idsnn_cli.export.base import Exported
+from idsnn_cli.pipeline.preview import Preview
+from idsnn_cli.pipeline.run import GridDone, NetworkSummary, RunDone
+from idsnn_cli.pipeline.steps.base import StepResult, StepsDone
 from idsnn_cli.report.inspect.checkpoint import Contents, PlannedStart
 from idsnn_cli.report.inspect.comparison import Comparison
 from idsnn_cli.report.inspect.layer_map import LayerMap
@@ -20,20 +24,19 @@ OPENING = """# JSON
 
 With `--json` a command writes one document to stdout, and nothing else there: the keys below, and `command`, its name.
 `idsnn eval` writes the same to `eval.json`, without `command` and with its keys sorted. Numbers are not rounded. This
-page is made of the dataclasses that the documents are (`python tests/json_page.py`), and a test compares them; the last
-section alone is written by hand.
+page is made of the dataclasses that the documents are (`python tests/json_page.py`), and a test compares them.
 """
-CLOSING = """## The other commands
+GRID = """With `--seeds` or `--vary` it is of the whole grid:"""
+DRY_RUN = """Of every step, and of `run`. Of a grid it is `run_dir` and `grid`, a list of these, each with its `run` and
+the folders of what it shares with others, by step."""
+CLOSING = """## report
 
-Accuracies are percent. `run` and the steps: `command`, `run_dir`, `steps` (each `step`, `status` done or unchanged,
-`outputs`, `figures`), and for `run` the `summary` table; with `--dry-run` the plan: `recipe`, `run_dir`, `device`,
-`precision`, `data`, `downloads`, `networks`, `mapping`, `steps`. For grids `run` gives `grid`, a list of `run`,
-`steps` and `summary`.
-`report`: `targets`, `networks` (each with its `curve`, `teacher`, `last`, `best`, `measured`, `energy_uj`, `reach`),
+`targets`, `networks` (each with its `curve`, `teacher`, `last`, `best`, `measured`, `energy_uj`, `reach`),
 `arms` (the same over seeds, and `paper`) and `notes`.
-`export`: `source`, `file`, `format`, `architecture`, `folded`
-(`amplitudes`, `smallest`, `largest`, `source_sha256`). A failure prints
-`{"error": {"type", "message", "fix"}}`.
+
+## Failures
+
+A failure prints `{"error": {"type", "message", "fix"}}`, and the exit code is 1 or 2.
 """
 
 
@@ -57,6 +60,15 @@ def page() -> str:
     parts += ["## idsnn inspect FILE", *_described(Contents)]
     parts += ["## idsnn inspect FILE OTHER", *_described(Comparison, skip={Statistics})]
     parts += ["## idsnn inspect --plan FILE --to NAME", *_described(PlannedStart, skip={Statistics, LayerMap})]
+    parts += [
+        "## idsnn run",
+        *_described(RunDone),
+        GRID,
+        *_described(GridDone, skip={StepResult, NetworkSummary}),
+    ]
+    parts += ["## idsnn teacher, pretrain, init, distill", *_described(StepsDone, skip={StepResult})]
+    parts += ["## --dry-run", DRY_RUN, *_described(Preview)]
+    parts += ["## idsnn export", *_described(Exported)]
     parts += ["## idsnn doctor", *_described(Examination), CLOSING]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

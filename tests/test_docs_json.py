@@ -9,6 +9,10 @@ from idsnn_cli.doctor.examination import Examination
 from idsnn_cli.evaluation.accuracy import Evaluation
 from idsnn_cli.evaluation.document import EvaluationDocument
 from idsnn_cli.evaluation.measure import all_measures
+from idsnn_cli.export.base import Exported
+from idsnn_cli.pipeline.preview import Preview
+from idsnn_cli.pipeline.run import GridDone, RunDone
+from idsnn_cli.pipeline.steps.base import StepsDone
 from idsnn_cli.report.inspect.checkpoint import Contents, PlannedStart
 from idsnn_cli.report.inspect.comparison import Comparison
 from idsnn_cli.results import Result, key_for, keys
@@ -18,7 +22,13 @@ def test_the_page_is_what_the_dataclasses_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run `python tests/json_page.py`"
 
 
-@pytest.mark.parametrize("document", [Evaluation, EvaluationDocument, Contents, Comparison, PlannedStart, Examination])
+DOCUMENTS = (
+    *(Evaluation, EvaluationDocument, Contents, Comparison, PlannedStart, Examination),
+    *(RunDone, GridDone, StepsDone, Preview, Exported),
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_key_has_its_words(document: type[Result]) -> None:
     # These two are no keys: what is in them stands beside the others.
     flat = {"MeasuredNetwork.figures", "MeasuredNetwork.measures"}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.opening import device_override, recipe_words, run_of
+
+if TYPE_CHECKING:
+    from idsnn_cli.pipeline.run import CellDone
 
 
 def run_grid(
@@ -22,7 +25,7 @@ def run_grid(
 ) -> None:
     """Run, continue or preview every run of the grid, and show what each came to."""
     from idsnn_cli.pipeline.grid import Grid
-    from idsnn_cli.pipeline.run import summary
+    from idsnn_cli.pipeline.run import CellDone, GridDone, summary
     from idsnn_cli.recipe import LoadedRecipe, make_cells
     from idsnn_cli.training import is_main, process_group
 
@@ -41,19 +44,18 @@ def run_grid(
         grid.check()
         done = []
         for number, (cell, run, results) in enumerate(grid.run(), 1):
-            rows = [row.to_dict() for row in summary(results)]
-            top1 = {row["name"]: row["top1"] for row in rows}
-            done.append({"run": cell.name, "steps": [result.to_dict() for result in results], "summary": rows})
+            done.append(CellDone(cell.name, tuple(results), tuple(summary(results))))
+            top1 = {row.name: row.top1 for row in done[-1].summary}
             console.say(f"{number} of {len(cells)}: {run.path}, student {top1['student']:.2f} %")
-        console.document({"command": "run", "run_dir": str(grid.folder), "grid": done})
+        console.document({"command": "run", **GridDone(str(grid.folder), tuple(done)).to_dict()})
         _show_runs(console, grid.folder, done)
 
 
-def _show_runs(console: Console, folder: Path, done: list[dict[str, Any]]) -> None:
+def _show_runs(console: Console, folder: Path, done: list[CellDone]) -> None:
     columns = ("teacher", "pretrain", "baseline", "student")
-    tops = [{row["name"]: row["top1"] for row in each["summary"]} for each in done]
+    tops = [{row.name: row.top1 for row in each.summary} for each in done]
     shown = [name for name in columns if any(name in top for top in tops)]
-    rows = [[each["run"], *(top.get(name) for name in shown)] for each, top in zip(done, tops, strict=True)]
+    rows = [[each.run, *(top.get(name) for name in shown)] for each, top in zip(done, tops, strict=True)]
     console.table(["run", *(f"{name} top-1 %" for name in shown)], rows)
     console.line(f"Next: idsnn report {folder}")
 

@@ -45,7 +45,7 @@ def run(
     from idsnn_cli.cli.opening import open_run, working
     from idsnn_cli.cli.show import show_plan, show_summary
     from idsnn_cli.pipeline.preview import preview
-    from idsnn_cli.pipeline.run import run_all, summary
+    from idsnn_cli.pipeline.run import RunDone, run_all, summary
     from idsnn_cli.pipeline.steps.base import steps_of_run
 
     console = Console(as_json=as_json, quiet=quiet)
@@ -62,7 +62,7 @@ def run(
     with working(console, opened, steps):
         results = run_all(opened)
         rows = summary(results)
-        done = {"steps": [result.to_dict() for result in results], "summary": [row.to_dict() for row in rows]}
-        console.document({"command": "run", "run_dir": str(opened.path), **done})
+        done = RunDone(str(opened.path), tuple(results), tuple(rows))
+        console.document({"command": "run", **done.to_dict()})
         if rows:
             show_summary(console, opened, rows)

@@ -56,8 +56,10 @@ def _note(console: Console, words: str) -> None:
 
 def show_steps(console: Console, command: str, run_dir: Path | None, results: list[StepResult]) -> None:
     """Each step's outcome, or the JSON document of the command; ``run_dir`` is None where there is none."""
-    where = None if run_dir is None else str(run_dir)
-    console.document({"command": command, "run_dir": where, "steps": [result.to_dict() for result in results]})
+    from idsnn_cli.pipeline.steps.base import StepsDone
+
+    done = StepsDone(None if run_dir is None else str(run_dir), tuple(results))
+    console.document({"command": command, **done.to_dict()})
     for result in results:
         figures = result.figures
         state = "already done: " if result.status == "unchanged" else ""

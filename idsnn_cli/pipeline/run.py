@@ -12,7 +12,7 @@ from idsnn_cli.checkpoint import atomic_link, file_sha256, write_text
 from idsnn_cli.pipeline.decisions import protect, refuse_other_settings
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.run_directory import RunDirectory, make_folder
-from idsnn_cli.pipeline.steps.base import Given, Step, StepResult, all_steps, step, steps_of_run
+from idsnn_cli.pipeline.steps.base import Given, Step, StepResult, StepsDone, all_steps, step, steps_of_run
 from idsnn_cli.pipeline.training_step import METRICS
 from idsnn_cli.results import Result
 
@@ -74,6 +74,30 @@ class NetworkSummary(Result):
     top1: Annotated[float, "percent, on the split that eval measures"]
     epochs: Annotated[int | None, "that it was trained for"]
     train_seconds: Annotated[float | None, "that its training took in this run"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDone(StepsDone):
+    """What ``idsnn run`` did."""
+
+    summary: Annotated[tuple[NetworkSummary, ...], "a row for each network"]
+
+
+@dataclass(frozen=True, slots=True)
+class CellDone(Result):
+    """One run of a grid."""
+
+    run: Annotated[str, "its folder in the grid's"]
+    steps: Annotated[tuple[StepResult, ...], "in the order in which they were done"]
+    summary: Annotated[tuple[NetworkSummary, ...], "a row for each network"]
+
+
+@dataclass(frozen=True, slots=True)
+class GridDone(Result):
+    """What ``idsnn run --seeds --vary`` did."""
+
+    run_dir: Annotated[str, "the grid's folder"]
+    grid: Annotated[tuple[CellDone, ...], "its runs"]
 
 
 def do_step(run: RunDirectory, name: str, given: Given | None = None) -> StepResult:

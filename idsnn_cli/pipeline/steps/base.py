@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from idsnn_cli import registry
 from idsnn_cli.architecture import Architecture
@@ -17,6 +17,7 @@ from idsnn_cli.pipeline.run_directory import RunDirectory, best_of
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import Training
+from idsnn_cli.results import Result
 from idsnn_cli.sources.names import Source
 
 STEPS = "idsnn_cli.pipeline.steps"
@@ -39,21 +40,23 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class StepResult:
-    """What a step did. ``outputs`` are the files it stands for; ``status`` is ``done`` or ``unchanged``."""
+class StepResult(Result):
+    """What a step did."""
 
-    step: str
-    status: Literal["done", "unchanged"]
-    outputs: tuple[Path, ...]
-    figures: dict[str, Any] = field(default_factory=dict)
+    step: Annotated[str, "its name"]
+    status: Annotated[Literal["done", "unchanged"], "whether it was done now or before"]
+    outputs: Annotated[tuple[Path, ...], "the files that it stands for"]
+    figures: Annotated[dict[str, Any], "what it found, as its record in the run directory has it"] = field(
+        default_factory=dict
+    )
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "status": self.status,
-            "outputs": [str(path) for path in self.outputs],
-            "figures": self.figures,
-        }
+
+@dataclass(frozen=True, slots=True)
+class StepsDone(Result):
+    """What a command of steps did."""
+
+    run_dir: Annotated[str | None, "the run directory; null where the command names its files itself"]
+    steps: Annotated[tuple[StepResult, ...], "in the order in which they were done"]
 
 
 @dataclass(frozen=True, slots=True)
