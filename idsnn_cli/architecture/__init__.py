@@ -1,7 +1,14 @@
 """What a network is, as data: parts, the protocol of descriptions, names and costs. Nothing here imports torch."""
 
 from idsnn_cli.architecture.costs import forward_macs, stage_sizes, training_macs
-from idsnn_cli.architecture.naming import ann_names, build_description, read_description, spiking_names, validate
+from idsnn_cli.architecture.naming import (
+    ann_names,
+    build_description,
+    options_like,
+    read_description,
+    spiking_names,
+    validate,
+)
 from idsnn_cli.architecture.parts import (
     QCFS,
     Activation,
@@ -45,6 +52,7 @@ __all__ = [
     "ann_names",
     "build_description",
     "forward_macs",
+    "options_like",
     "read_description",
     "spiking_names",
     "stage_sizes",

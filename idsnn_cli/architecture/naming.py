@@ -47,15 +47,31 @@ def build_description(name: str, num_classes: int, **options: Any) -> Architectu
     network, and ``activation`` and ``levels`` of an ANN. Raises :class:`UsageError` for a name that is not known or
     options that do not fit it.
     """
-    known = (*ann_names(), *spiking_names())
-    plain = name.lower().replace("resnet-", "resnet")
-    for family in registry.entries(FAMILIES, Family).values():
+    return _family_of(name)[1].describe(_plain(name), num_classes, **options)
+
+
+def options_like(name: str, known: Architecture) -> dict[str, str]:
+    """The options with which the network ``name`` is most like ``known``; none where they are of different families.
+
+    Raises :class:`UsageError` for a name that is not known.
+    """
+    return known.name_options() if _family_of(name)[0] == known.family else {}
+
+
+def _family_of(name: str) -> tuple[str, Family]:
+    plain = _plain(name)
+    for place, family in registry.entries(FAMILIES, Family).items():
         # The family itself says why the ANN of a name has no spiking network.
         if plain in family.spiking_names or plain.removeprefix("spiking-") in family.ann_names:
-            return family.describe(plain, num_classes, **options)
+            return place, family
+    known = (*ann_names(), *spiking_names())
     raise UsageError(
         f"'{name}' is not a network that is known.{did_you_mean(name, known)}", f"Give one of {', '.join(known)}."
     )
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("resnet-", "resnet")
 
 
 def read_description(plain: Mapping[str, Any]) -> Architecture:

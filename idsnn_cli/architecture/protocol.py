@@ -155,6 +155,15 @@ class Architecture(ABC):
         """The projection around a block; None where its way has no weights, or there is none."""
         return None
 
+    @property
+    def usual_student(self) -> str:
+        """The name of the spiking network that a message proposes for a student of this one."""
+        return f"spiking-{self.name.removeprefix('spiking-')}"
+
+    def passes_input(self, stage: int, block: int) -> bool:
+        """Whether what a block reads is added to what it makes, unchanged but for zeros and strides (option A)."""
+        return False
+
     def block_input(self, stage: int, block: int) -> int:
         """Channels that a block reads."""
         return self.block_convolutions(stage, block)[0].in_channels
@@ -252,6 +261,18 @@ class Architecture(ABC):
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:
                 yield projection
+
+    def activation_layers(self) -> dict[str, Convolution]:
+        """Each of :meth:`activations` and the convolution whose norm it reads: ``act{i}`` is behind ``conv{i}``, one
+        that is only called ``act`` behind the last of its block or stem.
+        """
+        found = {}
+        for name, _ in self.activations():
+            place = name.rpartition(".")[0]
+            inside = [conv for conv in self.convolutions() if conv.name.rpartition(".")[0] == place]
+            named = [conv for conv in inside if conv.name == name.replace(".act", ".conv")]
+            found[name] = (named or inside)[-1]
+        return found
 
     def parameters(self) -> int:
         """Trainable parameters."""

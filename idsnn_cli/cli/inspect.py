@@ -157,4 +157,5 @@ def _plan(
     workspace = mapping_workspace(request, arch, num_classes)
     workspace.settle_process()
     state, plan = plan_mapping(workspace, source)
-    return describe_plan(source, plan, state, workspace.reading, values=values).to_dict()
+    with workspace.open(source) as opened:
+        return describe_plan(opened, plan, state, values=values).to_dict()

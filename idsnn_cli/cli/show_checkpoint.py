@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from idsnn_cli.architecture import read_description
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.show import field, show_mapping
 from idsnn_cli.rules import OF_RULES, Rules
@@ -72,7 +73,7 @@ def show_contents(console: Console, document: Mapping[str, Any]) -> None:
     if document["mapping"] is not None:
         show_mapping(console, document["mapping"])
     if foreign:
-        student = "spiking-resnet18" if len(document["architecture"]["depths"]) == 4 else "spiking-resnet20"
+        student = read_description(document["architecture"]).usual_student
         console.say(f"Next: idsnn inspect --plan {document['file']} --to {student}")
         console.say(f"      idsnn init --from {document['file']} --arch {student} -o init.safetensors")
 

@@ -102,4 +102,4 @@ def activation_spaces(architecture: Architecture) -> dict[str, str]:
     Of the networks that :meth:`Architecture.activations` knows.
     """
     spaces = architecture.streams()
-    return {name: spaces.writes[name.replace(".act", ".conv")] for name, _ in architecture.activations()}
+    return {name: spaces.writes[conv.name] for name, conv in architecture.activation_layers().items()}

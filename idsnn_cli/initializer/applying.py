@@ -75,12 +75,12 @@ class _Extremes:
     """The smallest and the largest value of many tensors, looked at once: each look waits for the device."""
 
     def __init__(self) -> None:
-        self._names: list[str] = []
+        self._names: list[tuple[str, bool]] = []
         self._found: list[Tensor] = []
 
-    def add(self, name: str, value: Tensor) -> None:
+    def add(self, name: str, value: Tensor, *, variance: bool = False) -> None:
         if value.numel():
-            self._names += [name, name]
+            self._names += [(name, variance)] * 2
             self._found += torch.aminmax(value.detach())
 
     def first_bad(self) -> str | None:
@@ -89,7 +89,8 @@ class _Extremes:
             return None
         values = torch.stack([each.double() for each in self._found]).tolist()
         found = zip(self._names, values, strict=True)
-        return next((name for name, value in found if not isfinite(value) or (value < 0 and _is_variance(name))), None)
+        bad = (name for (name, variance), value in found if not isfinite(value) or (value < 0 and variance))
+        return next(bad, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +113,13 @@ class _Maker:
         self.work, self.entry, self.own = work, entry, work.start[entry.target]
         self.device = work.device
 
-    def read(self, key: str) -> Tensor:
-        """A source tensor in the target's dtype. Of BatchNorm's vectors an infinite value can make a finite result."""
+    def read(self, key: str, *, variance: bool = False) -> Tensor:
+        """A source tensor in the target's dtype. Of BatchNorm's vectors an infinite value can make a finite result, and
+        so can a variance below 0.
+        """
         value = self.work.sources.get(key).to(self.own.dtype)
         if value.dim() == 1:
-            self.work.extremes.add(self.entry.target, value)
+            self.work.extremes.add(self.entry.target, value, variance=variance)
         return value
 
     def value(self) -> Tensor:
@@ -131,7 +134,7 @@ class _Maker:
             taken = taken.to(self.own.dtype) * entry.scale
         # Zeros around a kernel need no look.
         inner = taken.to(self.own.dtype) if taken.is_floating_point() else taken
-        self.work.extremes.add(entry.target, inner)
+        self.work.extremes.add(entry.target, inner, variance=_is_variance(entry.target))
         value = self.padded(inner)
         if tuple(value.shape) != entry.shape:
             raise MappingError(
@@ -177,7 +180,7 @@ class _Maker:
         weight = (self.columns(weight) if first else weight).to(self.own.dtype)
         if folded.gamma is None or folded.variance is None:
             return weight
-        return weight * norm_scale(self.read(folded.gamma), self.read(folded.variance)).view(-1, 1, 1, 1)
+        return weight * norm_scale(self.read(folded.gamma), self.read(folded.variance, variance=True)).view(-1, 1, 1, 1)
 
     def selection(self, place: int | None) -> Selection | None:
         return None if place is None else self.work.plan.selections[place]
@@ -205,7 +208,7 @@ class _Maker:
         """
         source = source.to(self.own.dtype)
         if self.entry.norm is not None:
-            gamma, variance = (self.read(key) for key in self.entry.norm)
+            gamma, variance = self.read(self.entry.norm[0]), self.read(self.entry.norm[1], variance=True)
             if self.entry.source == self.entry.norm[0]:
                 return _mean_rows(gamma.abs(), chosen)
             weights = norm_scale(gamma, variance)
@@ -264,10 +267,11 @@ def _bad_values(entry: Entry, read: Read) -> MappingError:
     """The error of an entry whose values are not finite or variances below 0; it names the source tensor to blame where
     there is one.
     """
-    if _is_variance(entry.target) and entry.source is not None and bool((read(entry.source) < 0).any()):
-        lowest = float(read(entry.source).min())
-        what = f"{entry.source} holds a variance of {lowest:g}, and none is below 0"
-        return MappingError(f"{what}: {entry.target} cannot start from it", "Use another checkpoint of the source.")
+    for key in _variances(entry):
+        lowest = float(read(key).min())
+        if isfinite(lowest) and lowest < 0:
+            what = f"{key} holds a variance of {lowest:g}, and none is below 0"
+            return MappingError(f"{what}: {entry.target} cannot start from it", "Use another checkpoint of the source.")
     keys = [key for key in dict.fromkeys(entry.source_keys()) if not bool(torch.isfinite(read(key)).all())]
     if keys:
         what = f"{keys[0]} holds NaN or infinite values, so {entry.target} cannot start from it"
@@ -315,3 +319,11 @@ def _reshaped(source: Tensor, entry: Entry) -> Tensor:
             "Make the plan from this source.",
         )
     return source.reshape(expected)
+
+
+def _variances(entry: Entry) -> list[str]:
+    """The source's running variances that ``entry`` reads."""
+    own = [entry.source] if entry.source is not None and _is_variance(entry.target) else []
+    norms = [] if entry.norm is None else [entry.norm[1]]
+    folded = [] if entry.kernel is None else [each.variance for each in entry.kernel.before]
+    return [*own, *norms, *(key for key in folded if key is not None)]

@@ -51,7 +51,7 @@ def require_convertible(target: Architecture) -> None:
         refusal = ("spikes that count 1, not a learnt amplitude", "Use student.amplitude=one.")
     elif target.coding != "direct":
         refusal = ("direct coding: Poisson spikes are not the normalised image", "Use student.coding=direct.")
-    elif target.neuron.v_threshold != 1 and any(target.shortcut_convolution(*at) is None for at in target.blocks()):
+    elif target.neuron.v_threshold != 1 and any(target.passes_input(*at) for at in target.blocks()):
         theta = target.neuron.v_threshold
         refusal = (
             f"v_threshold 1, not {theta:g}: identity shortcuts add spikes of 1 to currents in units of the threshold",

@@ -86,14 +86,15 @@ def calibrate(model: Model, conversion: Conversion, batches: Sequence[Tensor]) -
     theta = model.architecture.neuron.v_threshold
     wanted: dict[str, _Mean] = defaultdict(_Mean)
     run_watched(conversion.reference, batches, lambda _space, where, maps: wanted[where].add(maps))
-    for name, space in activation_spaces(model.architecture).items():
+    layers, spaces = model.architecture.activation_layers(), activation_spaces(model.architecture)
+    for name, space in spaces.items():
         rate = _Mean()
 
         def see(_current: Tensor, spikes: Tensor, rate: _Mean = rate) -> None:
             rate.add(spikes)
 
         run_up_to(model, model.get_submodule(name), batches, see)
-        norm = model.get_submodule(name.replace("act", "norm"))
+        norm = model.get_submodule(str(layers[name].norm))
         assert isinstance(norm, BatchNorm)
         # A block's last activation is what the block gives, and seen under the block's name.
         activation = wanted[name if name in wanted else name.rpartition(".")[0]].value()

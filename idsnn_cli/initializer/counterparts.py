@@ -85,13 +85,16 @@ class _Network(Planner):
         return BlockPair(stage, block, chosen, "; ".join(notes) or None)
 
     def bottleneck(self, ours: tuple[Convolution, ...], theirs: tuple[Convolution, ...]) -> list[str]:
-        """A basic block of a bottleneck. Raises :class:`MappingError` for the other way round."""
-        if len(ours) > len(theirs):
+        """A block of two convolutions of a bottleneck. Raises :class:`MappingError` for blocks of any other lengths."""
+        if (len(ours), len(theirs)) != (2, 3):
             mine, other = f"{ours[0].name}.weight", f"{theirs[0].name}.weight"
+            known = "; of three, only two are made" if len(theirs) == 3 else ""
             raise MappingError(
                 f"{mine} {list(self.target_shapes[mine])} cannot be made from {self.names.get(other, other)} "
-                f"{list(self.source_shapes[other])}: a basic block does not become a bottleneck one",
-                "Use a source of bottleneck blocks (ResNet-50, ResNet-101 or ResNet-152).",
+                f"{list(self.source_shapes[other])}: a block of {_count(theirs)} does not become one of "
+                f"{_count(ours)}{known}",
+                f"Use a source whose blocks have {_count(ours)}"
+                + (" (ResNet-50, ResNet-101 or ResNet-152)." if len(ours) == 3 else "."),
             )
         reduce, middle, expand = theirs
         groups = middle.groups
@@ -200,6 +203,10 @@ class _Network(Planner):
                 self.take(name, name)
             else:
                 self.keep(name, "constant", "the source does not carry its input normalisation: the given one")
+
+
+def _count(convolutions: tuple[Convolution, ...]) -> str:
+    return f"{len(convolutions)} convolution{'' if len(convolutions) == 1 else 's'}"
 
 
 def make_plan(

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.architecture import Architecture, BottleneckStride, build_description
+from idsnn_cli.architecture import Architecture, BottleneckStride, build_description, options_like
 from idsnn_cli.checkpoint import TensorsDigest, open_checkpoint
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Certainty, Reading, Scheme, Weights
@@ -208,7 +208,7 @@ def _describe_target(target: str | Architecture, source: Network, num_classes: i
             )
         return target
     known, classes = source.architecture, classes_or_source(num_classes, source)
-    description = build_description(target, classes, **known.name_options())
+    description = build_description(target, classes, **options_like(target, known))
     return description.changed(timesteps=TIMESTEPS) if description.kind == "spiking" else description
 
 

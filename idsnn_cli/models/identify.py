@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -91,6 +91,14 @@ def described_in(metadata: Mapping[str, Any] | None) -> Architecture | None:
     return read_description(metadata["architecture"])
 
 
+def refuse_reading(where: str) -> NoReturn:
+    """Raise :class:`UsageError`: ``where`` is one of ours, of which nothing is to be chosen."""
+    raise UsageError(
+        f"{where} is idsnn's own: it holds one copy of the weights, and nothing in it is unexplained",
+        "Leave --weights, --allow-unused and --scheme out.",
+    )
+
+
 def identify_tensors(
     shapes: Mapping[str, Shape],
     read: Read,
@@ -102,10 +110,7 @@ def identify_tensors(
     """The network whose tensors have these names and ``shapes``; ``where`` is for an error's words."""
     if described is not None:
         if reading is not None and reading != Reading():
-            raise UsageError(
-                f"{where} is idsnn's own: it holds one copy of the weights, and nothing in it is unexplained",
-                "Leave --weights, --allow-unused and --scheme out.",
-            )
+            refuse_reading(where)
         return _own(described, shapes, read, where)
     try:
         found = recognise(shapes, reading)

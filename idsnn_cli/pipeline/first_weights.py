@@ -140,7 +140,7 @@ def _calibrated(
     batches = list(_batches(workspace, "biases", workspace.recipe.init.calibrate))
     calibrate(model, conversion, batches)
     reason = f"calibrated on {len(batches)} training batches"
-    acts = [f"{name.replace('act', 'norm')}.bias" for name, _ in architecture.activations()]
+    acts = [f"{conv.norm}.bias" for conv in architecture.activation_layers().values()]
     entries = tuple(replace(entry, reason=reason) if entry.target in acts else entry for entry in plan.entries)
     return model.state_dict(), replace(plan, entries=entries)
 

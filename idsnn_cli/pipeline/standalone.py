@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import Architecture, options_like
 from idsnn_cli.errors import MissingInputError, UsageError
 from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan as Mapping
@@ -87,7 +87,7 @@ def mapping_workspace(request: Request, arch: str, num_classes: int | None) -> W
         )
         if named and "input.mean" in network.names:
             raise UsageError(f"{source} carries its own input normalisation", "Leave the normalisation out.")
-        student = {"arch": arch, **found.name_options()}
+        student = {"arch": arch, **options_like(arch, found)}
         plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student, "teacher": request.foreign}
         where = "inspect --plan" if request.option == "--plan" else f"init {request.option}"
         recipe = recipe_from_mapping(plain, overrides, origin=f"the options of {where}")

@@ -13,6 +13,7 @@ from idsnn_cli.checkpoint import CheckpointFile, checkpoint_files, checkpoint_sh
 from idsnn_cli.errors import MissingInputError
 from idsnn_cli.families import BOTTLENECK_STRIDE, Certainty, Reading
 from idsnn_cli.models import Network, described_in, identify
+from idsnn_cli.models.identify import refuse_reading
 from idsnn_cli.sources.names import Published, Source
 
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -54,6 +55,11 @@ class OpenedSource:
         return self.described or self.network.architecture
 
     @property
+    def kind(self) -> str:
+        """``teacher``, ``init``, ``student`` or ``baseline``; ``foreign`` for a file that idsnn did not write."""
+        return "foreign" if self.file.metadata is None else str(self.metadata.get("kind", "unknown"))
+
+    @property
     def normalises_itself(self) -> bool:
         """Whether how its images are normalised comes with it."""
         return "input.mean" in self.network.names or self.network.normalisation is not None
@@ -82,6 +88,19 @@ class OpenedSource:
     ) -> None:
         if not self.held:
             self.file.close()
+
+
+def open_source(source: Source, reading: Reading | None = None, *, only_foreign: bool = False) -> OpenedSource:
+    """``source`` for one use; ``reading`` says what to do where a file leaves a choice.
+
+    Raises :class:`CheckpointError` for a file that cannot be read, and :class:`UsageError` for a ``reading`` of one of
+    ours, which leaves no choice, unless it is meant ``only_foreign``.
+    """
+    opened = OpenedSource(source, open_checkpoint(source), reading or Reading())
+    if not only_foreign and opened.reading != Reading() and not opened.foreign:
+        opened.file.close()
+        refuse_reading(str(source))
+    return opened
 
 
 class Shelf:

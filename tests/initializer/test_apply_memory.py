@@ -11,7 +11,7 @@ from sources import ann, plan_of, spiking, values
 from torch import Tensor
 
 from idsnn_cli.errors import MappingError
-from idsnn_cli.initializer import Plan, apply
+from idsnn_cli.initializer import Findings, Plan, Rules, apply, make_plan
 from idsnn_cli.initializer.kernels import fold
 from idsnn_cli.models import first_state
 
@@ -60,6 +60,18 @@ def test_a_folded_value_that_is_not_finite_is_named(part: str, bad: float) -> No
     state[f"stages.0.0.{part}"].view(-1)[0] = bad
     with pytest.raises(MappingError, match=rf"stages\.0\.0\.{part} holds NaN or infinite"):
         made(plan_of(source, target), state)
+
+
+@pytest.mark.parametrize(("depth", "channels"), [(50, "loop"), (18, "merge")])
+def test_a_variance_below_zero_is_named_where_it_is_only_folded_or_merged(depth: int, channels: str) -> None:
+    source = ann(depth, 8)
+    names = {name: name for name in source.tensors()}
+    alike = {name: torch.eye(count) for name, count in source.streams().sizes.items()}
+    plan = make_plan(source, spiking(18, 4), names, Rules(channels=channels), Findings(correlations=alike))
+    state = values(source)
+    state["stages.0.0.norm0.running_var"][1] = -1e-7  # with eps its root is a number
+    with pytest.raises(MappingError, match=r"stages\.0\.0\.norm0\.running_var holds a variance of -1e-07"):
+        made(plan, state)
 
 
 def test_finite_values_that_overflow_on_the_way_are_refused() -> None:

@@ -178,10 +178,10 @@ def test_a_network_of_another_kind_goes_through_every_command(tmp_path: Path) ->
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "idsnn_cli" / "networks" / "plain.py").write_text(PLAIN, encoding="utf-8")
 
-    def idsnn(*words: str) -> dict[str, object]:
+    def idsnn(*words: str, code: int = 0) -> dict[str, object]:
         command = [sys.executable, "-m", "idsnn_cli", *words, "--json"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
         found: dict[str, object] = json.loads(done.stdout)
         return found
 
@@ -205,3 +205,16 @@ def test_a_network_of_another_kind_goes_through_every_command(tmp_path: Path) ->
     assert "conv0" in json.dumps(plan)
     idsnn("init", "--from", "run/teacher.safetensors", "--arch", "spiking-plain4", "-o", "start.safetensors")
     idsnn("inspect", "start.safetensors")
+    # Its spikes stand for the activations of the network that it was made from, layer by layer.
+    conversion = ("--convert", "threshold-balancing", "init.calibrate=1", "data.dataset=digits", "student.timesteps=4")
+    start = ("init", "--from", "run/teacher.safetensors", "--arch", "spiking-plain4", "student.reset=soft")
+    idsnn(*start, *conversion, "student.decay=1", "-o", "converted.safetensors")
+    mapping = idsnn("inspect", "converted.safetensors")["mapping"]
+    assert isinstance(mapping, dict)
+    assert sorted(mapping["lambdas"]) == ["stages.0.0", "stages.1.0", "stem"]
+    # Blocks of other lengths are refused by both lengths, whatever the families; no option of one goes to the other.
+    for arch, ours, theirs in (("spiking-resnet8", "2 convolutions", "1 convolution"),):
+        refused = idsnn("init", "--from", "run/teacher.safetensors", "--arch", arch, "-o", "x.safetensors", code=1)
+        error = refused["error"]
+        assert isinstance(error, dict)
+        assert f"a block of {theirs} does not become one of {ours}" in error["message"]

@@ -49,16 +49,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def documents(folder: Path) -> dict[str, dict[str, Any]]:
     from idsnn_cli.families import Reading
+    from idsnn_cli.sources.opened import open_source
 
     reading = Reading("auto", True)
     teacher, init = folder / "teacher.safetensors", folder / "init.safetensors"
     foreign = folder / "foreign.pth"
     made = initialize(foreign, spiking(8, 4), allow_unused=True)
+    with open_source(foreign, reading) as opened:
+        planned = describe_plan(opened, made.plan, made.state, values=True).to_dict()
     return {
         "a map": describe_checkpoint(init, values=True).to_dict(),
         "a map without values": describe_checkpoint(init).to_dict(),
         "a map with its source": describe_checkpoint(init, values=True, source=teacher).to_dict(),
-        "a plan": describe_plan(foreign, made.plan, made.state, reading, values=True).to_dict(),
+        "a plan": planned,
         "two files": compare_checkpoints(teacher, foreign, reading).to_dict(),
         "two sizes": compare_checkpoints(teacher, init).to_dict(),
     }

@@ -176,6 +176,13 @@ class ResNetArchitecture(Architecture):
         norm = None if self.preactivation else f"{at}.norm"
         return Convolution(f"{at}.conv", norm, entry, outer, 1, self.shortcut_part.step(stride), 0, stage, block)
 
+    @property
+    def usual_student(self) -> str:
+        return "spiking-resnet18" if len(self.depths) == 4 else "spiking-resnet20"
+
+    def passes_input(self, stage: int, block: int) -> bool:
+        return self.shortcut_convolution(stage, block) is None
+
     def attention_tensors(self, stage: int, block: int) -> Shapes:
         return self.attention_part.tensors(stage, block, self.stage_channels(stage))
 
@@ -204,7 +211,7 @@ class ResNetArchitecture(Architecture):
         for stage, block in self.blocks():
             names = [f"stages.{stage}.{block}.act{i}" for i in range(self.block_part.length)]
             yield from ((name, name) for name in names[:-1])
-            stream = stream if self.shortcut_convolution(stage, block) is None else names[-1]
+            stream = stream if self.passes_input(stage, block) else names[-1]
             yield names[-1], stream
 
     def tensors(self) -> Shapes:

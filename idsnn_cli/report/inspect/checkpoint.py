@@ -19,6 +19,7 @@ from idsnn_cli.report.inspect.network import OpenNetwork, is_parameter, open_net
 from idsnn_cli.report.inspect.tensor_statistics import Statistics, moved_since, network_statistics, statistics_by_name
 from idsnn_cli.results import Result
 from idsnn_cli.sources.names import Source
+from idsnn_cli.sources.opened import OpenedSource
 
 DROPPED = "dropped"
 
@@ -199,27 +200,26 @@ def _missing(network: OpenNetwork) -> list[str]:
 
 
 def describe_plan(
-    source: Source, plan: Plan, state: Mapping[str, Tensor], reading: Reading | None = None, *, values: bool = False
+    source: OpenedSource, plan: Plan, state: Mapping[str, Tensor], *, values: bool = False
 ) -> PlannedStart:
     """The layer map of ``plan``, which makes the student's ``state`` from the network in ``source``.
 
     ``values`` asks for the statistics of every tensor.
     """
-    with open_network(source, reading, only_foreign=True) as network:
-        found = network.found
-        return PlannedStart(
-            kind="plan",
-            description=plan.target.describe(),
-            architecture=plan.target.to_dict(),
-            source=PlanSource(
-                file=str(source),
-                scheme=found.scheme,
-                choice=found.choice,
-                certainty=None if found.certainty is None else asdict(found.certainty),
-                unknown=list(found.unknown),
-                dropped=dict(found.dropped),
-            ),
-            mapping=describe_mapping(plan),
-            statistics=statistics_by_name(state, state.__getitem__) if values else None,
-            source_statistics=network_statistics(network) if values else None,
-        )
+    found = source.network
+    return PlannedStart(
+        kind="plan",
+        description=plan.target.describe(),
+        architecture=plan.target.to_dict(),
+        source=PlanSource(
+            file=str(source.source),
+            scheme=found.scheme,
+            choice=found.choice,
+            certainty=None if found.certainty is None else asdict(found.certainty),
+            unknown=list(found.unknown),
+            dropped=dict(found.dropped),
+        ),
+        mapping=describe_mapping(plan),
+        statistics=statistics_by_name(state, state.__getitem__) if values else None,
+        source_statistics=network_statistics(OpenNetwork(source)) if values else None,
+    )

@@ -1,4 +1,4 @@
-"""A checkpoint opened as the ResNet it holds: its tensors under canonical names, none of them read yet."""
+"""A checkpoint opened as the network it holds: its tensors under canonical names, none of them read yet."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
-from idsnn_cli.checkpoint import CheckpointFile, open_checkpoint
+from idsnn_cli.checkpoint import CheckpointFile
 from idsnn_cli.families import Reading
-from idsnn_cli.models import Network, described_in, identify
+from idsnn_cli.models import Network
 from idsnn_cli.sources.names import Source
+from idsnn_cli.sources.opened import OpenedSource, open_source
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OpenNetwork:
-    """A file and the ResNet in it; tensors go by their canonical names."""
+    """An opened source and the network in it; tensors go by their canonical names."""
 
-    file: CheckpointFile
-    found: Network
+    opened: OpenedSource
+
+    @property
+    def file(self) -> CheckpointFile:
+        return self.opened.file
+
+    @property
+    def found(self) -> Network:
+        return self.opened.network
 
     @property
     def architecture(self) -> Architecture:
@@ -38,12 +46,11 @@ class OpenNetwork:
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What the checkpoint says about itself; empty for a foreign one."""
-        return self.file.metadata or {}
+        return self.opened.metadata
 
     @property
     def kind(self) -> str:
-        """``teacher``, ``init``, ``student`` or ``baseline``; ``foreign`` for a file that idsnn did not write."""
-        return "foreign" if self.file.metadata is None else str(self.metadata.get("kind", "unknown"))
+        return self.opened.kind
 
     @property
     def description(self) -> str:
@@ -67,14 +74,13 @@ class OpenNetwork:
 
 @contextmanager
 def open_network(path: Source, reading: Reading | None = None, *, only_foreign: bool = False) -> Iterator[OpenNetwork]:
-    """Open ``path``, one of our checkpoints or a ResNet's in any scheme that is recognised.
+    """Open ``path``, one of our checkpoints or a network's in any scheme that is recognised.
 
     ``reading`` says what to do where a file leaves a choice; with ``only_foreign`` it does not speak of our own.
     Raises :class:`CheckpointError` for a file that cannot be read and :class:`FamilyError` for one that is no ResNet.
     """
-    with open_checkpoint(path) as file:
-        ours = described_in(file.metadata) is not None
-        yield OpenNetwork(file, identify(file, None if ours and only_foreign else reading))
+    with open_source(path, reading, only_foreign=only_foreign) as opened:
+        yield OpenNetwork(opened)
 
 
 def place_of(name: str) -> str:
