@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 Kind = Literal["ann", "spiking"]
 Stem = Literal["3x3", "7x7"]
-Shortcut = Literal["projection", "pad"]
+Shortcut = Literal["projection", "pad", "pad-end"]
 BottleneckStride = Literal["3x3", "1x1", "average"]
 SpikingBlock = Literal["spiking", "sew"]
 Join = Literal["add", "and", "iand"]

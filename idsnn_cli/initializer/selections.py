@@ -93,11 +93,17 @@ class Selector:
         carried = self._channels(ours.inner, theirs.inner)
         inner = self.source.sizes[theirs.inner]
         after = to - ours.offset - len(carried)
-        before = self._pick(target, source, range(theirs.offset), ours.offset)
-        rest = self._pick(target, source, range(theirs.offset + inner, of), after)
+        sides = range(theirs.offset), range(theirs.offset + inner, of)
+        if bool(ours.offset) == bool(theirs.offset):
+            before = self._pick(target, source, sides[0], ours.offset)
+            rest = self._pick(target, source, sides[1], after)
+        else:
+            # One has its new channels on both sides, the other on one: all are chosen from all.
+            new = self._pick(target, source, [*sides[0], *sides[1]], ours.offset + after)
+            before, rest = new[: ours.offset], new[ours.offset :]
         return (*before, *(tuple(theirs.offset + c for c in each) for each in carried), *rest)
 
-    def _pick(self, target: str, source: str, among: range, count: int) -> Channels:
+    def _pick(self, target: str, source: str, among: Sequence[int], count: int) -> Channels:
         """``count`` channels made of those ``among`` the source's."""
         if not among or not count:
             return ((),) * count
@@ -111,10 +117,10 @@ class Selector:
         if "correlations" in self.rule.asks and len(among) > count:
             if source not in self.correlations:
                 raise UsageError(f"{self.rule} needs images", "Give the data set, or another rule.")
-            rows = slice(among.start, among.stop)
-            facts["correlations"] = self.correlations[source][rows, rows]
+            rows = torch.tensor(among)
+            facts["correlations"] = self.correlations[source][rows][:, rows]
         if "generator" in self.rule.asks:
-            seed = derive_seed(self.seed, "channels", target, source, among.start)
+            seed = derive_seed(self.seed, "channels", target, source, among[0])
             facts["generator"] = torch.Generator().manual_seed(seed)
         places = (each if isinstance(each, tuple) else (each,) for each in self.rule(**facts))
         return tuple(tuple(among[place] for place in each) for each in places)

@@ -29,6 +29,7 @@ def described(block: str, depths: tuple[int, ...], widths: tuple[int, ...], **tr
 
 BASIC = described("basic", (2, 3, 2), (4, 6, 8))
 OPTION_A = described("basic", (2, 2, 2), (4, 8, 12), shortcut="pad")
+OPTION_A_BEHIND = described("basic", (2, 2, 2), (4, 8, 12), shortcut="pad-end")
 GROUPED = described("bottleneck", (2, 2), (4, 6), groups=2, inner_widths=(6, 8))
 PREACTIVATION = described("basic", (2, 2), (4, 6), preactivation=True)
 PREACTIVATION_50 = described("bottleneck", (2, 2), (2, 4), preactivation=True, inner_widths=(6, 8))
@@ -43,6 +44,7 @@ DEEP = described(
 ALL = {
     "basic": BASIC,
     "option A": OPTION_A,
+    "option A, zeros behind": OPTION_A_BEHIND,
     "grouped": GROUPED,
     "pre-activation": PREACTIVATION,
     "pre-activation bottleneck": PREACTIVATION_50,

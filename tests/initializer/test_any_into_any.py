@@ -34,6 +34,7 @@ SOURCES = {
     "se": ann(50, 8).changed(attention="se", attention_sizes=(2, 2, 2, 2)),
     "thin 20": ann(20, 4),
     "thin 110, option A": ann(110, 4, shortcut="pad"),
+    "thin 20, zeros behind": ann(20, 4, shortcut="pad-end"),
     "smaller": ann(8, 2),
 }
 TARGETS = {
@@ -42,6 +43,7 @@ TARGETS = {
     "18 of 7x7": spiking(18, 6, stem="7x7"),
     "20": spiking(20, 4),
     "20, option A": spiking(20, 4, shortcut="pad"),
+    "20, zeros behind": spiking(20, 6, shortcut="pad-end"),
     "56, wider": spiking(56, 12),
 }
 

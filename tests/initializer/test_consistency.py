@@ -8,13 +8,26 @@ from typing import Any
 
 import pytest
 import torch
-from running import ALL, BASIC, DEEP, GROUPED, OPTION_A, PREACTIVATION, PREACTIVATION_50, labelled, network, running
+from running import (
+    ALL,
+    BASIC,
+    DEEP,
+    GROUPED,
+    OPTION_A,
+    OPTION_A_BEHIND,
+    PREACTIVATION,
+    PREACTIVATION_50,
+    labelled,
+    network,
+    running,
+)
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.initializer import Plan, Rules, apply, find, make_plan
 from idsnn_cli.models import Model, build
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 from idsnn_cli.spiking import BatchNorm
 
 IMAGES = labelled()[0][0]
@@ -22,6 +35,7 @@ SELECTIONS = ["uniform", "importance", "random"]
 WIDER = {
     "basic": BASIC.changed(widths=(6, 9, 20)),
     "option A": OPTION_A.changed(widths=(6, 12, 26)),
+    "option A, zeros behind": OPTION_A_BEHIND.changed(widths=(6, 12, 26)),
     "grouped": GROUPED.changed(widths=(6, 7), inner_widths=(9, 8), groups=1),
     "pre-activation": PREACTIVATION.changed(widths=(5, 15)),
     "pre-activation bottleneck": PREACTIVATION_50.changed(widths=(3, 4), inner_widths=(7, 20)),
@@ -30,6 +44,7 @@ WIDER = {
 NARROWER = {
     "basic": BASIC.changed(widths=(3, 4, 5)),
     "option A": OPTION_A.changed(widths=(2, 6, 8)),
+    "option A, zeros behind": OPTION_A_BEHIND.changed(widths=(2, 6, 8)),
     "grouped": GROUPED.changed(widths=(3, 4), inner_widths=(5, 3), groups=1),
     "pre-activation": PREACTIVATION.changed(widths=(3, 4)),
     "pre-activation bottleneck": PREACTIVATION_50.changed(widths=(1, 3), inner_widths=(4, 5)),
@@ -56,7 +71,7 @@ def assert_same(model: Model, other: Model) -> None:
 
 def consistent(*rules: str) -> list[tuple[str, str]]:
     """(kind, rule), without looping over channels that padded shortcuts carry elsewhere."""
-    return [(kind, rule) for kind in ALL for rule in rules if (kind, rule) != ("option A", "loop")]
+    return [(kind, rule) for kind in ALL for rule in rules if not (kind.startswith("option A") and rule == "loop")]
 
 
 @pytest.mark.parametrize(("kind", "channels"), consistent("loop", "merge", *SELECTIONS))
@@ -84,6 +99,17 @@ def test_looping_does_not_fit_option_a() -> None:
         assert float((grown(IMAGES) - model(IMAGES)).abs().max()) > 0.1
         with removing(masking(model, plan)):
             assert float((narrowed(IMAGES) - model(IMAGES)).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("rule", ["uniform", "importance"])
+@pytest.mark.parametrize(("source", "target"), [(OPTION_A, OPTION_A_BEHIND), (OPTION_A_BEHIND, OPTION_A)])
+def test_the_channels_of_one_option_a_are_put_where_the_other_carries_them(
+    source: ResNetArchitecture, target: ResNetArchitecture, rule: str
+) -> None:
+    """Both have the same channels in another order, so the function is the same."""
+    model = running(source)
+    other, _ = made(model, target, channels=rule)
+    assert_same(model, other)
 
 
 def test_growth_without_dividing_is_another_function() -> None:
@@ -236,6 +262,7 @@ def test_wider_in_one_place_and_narrower_in_another(channels: str) -> None:
 MERGED = {
     "basic": NARROWER["basic"],
     "option A": NARROWER["option A"],
+    "option A, zeros behind": NARROWER["option A, zeros behind"],
     "grouped": NARROWER["grouped"],
     "deep": NARROWER["deep"],
     # A stream that several norms read cannot be averaged behind each of them.

@@ -77,6 +77,9 @@ class Naive:
         padded = []
         for x in maps:
             rows = x[:, :, ::stride, ::stride]
+            if self.architecture.traits()["shortcut"] == "pad-end":
+                padded.append(torch.cat([rows, rows.new_zeros((rows.shape[0], missing, *rows.shape[2:]))], 1))
+                continue
             zeros = rows.new_zeros((rows.shape[0], missing // 2, *rows.shape[2:]))
             padded.append(torch.cat([zeros, rows, zeros], 1))
         return padded

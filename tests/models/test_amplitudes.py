@@ -21,6 +21,7 @@ from idsnn_cli.spiking import seed_encoders
 OPTIONS: dict[str, dict[str, Any]] = {
     "projections": {},
     "option A": {"shortcut": "pad"},
+    "option A, zeros behind": {"shortcut": "pad-end"},
     "7x7 stem": {"stem": "7x7"},
     "poisson": {"coding": "poisson"},
     "smooth, padded by 3": {"neuron": SMOOTH, "stem_padding": 3},

@@ -67,14 +67,16 @@ def test_an_ann_gives_torchvisions_logits(name: str) -> None:
 
 
 @pytest.mark.parametrize(("stride", "channels", "extra"), [(2, 4, 4), (2, 3, 0), (1, 2, 6), (2, 1, 10)])
-def test_option_a(stride: int, channels: int, extra: int) -> None:
-    """Every ``stride``-th pixel from the first, and as many zero channels before as after."""
+@pytest.mark.parametrize("behind", [False, True])
+def test_option_a(stride: int, channels: int, extra: int, behind: bool) -> None:
+    """Every ``stride``-th pixel from the first, and zero channels before and after."""
     x = torch.randn((2, channels, 5, 6), generator=torch.Generator().manual_seed(0))
-    found = PadShortcut(stride, extra)(x)
+    before = 0 if behind else extra // 2
+    found = PadShortcut(stride, before, extra - before)(x)
     rows, columns = -(-5 // stride), -(-6 // stride)
     assert found.shape == (2, channels + extra, rows, columns)
     for c in range(channels + extra):
-        source = c - extra // 2
+        source = c - before
         for i in range(rows):
             for j in range(columns):
                 wanted = x[:, source, i * stride, j * stride] if 0 <= source < channels else torch.zeros(2)

@@ -26,6 +26,7 @@ CASES: dict[str, tuple[Architecture, int]] = {
     "one step": (spiking(timesteps=1), 8),
     "seven steps": (spiking(timesteps=7, neuron=Neuron(0.3, 0.9, "arctan", 2.0)), 8),
     "option A": (spiking(shortcut="pad"), 8),
+    "option A, zeros behind": (spiking(shortcut="pad-end"), 8),
     "stem padded by 3": (spiking(stem_padding=3), 6),
     "7x7 stem": (spiking("spiking-resnet18", stem="7x7", width=2), 32),
     "poisson": (spiking(coding="poisson"), 8),
@@ -40,6 +41,7 @@ CASES: dict[str, tuple[Architecture, int]] = {
     ),
     "ANN": (build_description("resnet14", 5, width=4), 8),
     "ANN, option A": (build_description("resnet14", 5, width=4, shortcut="pad"), 8),
+    "ANN, option A, zeros behind": (build_description("resnet14", 5, width=4, shortcut="pad-end"), 8),
     "ANN, bottleneck": (build_description("resnet50", 5, width=2), 8),
 }
 

@@ -286,7 +286,7 @@ class ResNetArchitecture(Architecture):
                 stream = f"stages.{stage}"
                 spaces.sizes[stream] = outer
                 if isinstance(self.shortcut_part, PaddedIdentity):
-                    spaces.nested[stream] = Nested(entry, stream, (outer - width) // 2)
+                    spaces.nested[stream] = Nested(entry, stream, self.shortcut_part.before(outer - width))
             convolutions = self.block_convolutions(stage, block)
             inside = entry
             for i, conv in enumerate(convolutions):

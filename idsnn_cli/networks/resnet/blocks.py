@@ -182,5 +182,21 @@ class PaddedIdentity(Shortcut):
     def projects(self, entry: int, outer: int, stride: int) -> bool:
         return False
 
+    def before(self, extra: int) -> int:
+        """How many of so many channels of zeros stand before the others."""
+        return extra // 2
 
-SHORTCUTS: dict[str, type[Shortcut]] = {each.kind: each for each in (Projection, PaddedIdentity, AveragedProjection)}
+
+@dataclass(frozen=True)
+class EndPaddedIdentity(PaddedIdentity):
+    """Option A with all its zeros behind the channels that it carries."""
+
+    kind: ClassVar[str] = "pad-end"
+    title: ClassVar[str] = "option-A (zeros behind)"
+
+    def before(self, extra: int) -> int:
+        return 0
+
+
+_SHORTCUTS = (Projection, PaddedIdentity, EndPaddedIdentity, AveragedProjection)
+SHORTCUTS: dict[str, type[Shortcut]] = {each.kind: each for each in _SHORTCUTS}

@@ -14,7 +14,7 @@ from idsnn_cli.models.amplitudes import AmplifiedShortcut, Amplitude
 from idsnn_cli.models.base import Activation
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 from idsnn_cli.networks.resnet.attention import ChannelConvolution, SqueezeExcitation
-from idsnn_cli.networks.resnet.blocks import AveragedProjection
+from idsnn_cli.networks.resnet.blocks import AveragedProjection, PaddedIdentity
 from idsnn_cli.networks.resnet.stems import AveragePool, CeilPool, StridedConvolution
 from idsnn_cli.spiking import BatchNorm, fire
 
@@ -74,13 +74,11 @@ class AverageProjection(ConvNorm):
 
 
 class PadShortcut(nn.Module):
-    """Option A: every ``stride``-th pixel, and zero channels, half before and half after."""
+    """Option A: every ``stride``-th pixel, and zero channels before and after."""
 
-    def __init__(self, stride: int, extra_channels: int) -> None:
+    def __init__(self, stride: int, before: int, after: int) -> None:
         super().__init__()
-        self.stride = stride
-        self.before = extra_channels // 2
-        self.after = extra_channels - self.before
+        self.stride, self.before, self.after = stride, before, after
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(every_pixel(x, self.stride), (0, 0, 0, 0, self.before, self.after))
@@ -97,7 +95,9 @@ def shortcut(architecture: ResNetArchitecture, stage: int, block: int) -> nn.Mod
         return AverageProjection(projection, whole) if averages else ConvNorm(projection)
     entry = architecture.block_input(stage, block)
     extra = architecture.stage_channels(stage) - entry
-    way = nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, extra)
+    part = architecture.shortcut_part
+    before = part.before(extra) if isinstance(part, PaddedIdentity) else 0
+    way = nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, before, extra - before)
     return AmplifiedShortcut(entry, way) if architecture.amplitude == "folded" else way
 
 

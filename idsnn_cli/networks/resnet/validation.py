@@ -18,7 +18,7 @@ from idsnn_cli.architecture.parts import (
 )
 from idsnn_cli.errors import UsageError
 from idsnn_cli.networks.resnet.attention import ATTENTIONS
-from idsnn_cli.networks.resnet.blocks import BLOCKS, SHORTCUTS
+from idsnn_cli.networks.resnet.blocks import BLOCKS, SHORTCUTS, PaddedIdentity
 from idsnn_cli.networks.resnet.names import SPIKING_NAMES
 from idsnn_cli.networks.resnet.stems import POOLS, STEMS, Stem
 from idsnn_cli.registry import names
@@ -95,7 +95,7 @@ def check_traits(traits: Traits) -> None:
     for key in ("preactivation", "attention_bias", "attention_activated", "final_norm"):
         if type(traits[key]) is not bool:
             raise UsageError(f"{key} is {traits[key]!r}", "Give true or false.")
-    if traits["shortcut"] == "pad":
+    if issubclass(SHORTCUTS[traits["shortcut"]], PaddedIdentity):
         outer = [w * BLOCKS[traits["block"]].expansion for w in traits["widths"]]
         steps = zip([_stem(traits).width(traits["widths"][0]), *outer[:-1]], outer, strict=True)
         if traits["block"] != "basic" or any(b < a or (b - a) % 2 for a, b in steps):
@@ -154,7 +154,8 @@ def _validate_attention(traits: Traits) -> None:
             f"attention is {traits['attention']!r} with {len(sizes)} attention_sizes",
             "Give one size for every stage, and none without attention.",
         )
-    if traits["preactivation"] and (traits["attention"] != "none" or traits["shortcut"] == "pad"):
+    padded = issubclass(SHORTCUTS[traits["shortcut"]], PaddedIdentity)
+    if traits["preactivation"] and (traits["attention"] != "none" or padded):
         raise UsageError(
             "pre-activation blocks with attention or option-A shortcuts", "Use projections, and no attention."
         )
