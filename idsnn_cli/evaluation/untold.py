@@ -18,8 +18,8 @@ from idsnn_cli.initializer.activations import evaluating
 from idsnn_cli.models import Model
 from idsnn_cli.spiking import BatchNorm
 
-# Augmentation moves the divergences of all forms alike. On 256 images of CIFAR-10 two public option-A networks, of depths
-# 20 and 56, gave ratios of 54 and 111; a network whose statistics were never trained gives 1.1.
+# Augmentation moves the divergences of all forms alike. On 256 images of CIFAR-10 two public option-A networks, of
+# depths 20 and 56, gave ratios of 54 and 111; a network whose statistics were never trained gives 1.1.
 CLEAR_RATIO = 2.0
 # Divergences that differ by less are rounding, of norms before the place where the networks differ.
 _SAME = 1e-6
