@@ -61,6 +61,7 @@ def test_every_arm_is_a_recipe_and_no_two_are_alike(words: list[str]) -> None:
     assert len({studies.folder_of(options, place) for place in places}) == len(places)
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_once_and_set_against_the_baseline(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

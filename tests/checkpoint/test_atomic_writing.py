@@ -103,6 +103,7 @@ def test_json_refuses_numbers_that_it_cannot_hold_and_says_where(tmp_path: Path,
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_removed_by_the_next_write_of_that_file(tmp_path: Path) -> None:
     dest = tmp_path / "result.bin"
     other = tmp_path / "other.bin"

@@ -104,6 +104,7 @@ def test_a_torch_that_cannot_be_imported_is_found_and_not_suffered(tmp_path: Pat
     assert document["devices"] == []
 
 
+@pytest.mark.slow
 def test_a_torchvision_that_does_not_fit_is_found_with_its_command(tmp_path: Path) -> None:
     code, document = doctor_with(
         tmp_path, "torchvision", "raise RuntimeError('operator torchvision::nms does not exist')"

@@ -178,6 +178,7 @@ def test_the_order_of_the_batches_sizes_does_not_matter() -> None:
 CHECKPOINTS, DATA = os.environ.get("IDSNN_CHECKPOINTS"), os.environ.get("IDSNN_DATA")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (CHECKPOINTS and DATA), reason="IDSNN_CHECKPOINTS and IDSNN_DATA name no public files")
 @pytest.mark.parametrize(
     "name", ["akamaster_resnet20-12fca82f.th", "akamaster_resnet56-4bfd9763.th", "ehanw_resnet20.pth"]

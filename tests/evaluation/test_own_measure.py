@@ -44,6 +44,7 @@ MEASURE = TotalMargin()
 """
 PROGRAM = """
 import json, sys
+import pytest
 import torch
 import idsnn_cli.evaluation.measures as measures
 measures.__path__.append(sys.argv[1])
@@ -73,6 +74,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_it_follows_everywhere_from_its_one_file(tmp_path: Path) -> None:
     (tmp_path / "total_margin.py").write_text(MARGIN)
     done = subprocess.run(

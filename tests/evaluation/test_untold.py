@@ -68,6 +68,7 @@ def test_forms_that_do_the_same_are_not_told_apart() -> None:
 PUBLIC = os.environ.get("IDSNN_CHECKPOINTS"), os.environ.get("IDSNN_DATA")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(None in PUBLIC, reason="IDSNN_CHECKPOINTS and IDSNN_DATA name no public files")
 @pytest.mark.parametrize("name", ["resnet20-12fca82f.th", "resnet56-4bfd9763.th"])
 def test_public_option_a_networks_have_zeros_on_both_sides(name: str) -> None:

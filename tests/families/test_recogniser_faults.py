@@ -288,6 +288,7 @@ def test_no_resnet_at_all(shapes: Shapes) -> None:
     refusal(shapes)
 
 
+@pytest.mark.slow
 def test_random_damage_is_recognised_or_refused() -> None:
     rng = random.Random(5)
     families = []

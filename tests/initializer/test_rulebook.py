@@ -87,6 +87,7 @@ assert "training images are needed by convert: largest" in str(asked.exception),
 """
 
 
+@pytest.mark.slow
 def test_a_file_with_a_rule_is_all_that_it_takes(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

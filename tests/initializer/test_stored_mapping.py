@@ -68,6 +68,7 @@ def check(document: Any) -> None:
     assert len(refusal.message) < 300
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=250)
 @given(st.data())
 def test_any_change_gives_a_plan_or_a_mapping_error(data: st.DataObject) -> None:

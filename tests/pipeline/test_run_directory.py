@@ -192,6 +192,7 @@ def test_force_without_another_setting_gives_the_same_bytes(recipe: Path, copy: 
     assert lasting(copy) == lasting(finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [["schedule=constant"], ["schedule=step", "milestones=[1]"]])
 def test_epochs_may_grow_where_the_schedule_allows(recipe: Path, tmp_path: Path, schedule: list[str]) -> None:
     words = [f"{section}.{each}" for section in ("teacher", "distill") for each in schedule]

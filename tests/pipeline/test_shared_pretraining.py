@@ -69,6 +69,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recipe(tmp_path_factory.mktemp("recipe"), RECIPE)
 
 
+@pytest.mark.slow
 def test_it_is_trained_once_for_each_seed_and_is_what_a_run_alone_trains(recipe: Path, tmp_path: Path) -> None:
     heard, grid = Heard(), tmp_path / "grid"
     finish(open_grid(recipe, grid, heard, vary="student.v_threshold=0.5,1"))

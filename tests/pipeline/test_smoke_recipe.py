@@ -37,6 +37,7 @@ def named_roots() -> list[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", ["generated", *named_roots()])
 def test_the_smoke_recipe_runs_every_step(
     capsys: Capture, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -214,6 +214,7 @@ def test_a_student_changed_after_init_is_refused_with_the_way_out(recipe: Path, 
     assert distill_step(changed).status == "done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -100,6 +100,7 @@ def run(neuronal: Neuronal, x: Tensor, neuron: Neuron, grad: Tensor) -> tuple[Te
     return spikes.detach(), by_input
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=700)
 @given(cases())
 def test_equals_the_reference(case: Case) -> None:

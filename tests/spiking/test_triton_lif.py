@@ -40,6 +40,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.slow
 @outside
 def test_interpreted() -> None:
     in_a_process_of_their_own(__file__)
