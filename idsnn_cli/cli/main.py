@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -21,6 +19,7 @@ from idsnn_cli.cli.pretrain import pretrain
 from idsnn_cli.cli.recipes import recipes
 from idsnn_cli.cli.report import report
 from idsnn_cli.cli.run import run
+from idsnn_cli.cli.stopping import until_stopped
 from idsnn_cli.cli.teacher import teacher
 from idsnn_cli.errors import IdsnnError, UsageError
 from idsnn_cli.text import excerpt
@@ -68,17 +67,6 @@ app.add_typer(recipes, name="recipes")
 app.command("doctor")(doctor)
 
 
-class _Stopped(BaseException):
-    """SIGINT or SIGTERM outside training, where nothing is half done that a file would show."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Stopped(number)
-
-
 def _as_usage_error(wrong: Any) -> UsageError:
     context = getattr(wrong, "ctx", None)
     command = "idsnn" if context is None else context.command_path
@@ -87,9 +75,11 @@ def _as_usage_error(wrong: Any) -> UsageError:
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 expected failure, 2 wrong usage, 130 interrupted, 143 terminated."""
-    # Typer would turn Ctrl-C into exit 1, so SIGINT has a handler of its own too.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    until_stopped(run_command_line)
+
+
+def run_command_line() -> int:
+    """The exit code of the command in ``sys.argv``, whose failures are told here; a signal's is not."""
     _settle_streams()
     as_json = "--json" in sys.argv
     try:
@@ -106,8 +96,6 @@ def main() -> NoReturn:
     except IdsnnError as failure:
         Console(as_json=as_json).error(failure)
         code = failure.exit_code
-    except _Stopped as stopped:
-        code = stopped.exit_code
     except BrokenPipeError:
         # The reader of our output has left (`idsnn inspect FILE | head`): nothing more to say to it.
         _silence_stdout()
@@ -119,7 +107,7 @@ def main() -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    sys.exit(code)
+    return code
 
 
 def _settle_streams() -> None:
