@@ -107,16 +107,23 @@ def test_without_a_stop_code_and_error_are_the_works_own() -> None:
     assert codes == {"7": (7, False), "1 / 0": (1, True)}
 
 
+def interrupted(failure: Exception | None = None) -> None:
+    """A training whose last batch is done when the signal comes."""
+    with stop_on_signals() as request:
+        signal.raise_signal(signal.SIGINT)
+        assert request
+        if failure is not None:
+            raise failure
+
+
 def test_a_stop_that_training_has_no_batch_left_to_heed_acts_behind_it() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), stop_on_signals() as request:
-            signal.raise_signal(signal.SIGINT)
-            assert request
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        with pytest.raises(ValueError, match="its own"), stop_on_signals():
-            signal.raise_signal(signal.SIGINT)
-            raise ValueError("its own")
+        with pytest.raises(ValueError, match="its own"):
+            interrupted(ValueError("its own"))
     finally:
         signal.signal(signal.SIGINT, before)
 
