@@ -69,7 +69,7 @@ def _show(console: Console, document: dict[str, Any]) -> None:
         console.table(table.head, table.rows, title=table.caption)
         console.line()
     for note in remarks(document):
-        console.line(note)
+        console.note(note)
 
 
 def _check(written: dict[str, Path], force: bool) -> None:
