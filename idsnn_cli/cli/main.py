@@ -13,6 +13,7 @@ from idsnn_cli.cli.distill import distill
 from idsnn_cli.cli.doctor import doctor
 from idsnn_cli.cli.eval import evaluate
 from idsnn_cli.cli.export import export
+from idsnn_cli.cli.hints import Commands, WrongWords
 from idsnn_cli.cli.init import init
 from idsnn_cli.cli.inspect import inspect
 from idsnn_cli.cli.pretrain import pretrain
@@ -27,6 +28,7 @@ from idsnn_cli.version import __version__
 
 app = typer.Typer(
     name="idsnn",
+    cls=Commands,
     help="Turn the ResNets you have into fast, low-latency spiking networks.",
     no_args_is_help=True,
     add_completion=False,
@@ -50,9 +52,6 @@ def _options(
 ) -> None:
     pass
 
-
-# What typer raises for words that it cannot parse; it names none of the classes above this one itself.
-_WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
 
 app.command("run")(run)
 app.command("teacher")(teacher)
@@ -86,7 +85,7 @@ def run_command_line() -> int:
         # For a person typer words and frames its own usage errors; a program reads them as the document of any other.
         code = (app(standalone_mode=False) or 0) if as_json else app() or 0
         sys.stdout.flush()
-    except _WrongWords as wrong:
+    except WrongWords as wrong:
         error = _as_usage_error(wrong)
         Console(as_json=True).error(error)
         code = error.exit_code
