@@ -59,6 +59,14 @@ def test_a_document_is_read_back_as_it_was(document: EvaluationDocument) -> None
     assert document.to_dict()["results"][0]["beyond"] is None
 
 
+def test_top5_is_a_column_where_a_network_has_it(document: EvaluationDocument) -> None:
+    assert "top-5 %" not in networks_table(document).columns
+    ten = replace(document.results[0], figures=replace(document.results[0].figures, top5=99.0))
+    table = networks_table(replace(document, results=(ten, document.results[1])))
+    assert [row[table.columns.index("top-5 %")] for row in table.rows] == [99.0, None]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
 def test_every_measure_has_a_table_and_its_numbers(document: EvaluationDocument) -> None:
     row = document.results[1]
     tables = {table.measure: table for table in measure_tables(row, CLASSES)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli.checkpoint import file_sha256, write_json
+from idsnn_cli.evaluation.measure import require_packages
 from idsnn_cli.models import require_beyond
 from idsnn_cli.pipeline.measuring import check_report, evaluate_networks, write_report
 from idsnn_cli.pipeline.processes import decided_by_main
@@ -93,6 +94,7 @@ def check_measuring(workspace: Workspace, plan: Plan, given: Given) -> None:
     """Let what would stop the measuring of the plan's networks, or the page about it, stop the command now."""
     if given.report is not None:
         check_report(given.report)
+    require_packages(workspace.recipe.eval.measures)
     timesteps = workspace.recipe.eval.timesteps
     for architecture in plan.networks.values():
         if timesteps is not None and architecture.kind == "spiking":

@@ -15,14 +15,15 @@ from idsnn_cli.report.html.charts import draw_file
 
 
 def networks_table(document: EvaluationDocument) -> ResultTable:
-    """All networks in one table."""
+    """All networks in one table; top-5 where it says something."""
+    top5 = any(row.figures.top5 is not None for row in document.results)
     return ResultTable(
         "networks",
         f"{document.dataset}, {document.images:,} {document.split} images, {document.device}",
-        ("network", "top-1 %", "top-5 %", "loss", "parameters", "T", "images/s"),
+        ("network", "top-1 %", *(("top-5 %",) if top5 else ()), "loss", "parameters", "T", "images/s"),
         tuple(
             (
-                *(row.name, row.figures.top1, row.figures.top5, row.figures.loss),
+                *(row.name, row.figures.top1, *((row.figures.top5,) if top5 else ()), row.figures.loss),
                 *(row.parameters, row.timesteps, round(row.figures.images_per_second)),
             )
             for row in document.results
