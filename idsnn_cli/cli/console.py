@@ -13,7 +13,7 @@ from rich.text import Text
 
 from idsnn_cli.cli.fitting import fitted, wrapped
 from idsnn_cli.errors import IdsnnError
-from idsnn_cli.text import visible
+from idsnn_cli.text import visible, well_formed
 
 
 class _Rich(RichConsole):
@@ -83,7 +83,7 @@ class Console:
     def document(self, document: dict[str, Any]) -> None:
         """The JSON document of the command, on stdout; nothing in the other manners."""
         if self.main and self.as_json:
-            sys.stdout.write(json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n")
+            sys.stdout.write(json.dumps(well_formed(document), indent=2, sort_keys=True, allow_nan=False) + "\n")
             sys.stdout.flush()
 
     def error(self, error: IdsnnError) -> None:

@@ -30,6 +30,7 @@ from idsnn_cli.errors import UsageError, did_you_mean
 from idsnn_cli.outputs import check_output
 from idsnn_cli.registry import names
 from idsnn_cli.sources.names import Source, parse_source
+from idsnn_cli.text import well_formed
 
 Checkpoint = Annotated[
     str | None,
@@ -153,7 +154,7 @@ def _measure(
         check_report(report)
     document = evaluate_networks(workspace, {source.name: source})
     if output is not None:
-        write_json(output, document)
+        write_json(output, well_formed(document))
     files = () if report is None else write_report(report, document)
     console.document({"command": "eval", **document})
     show_evaluation(console, document)

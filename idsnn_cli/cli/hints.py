@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from idsnn_cli.errors import UsageError
+from idsnn_cli.text import visible
 
 # What typer raises for words that it cannot parse; it names none of the classes above this one itself.
 WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
@@ -35,9 +38,14 @@ class Commands(TyperGroup):
             raise UsageError(f"there is no command '{args[0]}'", _MEANT[args[0].lower()])
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _shown():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _shown():
+                return super().invoke(ctx)
         except WrongWords as wrong:
             option = getattr(wrong, "option_name", None)
             homes = [] if option is None else recipe_keys(option)
@@ -48,6 +56,17 @@ class Commands(TyperGroup):
                 f"there is no option {option}",
                 f"It is set in the recipe; behind the recipe's name a word changes it: {words}.",
             ) from None
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    """Let nothing in a message of typer's, which quotes the words it was given, be what a terminal would obey."""
+    try:
+        yield
+    except WrongWords as wrong:
+        if hasattr(wrong, "message"):
+            wrong.message = visible(str(wrong.message))
+        raise
 
 
 def recipe_keys(option: str) -> list[str]:

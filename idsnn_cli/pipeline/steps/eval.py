@@ -18,6 +18,7 @@ from idsnn_cli.pipeline.steps.base import Given, Plan, Reads, Step, StepResult, 
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.sources.opened import require
+from idsnn_cli.text import well_formed
 
 
 class EvalStep(Step):
@@ -71,7 +72,7 @@ class EvalStep(Step):
             if known.inputs != inputs:
                 workspace.say("eval: what it measures was replaced, so it is done anew")
         document = evaluate_networks(workspace, networks)
-        write_json(target, document)
+        write_json(target, well_formed(document))
         run.write_record(self.name, Record("done", settings, inputs, {"eval": file_sha256(target)}, document))
         return StepResult(self.name, "done", (target,), document)
 

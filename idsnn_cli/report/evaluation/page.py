@@ -12,6 +12,7 @@ from idsnn_cli.evaluation.document import EvaluationDocument
 from idsnn_cli.evaluation.measure import Shown, all_measures
 from idsnn_cli.figures import LineChart, Plot, ResultTable, Series
 from idsnn_cli.report.html.charts import draw_file
+from idsnn_cli.text import visible
 
 
 def networks_table(document: EvaluationDocument) -> ResultTable:
@@ -146,7 +147,7 @@ def _cell(value: Any) -> str:
 
 def _text(value: object) -> str:
     """Words of others (names of classes and files) as words: no markup, no end of a cell or a line."""
-    words = " ".join(str(value).encode(errors="backslashreplace").decode().split())
+    words = " ".join(visible(str(value)).split())
     escaped = html.escape(words, quote=False)
     for mark in "\\`*_[]|":
         escaped = escaped.replace(mark, f"\\{mark}")

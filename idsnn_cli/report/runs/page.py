@@ -10,6 +10,7 @@ from idsnn_cli.report.html.charts import draw, legend
 from idsnn_cli.report.html.line_chart import short_number
 from idsnn_cli.report.html.markup import Table, escaped, make_page, table_of
 from idsnn_cli.report.runs.side_by_side import arm_name
+from idsnn_cli.text import visible
 
 Document = Mapping[str, Any]
 
@@ -179,5 +180,5 @@ def _markdown_table(table: Table) -> str:
 
 def _inline(text: str) -> str:
     """``text`` with what Markdown would read as markup made plain."""
-    plain = text.encode(errors="backslashreplace").decode().replace("\n", " ")
+    plain = visible(text).replace("\n", " ")
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|" else letter for letter in plain)
