@@ -1,11 +1,13 @@
 """SIGINT and SIGTERM: whatever code they meet, the process ends with 130 or 143, at once and without a traceback.
 
 Imported before anything that takes time. An exception alone is not enough: what a destructor, a callback or a
-library's own clean-up is interrupted in drops it.
+library's own clean-up is interrupted in drops it, and torch's native code, while it is imported, ends the process by an
+abort.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -60,6 +62,7 @@ def _guarded(work: Callable[[], int]) -> int:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    _leave_imports(number, frame)
     # Without a traceback of what is interrupted where no exception can be raised: it comes again.
     sys.unraisablehook = _unraisable
     _Asked.number = number
@@ -74,7 +77,16 @@ def _stop_again(alarm: int, frame: FrameType | None) -> None:
     while seen is not None and not isinstance(seen, Stopped):
         seen = seen.__context__
     if seen is None and _Asked.number is not None:
+        _leave_imports(_Asked.number, frame)
         raise Stopped(_Asked.number)
+
+
+def _leave_imports(number: int, frame: FrameType | None) -> None:
+    """End the process at once where something is being imported: nothing is half done, and no exception is safe."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(128 + number)
+        frame = frame.f_back
 
 
 def _unraisable(seen: Any) -> None:

@@ -61,6 +61,16 @@ try:
 except BaseException:
     pass
 """,
+    "import": """
+import tempfile
+folder = tempfile.mkdtemp()
+lines = ["import os", "try:", "    os.kill(os.getpid(), NUMBER)", "    sum(range(9999))", "except BaseException:"]
+with open(os.path.join(folder, "aborting.py"), "w") as file:
+    file.write("\\n".join([*lines, "    os.abort()"]))
+sys.path.insert(0, folder)
+import aborting
+time.sleep(20)
+""",
     "in-a-long-clean-up": """
 try:
     os.kill(os.getpid(), NUMBER)
@@ -78,14 +88,19 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("place", SWALLOWING)
-def test_a_stop_that_is_swallowed_comes_again(place: str, number: signal.Signals) -> None:
+def test_a_stop_that_is_swallowed_comes_again(place: str, number: signal.Signals, tmp_path: Path) -> None:
     body = "".join(f"    {line}\n" for line in SWALLOWING[place].replace("NUMBER", str(int(number))).splitlines())
     program = (
         "import os, sys, time\nfrom idsnn_cli.cli.stopping import until_stopped\n"
         f"def work():\n{body}    return 0\nuntil_stopped(work)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=False, timeout=15
+        [sys.executable, "-c", program],
+        env=environment() | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 128 + number
     assert done.stderr == ""

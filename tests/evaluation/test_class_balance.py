@@ -94,7 +94,7 @@ def test_without_the_library_the_command_says_so_before_it_trains(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(measure, "find_spec", without("sklearn"))
-    words = ["run", "quickstart", "eval.measure=[class-balance]", "--run-dir", tmp_path / "run"]
+    words: list[str | Path] = ["run", "quickstart", "eval.measure=[class-balance]", "--run-dir", tmp_path / "run"]
     for more in (["--dry-run"], []):
         refused = invoke(capsys, *words, *more, "--json")
         assert refused.code == 1
