@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 # What a message shows of a value before it is cut.
 SHOWN = 60
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def excerpt(text: str, limit: int = SHOWN) -> str:
@@ -30,6 +34,18 @@ def visible(text: str) -> str:
     writing and halves of characters are written as escapes (``\\x1b``); line breaks and tabs stay.
     """
     return text if text.isprintable() else "".join(c if _is_shown(c) else _escape(c) for c in text)
+
+
+def well_formed(value: Any) -> Any:
+    """``value``, made of what JSON holds, with halves of characters in its text written as escapes (``\\udcff``).
+
+    A document with such a half is one that strict readers refuse. Other control characters JSON writes out itself.
+    """
+    if isinstance(value, str):
+        return value if not _HALVES.search(value) else _HALVES.sub(lambda half: _escape(half[0]), value)
+    if isinstance(value, Mapping):
+        return {well_formed(key): well_formed(each) for key, each in value.items()}
+    return [well_formed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _is_shown(c: str) -> bool:

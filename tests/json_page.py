@@ -31,8 +31,8 @@ DRY_RUN = """Of every step, and of `run`. Of a grid it is `run_dir` and `grid`, 
 the folders of what it shares with others, by step."""
 CLOSING = """## report
 
-`targets`, `networks` (each with its `curve`, `teacher`, `last`, `best`, `measured`, `energy_uj`, `reach`),
-`arms` (the same over seeds, and `paper`) and `notes`.
+`targets` (each with the `arms` that it is for), `networks` (each with its `curve`, `teacher`, `last`, `best`,
+`measured`, `energy_uj`, `reach`), `arms` (the same over seeds, and `paper`) and `notes`.
 
 ## Failures
 

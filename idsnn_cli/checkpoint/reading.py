@@ -23,6 +23,8 @@ from idsnn_cli.sources.names import Published, Source
 from idsnn_cli.text import excerpt
 
 _AGAIN = "Download or copy it again."
+# What transformers and timm call the file of a network that is not split, the safe form first.
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
 _safe_open: Any = safe_open  # the package's stubs leave its methods untyped
 
 
@@ -30,9 +32,9 @@ def open_checkpoint(path: Source, *, download: bool = True) -> CheckpointFile:
     """Open a checkpoint: safetensors, torch.save's (zip or legacy), numpy's ``.npz``, or several files with an index.
 
     The content says which of the first three a file is. For several files ``path`` is their ``*.index.json``, or a
-    folder with exactly one of these. A published network is downloaded where this machine does not have
-    it; without ``download`` such a file has names and shapes alone. Raises :class:`CheckpointError` in one
-    line that says what the file is, where it is none of these.
+    folder with exactly one of these; a folder of transformers with all in one file stands for that. A published
+    network is downloaded where this machine does not have it; without ``download`` such a file has names and shapes
+    alone. Raises :class:`CheckpointError` in one line that says what the file is, where it is none of these.
     """
     if isinstance(path, Published):
         there = download or path.needed_download() is None
@@ -41,7 +43,7 @@ def open_checkpoint(path: Source, *, download: bool = True) -> CheckpointFile:
         return file
     try:
         index = _index_of(path)
-        return _open_single(path) if index is None else ShardedFile(index, _open_single)
+        return _open_single(_one_of(path)) if index is None else ShardedFile(index, _open_single)
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -55,7 +57,7 @@ def checkpoint_files(path: Source) -> tuple[Path, ...]:
         return (path.fetch(),)
     try:
         index = _index_of(path)
-        return (path,) if index is None else (index, *shard_paths(index))
+        return (_one_of(path),) if index is None else (index, *shard_paths(index))
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -70,6 +72,12 @@ def _index_of(path: Path) -> Path | None:
     if path.is_dir():
         return index_in(path)
     return path if path.name.endswith(SUFFIX) and path.is_file() else None
+
+
+def _one_of(path: Path) -> Path:
+    """The one file of all tensors in a folder as transformers writes it; any other ``path`` itself."""
+    inside = (path / name for name in _WHOLE) if path.is_dir() else ()
+    return next((file for file in inside if file.is_file()), path)
 
 
 def _open_single(path: Path) -> CheckpointFile:

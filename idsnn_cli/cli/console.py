@@ -11,8 +11,9 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 from rich.text import Text
 
+from idsnn_cli.cli.fitting import fitted, wrapped
 from idsnn_cli.errors import IdsnnError
-from idsnn_cli.text import visible
+from idsnn_cli.text import visible, well_formed
 
 
 class _Rich(RichConsole):
@@ -58,19 +59,31 @@ class Console:
         """A table of the result, on stdout; columns of numbers are set flush right."""
         if not self.main or self.as_json:
             return
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for index, name in enumerate(columns):
-            numeric = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
-            table.add_column(_text(name), justify="right" if numeric and rows else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(_text(_cell(value)) for value in row))
+        if title is not None:
+            self.out.print(Text("\n".join(wrapped(visible(title), self.out.width)), style="italic"))
+        numeric = [
+            bool(rows) and all(isinstance(row[at], int | float) or row[at] is None for row in rows)
+            for at in range(len(columns))
+        ]
+        texts = [[visible(_cell(value)) for value in row] for row in rows]
+        head, cells = fitted([visible(name) for name in columns], texts, numeric, self.out.width)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name, right in zip(head, numeric, strict=True):
+            table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*map(Text, row))
         # soft_wrap would keep rich from fitting the columns into the terminal.
         self.out.print(table, soft_wrap=False)
+
+    def note(self, words: str, indent: str = "") -> None:
+        """A sentence about the result, on stdout, in lines that fit the terminal."""
+        for line in wrapped(words, self.out.width, indent):
+            self.line(line)
 
     def document(self, document: dict[str, Any]) -> None:
         """The JSON document of the command, on stdout; nothing in the other manners."""
         if self.main and self.as_json:
-            sys.stdout.write(json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n")
+            sys.stdout.write(json.dumps(well_formed(document), indent=2, sort_keys=True, allow_nan=False) + "\n")
             sys.stdout.flush()
 
     def error(self, error: IdsnnError) -> None:

@@ -30,6 +30,7 @@ from idsnn_cli.errors import UsageError, did_you_mean
 from idsnn_cli.outputs import check_output
 from idsnn_cli.registry import names
 from idsnn_cli.sources.names import Source, parse_source
+from idsnn_cli.text import well_formed
 
 Checkpoint = Annotated[
     str | None,
@@ -99,7 +100,7 @@ def evaluate(
 ) -> None:
     """Measure a run's networks into RUN/eval.json, or any checkpoint of ours or of others."""
     console = Console(as_json=as_json, quiet=quiet)
-    words = [*(words or []), *measure_overrides(full, measure, timesteps)]
+    words = [*(words or []), *measure_overrides(full, measure, timesteps, console)]
     foreign = foreign_options(normalise, weights, allow_unused, scheme, bottleneck_stride)
     if checkpoint is None:
         refuse_without("--checkpoint FILE", {"data": data, **foreign})
@@ -153,7 +154,7 @@ def _measure(
         check_report(report)
     document = evaluate_networks(workspace, {source.name: source})
     if output is not None:
-        write_json(output, document)
+        write_json(output, well_formed(document))
     files = () if report is None else write_report(report, document)
     console.document({"command": "eval", **document})
     show_evaluation(console, document)
@@ -161,7 +162,7 @@ def _measure(
         console.line(f"report: {files[0]}")
 
 
-def measure_overrides(full: bool, measure: str | None, timesteps: int | None) -> list[str]:
+def measure_overrides(full: bool, measure: str | None, timesteps: int | None, console: Console) -> list[str]:
     """The overrides that the options stand for. Raises :class:`UsageError` for a measure that there is not."""
     from idsnn_cli.recipe.schema import MEASURES
 
@@ -174,6 +175,18 @@ def measure_overrides(full: bool, measure: str | None, timesteps: int | None) ->
             raise UsageError(
                 f"--measure '{name}' is not known.{did_you_mean(name, MEASURES)}", f"Give some of: {known}."
             )
-    chosen = MEASURES if full else asked
+    chosen = _every(console) if full else asked
     overrides = [f"eval.measure=[{', '.join(chosen)}]"] if chosen else []
     return overrides + ([] if timesteps is None else [f"eval.timesteps={timesteps}"])
+
+
+def _every(console: Console) -> tuple[str, ...]:
+    """Every measure that can be had here."""
+    from idsnn_cli.evaluation.measure import available
+    from idsnn_cli.recipe.schema import MEASURES
+
+    there = available()
+    for name in MEASURES:
+        if name not in there:
+            console.say(f"--full leaves {name} out, whose library is not installed; --measure {name} says which.")
+    return there

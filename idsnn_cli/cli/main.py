@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -15,12 +13,14 @@ from idsnn_cli.cli.distill import distill
 from idsnn_cli.cli.doctor import doctor
 from idsnn_cli.cli.eval import evaluate
 from idsnn_cli.cli.export import export
+from idsnn_cli.cli.hints import Commands, WrongWords
 from idsnn_cli.cli.init import init
 from idsnn_cli.cli.inspect import inspect
 from idsnn_cli.cli.pretrain import pretrain
 from idsnn_cli.cli.recipes import recipes
 from idsnn_cli.cli.report import report
 from idsnn_cli.cli.run import run
+from idsnn_cli.cli.stopping import until_stopped
 from idsnn_cli.cli.teacher import teacher
 from idsnn_cli.errors import IdsnnError, UsageError
 from idsnn_cli.text import excerpt
@@ -28,6 +28,7 @@ from idsnn_cli.version import __version__
 
 app = typer.Typer(
     name="idsnn",
+    cls=Commands,
     help="Turn the ResNets you have into fast, low-latency spiking networks.",
     no_args_is_help=True,
     add_completion=False,
@@ -52,9 +53,6 @@ def _options(
     pass
 
 
-# What typer raises for words that it cannot parse; it names none of the classes above this one itself.
-_WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
-
 app.command("run")(run)
 app.command("teacher")(teacher)
 app.command("pretrain")(pretrain)
@@ -68,17 +66,6 @@ app.add_typer(recipes, name="recipes")
 app.command("doctor")(doctor)
 
 
-class _Stopped(BaseException):
-    """SIGINT or SIGTERM outside training, where nothing is half done that a file would show."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Stopped(number)
-
-
 def _as_usage_error(wrong: Any) -> UsageError:
     context = getattr(wrong, "ctx", None)
     command = "idsnn" if context is None else context.command_path
@@ -87,16 +74,18 @@ def _as_usage_error(wrong: Any) -> UsageError:
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 expected failure, 2 wrong usage, 130 interrupted, 143 terminated."""
-    # Typer would turn Ctrl-C into exit 1, so SIGINT has a handler of its own too.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    until_stopped(run_command_line)
+
+
+def run_command_line() -> int:
+    """The exit code of the command in ``sys.argv``, whose failures are told here; a signal's is not."""
     _settle_streams()
     as_json = "--json" in sys.argv
     try:
         # For a person typer words and frames its own usage errors; a program reads them as the document of any other.
         code = (app(standalone_mode=False) or 0) if as_json else app() or 0
         sys.stdout.flush()
-    except _WrongWords as wrong:
+    except WrongWords as wrong:
         error = _as_usage_error(wrong)
         Console(as_json=True).error(error)
         code = error.exit_code
@@ -106,8 +95,6 @@ def main() -> NoReturn:
     except IdsnnError as failure:
         Console(as_json=as_json).error(failure)
         code = failure.exit_code
-    except _Stopped as stopped:
-        code = stopped.exit_code
     except BrokenPipeError:
         # The reader of our output has left (`idsnn inspect FILE | head`): nothing more to say to it.
         _silence_stdout()
@@ -119,7 +106,7 @@ def main() -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    sys.exit(code)
+    return code
 
 
 def _settle_streams() -> None:

@@ -9,6 +9,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from idsnn_cli.cli.console import Console
 from idsnn_cli.training import BatchDone, Events
 
+# The columns from which the bar tells images a second, too.
+WIDE = 95
+SPLITS = {"validation_top1": "val"}
+
 
 class TrainingDisplay(Events):
     """Shows loss, accuracy, images a second and the time left. The images of this sitting give the rate."""
@@ -26,7 +30,7 @@ class TrainingDisplay(Events):
         if self.console.lively and done_epochs < epochs:
             self.bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
+                BarColumn(bar_width=12),
                 TextColumn("{task.fields[figures]}"),
                 TimeRemainingColumn(),
                 console=self.console.err,
@@ -39,28 +43,34 @@ class TrainingDisplay(Events):
 
     def batch_done(self, event: BatchDone) -> None:
         if self.bar is not None and self.task is not None:
-            rate = event.images / max(event.seconds, 1e-9)
-            self.bar.update(
-                self.task,
-                completed=event.epoch * self.batches + event.batch,
-                figures=f"epoch {event.epoch + 1}/{self.epochs}  loss {event.loss:.3f}  "
-                f"top-1 {event.top1:.1f} %  {rate:.0f} images/s",
-            )
+            rate = f"  {event.images / max(event.seconds, 1e-9):.0f} images/s"
+            figures = f"epoch {event.epoch + 1}/{self.epochs}  loss {event.loss:.3f}  top-1 {event.top1:.1f} %"
+            figures += rate if self.console.err.width >= WIDE else ""
+            self.bar.update(self.task, completed=event.epoch * self.batches + event.batch, figures=figures)
 
     def epoch_done(self, name: str, record: dict[str, Any], epochs: int) -> None:
         measured = [
-            f"{key.removesuffix('_top1')} top-1 {value:.2f} %"
+            f"{SPLITS.get(key, key.removesuffix('_top1'))} {value:.2f} %"
             for key, value in record.items()
             if key.endswith("_top1") and key != "train_top1"
         ]
+        # What a narrow terminal has no room for, the first of it first; metrics.jsonl has it all.
+        spare = [
+            f"{record['images_per_second']:.0f} img/s",
+            f"{record['seconds']:.1f} s",
+            f"train {record['train_top1']:.2f} %",
+        ]
+        rate, seconds, trained = spare
         parts = [
             f"{name} {record['epoch']}/{epochs}",
             f"loss {record['train_loss']:.4f}",
-            f"train top-1 {record['train_top1']:.2f} %",
+            trained,
             *measured,
-            f"{record['images_per_second']:.0f} images/s",
-            f"{record['seconds']:.1f} s",
+            rate,
+            seconds,
         ]
+        while spare and len("  ".join(parts)) > self.console.err.width:
+            parts.remove(spare.pop(0))
         self.console.say("  ".join(parts))
 
     def fit_finished(self, name: str) -> None:

@@ -48,6 +48,7 @@ def report(
     from idsnn_cli.pipeline.collecting import gather
     from idsnn_cli.report.runs.page import render_markdown, render_runs
     from idsnn_cli.report.runs.side_by_side import describe_runs
+    from idsnn_cli.text import well_formed
 
     document = {"command": "report", **describe_runs(gather(runs), reach)}
     if html is not None:
@@ -55,7 +56,7 @@ def report(
     if markdown is not None:
         write_text(markdown, render_markdown(document))
     if output is not None:
-        write_json(output, document)
+        write_json(output, well_formed(document))
     for path in written.values():
         console.say(f"Written: {path}")
     console.document(document)
@@ -69,7 +70,7 @@ def _show(console: Console, document: dict[str, Any]) -> None:
         console.table(table.head, table.rows, title=table.caption)
         console.line()
     for note in remarks(document):
-        console.line(note)
+        console.note(note)
 
 
 def _check(written: dict[str, Path], force: bool) -> None:

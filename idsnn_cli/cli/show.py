@@ -39,19 +39,14 @@ def show_evaluation(console: Console, document: Mapping[str, Any]) -> None:
         console.line()
         console.line(title)
         for note in notes:
-            _note(console, note)
+            console.note(note, "  ")
 
 
 def _show(console: Console, table: ResultTable, before: str = "") -> None:
     console.line(before + table.title)
     console.table(table.columns, table.rows)
     for note in table.notes:
-        _note(console, note)
-
-
-def _note(console: Console, words: str) -> None:
-    for line in textwrap.wrap(words, max(console.out.width, 40) - 2, break_on_hyphens=False):
-        console.line(f"  {line}")
+        console.note(note, "  ")
 
 
 def show_steps(console: Console, command: str, run_dir: Path | None, results: list[StepResult]) -> None:
@@ -99,7 +94,7 @@ def show_summary(console: Console, run: RunDirectory, rows: list[NetworkSummary]
     if "baseline" in top1 and "student" in top1:
         teacher = "with the same" if step("baseline").taught(recipe) else "without a"
         gain = top1["student"] - top1["baseline"]
-        console.line(f"The student is {gain:+.2f} points from the same student of random weights {teacher} teacher.")
+        console.note(f"The student is {gain:+.2f} points from the same student of random weights {teacher} teacher.")
     console.line(f"Next: idsnn inspect {step('distill').kept(run)}")
 
 

@@ -25,7 +25,7 @@ class Evaluation(Result):
     """Figures over one split. Accuracies are percent; ``loss`` is the mean cross-entropy in nats."""
 
     top1: Annotated[float, "percent, of the mean logits of all steps"]
-    top5: Annotated[float, "percent; counts all classes where there are fewer than five"]
+    top5: Annotated[float | None, "percent; null of five classes or fewer, where it says nothing"]
     loss: Annotated[float, "mean cross-entropy, nats"]
     top1_by_step: Annotated[list[float], "percent, of the mean logits of the steps so far; the last is `top1`"]
     per_class: Annotated[list[float | None], "`top1` of each class; null for a class without images"]
@@ -111,7 +111,7 @@ def evaluate(
         raise DataError("there are no images to measure on", "Choose a split or a subset that holds some.")
     return Evaluation(
         top1=100 * float(steps[-1]) / images_seen,
-        top5=100 * top5 / images_seen,
+        top5=100 * top5 / images_seen if num_classes > TOP_K else None,
         loss=loss_sum / images_seen,
         top1_by_step=[100 * value / images_seen for value in steps.tolist()],
         per_class=[100 * h / c if c else None for h, c in zip(hits.tolist(), counts.tolist(), strict=True)],

@@ -9,10 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from idsnn_cli.errors import MissingPackageError
 from idsnn_cli.evaluation.accuracy import Evaluation, MeasuredNetwork, evaluate
 from idsnn_cli.evaluation.observation import Observation
 from idsnn_cli.figures import Plot, ResultTable
@@ -57,13 +59,15 @@ class Measure(Generic[Found]):
     """A measure. Its name is its file's, with hyphens; its JSON key the file's name itself.
 
     ``words`` say what it is; ``found`` is the type of what it finds: a :class:`~idsnn_cli.results.Result`, or lists,
-    dictionaries and numbers of them. What ``needs_steps`` is None (and null in the JSON) for an ANN. ``remarks_title``
+    dictionaries and numbers of them. What ``needs_steps`` is None (and null in the JSON) for an ANN. ``package`` is a
+    library that it alone needs, by the name to import, and the extra of this package that brings it. ``remarks_title``
     is above what :meth:`remarks` says.
     """
 
     words: ClassVar[str]
     found: ClassVar[Any]
     needs_steps: ClassVar[bool] = False
+    package: ClassVar[tuple[str, str] | None] = None
     remarks_title: ClassVar[str] = ""
 
     def check(self, work: Work) -> None:
@@ -109,6 +113,23 @@ def measure_names() -> tuple[str, ...]:
     return names(MEASURES)
 
 
+def available() -> tuple[str, ...]:
+    """The names of the measures whose library is installed."""
+    found = entries(MEASURES, Measure).items()
+    return tuple(name for name, each in found if each.package is None or find_spec(each.package[0]) is not None)
+
+
+def require_packages(measures: Collection[str]) -> None:
+    """Raise :class:`MissingPackageError` where one of ``measures`` needs a library that is not installed."""
+    for name in measures:
+        package = find_measure(name).package
+        if package is not None and find_spec(package[0]) is None:
+            raise MissingPackageError(
+                f"the measure {name} needs {package[0]}, which is not installed",
+                f"Install it with: pip install 'idsnn-cli[{package[1]}]'",
+            )
+
+
 def find_measure(name: str) -> Measure[Any]:
     """The measure ``name``; :class:`UsageError` for one that there is not."""
     return find(MEASURES, name, Measure)
@@ -144,10 +165,12 @@ def measure_fully(
     Measures that only look on do so during the pass that the plain figures take, which ``images_per_second`` then
     includes (``latency`` times the network alone); ``beyond`` is one more, ``robustness`` fifteen. ``timesteps`` is how
     far ``beyond`` goes (2T unless given). What needs time steps is None for an ANN. Raises :class:`DataError` where
-    there is no image, and :class:`UsageError` where ``timesteps`` is not beyond the network's own.
+    there is no image, :class:`UsageError` where ``timesteps`` is not beyond the network's own, and
+    :class:`MissingPackageError` where a measure's library is not installed.
     """
     work = Work(model, batches, seed, timesteps, say)
     spiking = model.architecture.kind == "spiking"
+    require_packages(measures)
     asked = {name: find_measure(name) for name in sorted(measures)}
     possible = {name: each for name, each in asked.items() if spiking or not each.needs_steps}
     for each in possible.values():

@@ -84,10 +84,16 @@ def format_of(target: Path, name: str | None = None) -> str:
     for each, form in known.items():
         if target.suffix in form.suffixes:
             return each
-    listed = ", ".join(f"{suffix} ({each})" for each, form in known.items() for suffix in form.suffixes if suffix)
+    ending = f"ends in {target.suffix}, which" if target.suffix else "has no ending that"
+    listed = "; ".join(f"{each} ({_endings(form)}): {form.words}" for each, form in known.items())
     raise UsageError(
-        f"{target} has an ending that stands for no format", f"Name the format with --format, or end in: {listed}."
+        f"{target} {ending} stands for no format",
+        f"Name the format with --format, or end FILE as it does. There are: {listed}.",
     )
+
+
+def _endings(form: Format) -> str:
+    return " or ".join(suffix or "no ending" for suffix in form.suffixes)
 
 
 def export(source: Path, target: Path, *, format: str | None = None, force: bool = False) -> Exported:

@@ -68,19 +68,19 @@ def _run(folder: Path, entry: dict[str, Any] | None) -> Run:
     architectures = {role: _architecture(folder, each, recipe, records) for role, each in _roles().items()}
     trainings: dict[Role, Training] = {}
     for role, each in _roles().items():
-        # One that an earlier recipe left behind is no match for this student.
-        if each.name not in records or not each.measured(recipe):
+        # One that an earlier recipe left behind is no match for this student; one without a training has no data.
+        record, architecture = records.get(each.name), architectures[role]
+        if record is None or architecture is None or not each.measured(recipe) or "data" not in record.figures:
             continue
-        record = records[each.name]
         history = _history(folder / each.name / METRICS)
         if role == "student" and recipe.distill.epochs == 0 and record.status == "done":
             history = (_before_training(record.figures),)
-        images, size = _images(record.figures)
+        images, size = _images(record.figures["data"])
         section = each.training(recipe)
         assert section is not None
         split = record.settings.get("data", {}).get("select", recipe.data.select)
         taught = each.taught(recipe)
-        trainings[role] = Training(history, section.epochs, split, architectures[role], images, size, taught)
+        trainings[role] = Training(history, section.epochs, split, architecture, images, size, taught)
     needed = recipe.needs_teacher or recipe.init.source is not None
     trained = recipe.teacher.checkpoint is None and recipe.init.source is None
     teacher: Literal["none", "trained", "given"] = ("trained" if trained else "given") if needed else "none"
@@ -135,11 +135,8 @@ def _architecture(folder: Path, each: Step, recipe: Recipe, records: dict[str, R
     return None if facts is None else each.description(recipe, facts["classes"])
 
 
-def _images(figures: dict[str, Any]) -> tuple[int | None, tuple[int, int] | None]:
+def _images(facts: dict[str, Any]) -> tuple[int, tuple[int, int]]:
     """Training images of an epoch and their size, as recorded."""
-    facts = figures.get("data")
-    if facts is None:
-        return None, None
     height, width = facts["image_size"]
     return facts["images"], (height, width)
 

@@ -18,6 +18,7 @@ from idsnn_cli.pipeline.run import adopt, run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.steps.base import Given, Step, StepResult, all_steps, depends_on, step, steps_of_run
 from idsnn_cli.recipe import Cell, LoadedRecipe, name_settings
+from idsnn_cli.text import excerpt
 
 INDEX = "grid.json"
 # What is measured with these batches can differ in its last digits, and is recorded with what is shared.
@@ -150,15 +151,29 @@ def read_index(folder: Path) -> list[dict[str, Any]]:
     """The runs of a grid's folder: ``folder`` (a name in it), ``recipe``, ``settings``, ``seed``, and where each shared
     step is done, by its name.
 
-    Empty where there is no index. Raises :class:`CheckpointError` where it cannot be read.
+    Empty where there is no index. Raises :class:`CheckpointError` where it cannot be read, or names a folder that is
+    not inside ``folder``.
     """
     path = folder / INDEX
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        return [{**run, "folder": str(run["folder"]), "settings": dict(run["settings"])} for run in found]
+        runs = [{**run, "folder": str(run["folder"]), "settings": dict(run["settings"])} for run in found]
+        outside = next((run["folder"] for run in runs if not _is_inside(folder, run["folder"])), None)
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"{path} cannot be read: {error}", "Remove it; the same idsnn run ... --seeds or --vary writes it again."
         ) from None
+    if outside is not None:
+        raise CheckpointError(
+            f"{path} names the folder {excerpt(outside)}, which is not inside that of the grid",
+            "Correct it, or remove the file; the same idsnn run ... --seeds or --vary writes it again.",
+        )
+    return runs
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Links are followed: what a grid of others names must not reach what else is on this machine."""
+    home, place = folder.resolve(), (folder / name).resolve()
+    return place != home and place.is_relative_to(home)

@@ -19,6 +19,7 @@ from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.report.evaluation.page import draw_evaluation, render_markdown
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
+from idsnn_cli.text import well_formed
 
 
 def evaluate_networks(workspace: Workspace, networks: Mapping[str, Source]) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def write_report(folder: Path, document: Mapping[str, Any]) -> tuple[Path, ...]:
     make_folder(folder)
     for name, (_, content) in plots.items():
         write_text(folder / name, content)
-    write_json(folder / DOCUMENT, dict(document))
+    write_json(folder / DOCUMENT, well_formed(document))
     page = render_markdown(evaluation, [(name, words) for name, (words, _) in plots.items()])
     write_text(folder / PAGE, page)
     return (folder / PAGE, folder / DOCUMENT, *(folder / name for name in plots))

@@ -32,6 +32,7 @@ from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
 from idsnn_cli.training import Fit, Objective, barrier, fit, frozen, is_main, rank, sum_over_processes, world_size
+from idsnn_cli.training.losses.cross_entropy import balanced_weights
 from idsnn_cli.training.progress import epoch_state
 from idsnn_cli.version import __version__
 
@@ -123,7 +124,7 @@ def train(run: RunDirectory, job: Job) -> StepResult:
             draws=job.draws,
             model=model,
             config=job.config,
-            objective=replace(job.objective, teacher=teacher),
+            objective=replace(job.objective, teacher=teacher, class_weights=_class_weights(workspace, job.config)),
             batches=TrainBatches(
                 workspace.data.train,
                 batch_size=job.config.batch_size,
@@ -158,6 +159,14 @@ def train(run: RunDirectory, job: Job) -> StepResult:
             _best_is_gone(workspace, job, figures)
     barrier()
     return StepResult(name, "done", (job.output, job.best), figures)
+
+
+def _class_weights(workspace: Workspace, config: Training) -> Tensor | None:
+    """What the section's loss lets an image of each class count, on the device; None where all count 1."""
+    if dict(config)["class_weights"] == "none":
+        return None
+    data = workspace.data
+    return balanced_weights(data.train.labels, data.num_classes).to(workspace.device)
 
 
 def make_at_once(

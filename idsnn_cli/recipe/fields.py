@@ -143,3 +143,26 @@ def _homes() -> tuple[tuple[tuple[str, ...], type[BaseModel]], ...]:
 def owners(key: str) -> list[tuple[str, ...]]:
     """The paths of the sections (``()`` for the top level) that have ``key``."""
     return [path for path, model in _homes() if key in model.model_fields]
+
+
+# What papers and other tools call keys that have another name here.
+_OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "t": ("timesteps", "temperature"),
+    **dict.fromkeys(("time_steps", "num_steps", "nsteps", "time_step", "n_steps"), ("timesteps",)),
+    **dict.fromkeys(("learning_rate", "learningrate", "lr0", "base_lr"), ("lr",)),
+    **dict.fromkeys(("bs", "batch", "batchsize"), ("batch_size",)),
+    **dict.fromkeys(("epoch", "num_epochs", "n_epochs"), ("epochs",)),
+    **dict.fromkeys(("threshold", "vth", "v_th", "thresh"), ("v_threshold",)),
+    **dict.fromkeys(("leak", "beta"), ("decay",)),
+    **dict.fromkeys(("wd", "l2"), ("weight_decay",)),
+    **dict.fromkeys(("optim", "opt", "optimiser"), ("optimizer",)),
+    **dict.fromkeys(("scheduler", "lr_scheduler", "lr_schedule"), ("schedule",)),
+    **dict.fromkeys(("model", "network", "architecture"), ("arch",)),
+    "grad_clip": ("clip_norm",),
+    "amp": ("precision",),
+}
+
+
+def meant(key: str) -> tuple[str, ...]:
+    """The keys that ``key`` goes by elsewhere: ``T`` is ``timesteps``, or in distillation ``temperature``."""
+    return _OTHER_NAMES.get(key.lower(), ())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from idsnn_cli.errors import UsageError, did_you_mean
-from idsnn_cli.recipe.fields import model_of, owners
+from idsnn_cli.recipe.fields import meant, model_of, owners
 from idsnn_cli.recipe.nodes import Fault, Place, Table, dotted, replace_at
 from idsnn_cli.recipe.schema import Recipe
 from idsnn_cli.recipe.source import MAX_DEPTH, Unreadable, parse_value
@@ -71,7 +71,8 @@ def parse_override(word: str) -> Override:
         raise UsageError("extends cannot be given on the command line", "Write it in a recipe file.")
     keys = tuple(key.split("."))
     if len(keys) == 1 and key not in TOP_LEVEL:
-        homes = " or ".join(f"'{dotted((*home, key))}'" for home in owners(key))
+        named = [dotted((*home, each)) for each in (key, *meant(key)) for home in owners(each)]
+        homes = " or ".join(f"'{each}'" for each in named)
         near = f" Did you mean {homes}?" if homes else did_you_mean(key, TOP_LEVEL)
         raise UsageError(f"override '{shown}' names no section.{near}", _FORM)
     if not text.strip():

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from idsnn_cli.errors import RecipeError, did_you_mean
-from idsnn_cli.recipe.fields import admits, allowed, annotation_at, literals, model_of, owners
+from idsnn_cli.recipe.fields import admits, allowed, annotation_at, literals, meant, model_of, owners
 from idsnn_cli.recipe.nodes import Fault, Items, Leaf, Node, Place, Table, dotted, plain, shown
 from idsnn_cli.recipe.schema import Recipe
 
@@ -128,6 +128,9 @@ def _unknown(path: KeyPath, node: Node) -> str:
     keys = [*(model.model_fields if model else ())]
     keys += [] if section else ["extends"]
     text = f"unknown key, given {shown(node)}; allowed {', '.join(keys)}."
+    other = next((each for each in meant(str(key)) if each in keys), None)
+    if other is not None:
+        return f"{text} Did you mean '{dotted((*section, other))}'?"
     homes = owners(str(key))
     if homes:
         named = " and of ".join(dotted(home) or "the top level" for home in homes)

@@ -23,10 +23,13 @@ class Lesson(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The sum of its terms, in their order; by default the cross-entropy alone. ``teacher`` is what they may read."""
+    """The sum of its terms, in their order; by default the cross-entropy alone. ``teacher`` is what they may read, and
+    ``class_weights`` (K,) what an image of each class counts where a term weighs them.
+    """
 
     terms: tuple[Loss, ...] = field(default_factory=lambda: terms({}))
     teacher: nn.Module | None = None
+    class_weights: Tensor | None = None
 
     @classmethod
     def of(cls, section: Mapping[str, Any], *, teacher: nn.Module | None = None, taught: bool = True) -> Objective:
@@ -69,8 +72,8 @@ class Objective:
         ``maps`` are those behind the student's stages where a term reads them, and ``modules`` those of the terms, by
         their names. Without a ``lesson`` the terms that read one are left out.
         """
-        theirs = (None, ()) if lesson is None else lesson
-        seen = Seen(wide(logits_TNK), labels_N, maps, *theirs)
+        teacher_NK, teacher_maps = (None, ()) if lesson is None else lesson
+        seen = Seen(wide(logits_TNK), labels_N, maps, teacher_NK, teacher_maps, self.class_weights)
         total: Tensor | None = None
         for term in self.terms:
             if lesson is not None or term.reads == "nothing":

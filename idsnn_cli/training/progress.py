@@ -186,7 +186,10 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within the block the first SIGINT or SIGTERM only sets the request; the next one acts as before."""
+    """Within the block the first SIGINT or SIGTERM only sets the request; the next one acts as before.
+
+    One that came too late for the block to heed acts as before behind it.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -206,3 +209,5 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number in numbers:
             signal.signal(number, before[number])
+    if request.signal_number is not None:
+        signal.raise_signal(request.signal_number)

@@ -135,3 +135,19 @@ def test_an_index_larger_than_any_resnets_is_not_parsed(tmp_path: Path) -> None:
     with index.open("wb") as handle:
         handle.truncate(10_000_001)
     assert "an index of more than" in refusal(index).message
+
+
+def test_a_folder_of_transformers_with_one_file_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert "a folder" in refusal(tmp_path).message
+    torch.save(HALVES[0], tmp_path / "pytorch_model.bin")
+    with open_checkpoint(tmp_path) as file:
+        assert set(file.keys()) == set(HALVES[0])
+    write_checkpoint(tmp_path / "model.safetensors", TENSORS, {})
+    with open_checkpoint(tmp_path) as file:
+        assert set(file.keys()) == set(TENSORS)
+    assert checkpoint_files(tmp_path) == (tmp_path / "model.safetensors",)
+    assert checkpoint_sha256(tmp_path) == file_sha256(tmp_path / "model.safetensors")
+    # What is split is told by its index alone.
+    sharded(tmp_path)
+    assert len(checkpoint_files(tmp_path)) == 3

@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 REFERENCES = ("aria-labelledby", "aria-controls", "aria-describedby", "for")
@@ -81,3 +82,38 @@ def _luminance(colour: str) -> float:
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+_PLACE = re.compile(r"translate\(([-\d.]+) ([-\d.]+)\)( rotate\(-90\))?")
+# How wide a letter is for its height, at most of what is usual, and how far it reaches above and below its line.
+WIDE, ABOVE, BELOW = 0.6, 0.8, 0.25
+
+
+def cut_off(svg: str, letters: float = 13) -> list[str]:
+    """The words of a chart that stand outside of it, its letters ``letters`` pixels high."""
+    root = ElementTree.fromstring(svg)
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    found: list[str] = []
+
+    def visit(element: ElementTree.Element, left: float, top: float) -> None:
+        place = _PLACE.fullmatch(element.attrib.get("transform", ""))
+        turned = place is not None and place[3] is not None
+        if place is not None:
+            left, top = left + float(place[1]), top + float(place[2])
+        if element.tag.endswith("text"):
+            words = element.text or ""
+            small = letters * 11 / 13 if "small" in element.attrib.get("class", "") else letters
+            long = WIDE * small * len(words)
+            x, y = float(element.attrib.get("x", 0)), float(element.attrib.get("y", 0))
+            start = {"middle": -long / 2, "end": -long}.get(element.attrib.get("text-anchor", ""), 0.0)
+            across, down = (start, start + long), (-ABOVE * small, BELOW * small)
+            if turned:
+                across, down = down, (-across[1], -across[0])
+            box = (left + x + across[0], top + y + down[0], left + x + across[1], top + y + down[1])
+            if box[0] < 0 or box[1] < 0 or box[2] > width or box[3] > height:
+                found.append(f"{words} at {', '.join(f'{each:.0f}' for each in box)} of {width:g} x {height:g}")
+        for child in element:
+            visit(child, left, top)
+
+    visit(root, 0.0, 0.0)
+    return found

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from page_reading import cut_off
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.evaluation.accuracy import MeasuredNetwork
@@ -56,6 +57,14 @@ def test_a_document_is_read_back_as_it_was(document: EvaluationDocument) -> None
     assert "measures" not in row
     assert row["calibration"]["reliability"][0]["from"] == 0
     assert document.to_dict()["results"][0]["beyond"] is None
+
+
+def test_top5_is_a_column_where_a_network_has_it(document: EvaluationDocument) -> None:
+    assert "top-5 %" not in networks_table(document).columns
+    ten = replace(document.results[0], figures=replace(document.results[0].figures, top5=99.0))
+    table = networks_table(replace(document, results=(ten, document.results[1])))
+    assert [row[table.columns.index("top-5 %")] for row in table.rows] == [99.0, None]
+    assert all(len(row) == len(table.columns) for row in table.rows)
 
 
 def test_every_measure_has_a_table_and_its_numbers(document: EvaluationDocument) -> None:
@@ -156,6 +165,33 @@ def test_bins_of_few_images_are_told_from_those_of_many(document: EvaluationDocu
     many, few = (float(each.attrib["r"]) for each in dots)
     assert many > 4 * few
     assert [each[0].text for each in dots] == ["student: 400 images", "student: 4 images"]
+    # Where a dot alone says little, its number stands beside it.
+    numbers = [each for each in ElementTree.fromstring(drawn).iter(f"{SVG}text") if each.text in ("4", "400")]
+    assert [each.text for each in numbers if each.attrib.get("class") == "small over"] == ["4"]
+
+
+def test_every_plot_has_a_title_scales_and_cuts_nothing_off(document: EvaluationDocument) -> None:
+    drawn = draw_evaluation(document)
+    assert len(drawn) >= 8
+    for name, (words, svg) in drawn.items():
+        root = ElementTree.fromstring(svg)
+        headings = [each.text or "" for each in root.iter(f"{SVG}text") if each.attrib.get("class") == "heading"]
+        assert words.startswith(headings[0]), name
+        assert [*map(float, root.attrib["viewBox"].split()[2:])] == [
+            *(float(root.attrib[side]) for side in ("width", "height"))
+        ]
+        assert ".chart { display: block; max-width: 100%; height: auto }" in svg
+        assert cut_off(svg) == [], name
+
+
+@pytest.mark.parametrize("classes", [2, 3, 20, 30, 100])
+def test_a_matrix_of_any_size_cuts_nothing_off(classes: int) -> None:
+    counts = tuple(tuple(123456 if x == y else 7 for x in range(classes)) for y in range(classes))
+    labels = tuple(f"{number}" for number in range(classes))
+    title = "Which classes student takes for which"
+    drawn = draw_file(Plot("m", title, (MatrixChart("m", title, "answer", "class", labels, counts),)))
+    assert cut_off(drawn) == []
+    assert ("123 k</text>" in drawn) == (classes <= 20)
 
 
 @pytest.mark.parametrize(("classes", "numbers", "names"), [(20, True, True), (21, False, True), (41, False, False)])

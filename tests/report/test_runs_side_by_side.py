@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from made_runs import IMAGES, STUDENT, TEACHER, made_run
-from page_reading import Page, contrast
+from page_reading import Page, contrast, cut_off
 
 from idsnn_cli.architecture import forward_macs
 from idsnn_cli.report.html.charts import draw
@@ -51,7 +51,78 @@ def test_seeds_are_averaged_with_the_spread_of_a_sample(document: dict[str, Any]
 
 
 def test_the_target_is_the_mean_of_the_baselines_bests(document: dict[str, Any]) -> None:
-    assert document["targets"] == [{"dataset": "cifar100", "split": "test", "top1": 52.0, "of": "baseline"}]
+    (target,) = document["targets"]
+    assert target == {
+        "dataset": "cifar100",
+        "split": "test",
+        "timesteps": 4,
+        "top1": 52.0,
+        "of": "baseline",
+        "arms": ["both", "both (baseline)", "start only"],
+    }
+
+
+def test_a_baseline_is_for_students_of_its_own_time_steps_and_settings() -> None:
+    six, slow = {"timesteps": 6}, {"lr": 0.01}
+    runs = [
+        made_run("T=4", [40.0, 61.0], baseline=[20.0, 50.0]),
+        made_run("T=6", [40.0, 61.0], baseline=[20.0, 60.0], student=six),
+        made_run("T=4,alpha=0", [51.0, 40.0], distill={"alpha": 0}),
+        made_run("lr=0.01", [70.0, 80.0], distill=slow),
+        made_run("random T=6", [10.0, 64.0], teacher="none", student=six, init={"rule": "none"}, distill={"alpha": 0}),
+    ]
+    found = describe_runs(runs)
+    assert [(each["timesteps"], each["top1"], each["arms"]) for each in found["targets"]] == [
+        (4, 50.0, ["T=4", "T=4 (baseline)", "T=4,alpha=0"]),
+        (6, 62.0, ["T=6", "T=6 (baseline)", "random T=6"]),
+        (4, None, ["lr=0.01"]),
+    ]
+    reached = {each["arm"]: each["reach"] and each["reach"]["epoch"] for each in found["networks"][::2]}
+    assert arm(found, "T=6")["reach"]["reached"] == 0
+    assert arm(found, "T=4,alpha=0")["reach"]["epoch"] == 1
+    assert arm(found, "random T=6")["reach"]["epoch"] == 2
+    assert reached["T=4"] == 2
+    assert [note for note in found["notes"] if "no accuracy to reach" in note] == [
+        "Of lr=0.01 there is no baseline of the same time steps and settings, so no accuracy to reach: name one with "
+        "--reach."
+    ]
+    captions = [table.caption for table in run_tables(found)][1:]
+    assert captions == [
+        "To reach 50.00 % on the test images of cifar100, the baseline's best at T = 4",
+        "To reach 62.00 % on the test images of cifar100, the baseline's best at T = 6",
+    ]
+    given = describe_runs(runs, 55.0)
+    assert [(each["timesteps"], each["top1"], len(each["arms"])) for each in given["targets"]] == [(None, 55.0, 7)]
+
+
+def test_a_baseline_with_a_teacher_is_none_for_students_of_another_teaching() -> None:
+    taught = [
+        made_run(f"alpha={alpha}", [60.0], baseline=[top1], distill={"alpha": alpha, "baseline": "distilled"})
+        for alpha, top1 in ((0.3, 50.0), (0.9, 58.0))
+    ]
+    assert [each["top1"] for each in describe_runs(taught)["targets"]] == [50.0, 58.0]
+
+
+def test_students_of_a_given_teacher_are_drawn_by_operations_and_its_cost_is_said_to_be_unknown() -> None:
+    runs = [made_run("given", [30.0, 60.0], teacher="given"), made_run("trained", [20.0, 50.0])]
+    (chart,) = [each for each in charts_of(describe_runs(runs, 50)) if each.name == "macs"]
+    step = IMAGES * (3 * OWN + TEACHING)
+    assert [each.points for each in chart.series] == [
+        ((step, 30.0), (2 * step, 60.0)),
+        ((step + 3 * IMAGES * 3 * TEACHING, 20.0), (2 * step + 3 * IMAGES * 3 * TEACHING, 50.0)),
+    ]
+    assert chart.title.endswith("; not known, and not counted, for given")
+    assert [", the teacher's own training not known" in each.words for each in chart.series] == [True, False]
+
+
+@pytest.mark.parametrize("top1", [0.0, 40.0, 99.9, 100.0])
+def test_no_words_of_a_chart_are_cut_off(top1: float) -> None:
+    long = "distill.alpha=0.5," * 5
+    runs = [made_run(f"{long}{n}", [10.0 + n, 40.0], baseline=[9.0, 0.0], energy=1.0 + n) for n in range(9)]
+    for chart in charts_of(describe_runs(runs, top1)):
+        # On a phone letters are 16 pixels high, in a chart that is 720 wide all the same.
+        for letters in (13, 16):
+            assert cut_off(draw(chart), letters) == []
 
 
 def test_the_cost_of_reaching_it_without_the_teacher_and_with_it(document: dict[str, Any]) -> None:

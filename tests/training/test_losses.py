@@ -37,9 +37,9 @@ def test_a_term_has_the_settings_of_its_section() -> None:
 
 
 def test_a_section_has_the_keys_of_its_losses_and_no_others() -> None:
-    keys = {"label_smoothing", "loss_on", "tet_weight", "tet_mean", *teachers_keys()}
-    assert keys & Teacher.model_fields.keys() == {"label_smoothing"}
-    assert keys & Pretrain.model_fields.keys() == {"label_smoothing", "alpha", "temperature"}
+    keys = {"label_smoothing", "class_weights", "loss_on", "tet_weight", "tet_mean", *teachers_keys()}
+    assert keys & Teacher.model_fields.keys() == {"label_smoothing", "class_weights"}
+    assert keys & Pretrain.model_fields.keys() == {"label_smoothing", "class_weights", "alpha", "temperature"}
     assert keys & Distill.model_fields.keys() == keys
     for key in keys:
         assert Distill.model_fields[key].description

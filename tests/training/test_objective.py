@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from idsnn_cli.training import Lesson, Objective
+from idsnn_cli.training.losses.cross_entropy import balanced_weights
 
 Array = NDArray[np.float64]
 
@@ -23,8 +25,10 @@ def softmax(logits: Array) -> Array:
     return result
 
 
-def expected(student: Array, labels: list[int], teacher: Array | None, o: dict[str, Any]) -> float:
-    """Mean over images (and steps) of CE + alpha tau^2 KL, from the definitions."""
+def expected(
+    student: Array, labels: list[int], teacher: Array | None, o: dict[str, Any], weights: Array | None = None
+) -> float:
+    """Mean over images (and steps) of w CE + alpha tau^2 KL, from the definitions."""
     rows = student if o["loss_on"] == "steps" else student.mean(0, keepdims=True)
     losses = []
     for step in rows:
@@ -33,7 +37,7 @@ def expected(student: Array, labels: list[int], teacher: Array | None, o: dict[s
             k = len(p)
             target = np.full(k, o["label_smoothing"] / k)
             target[label] += 1 - o["label_smoothing"]
-            loss = -(target * np.log(p)).sum()
+            loss = -(target * np.log(p)).sum() * (1 if weights is None else weights[label])
             if teacher is not None:
                 q_t, q_s = softmax(teacher[n] / o["temperature"]), softmax(step[n] / o["temperature"])
                 loss += o["alpha"] * o["temperature"] ** 2 * (q_t * np.log(q_t / q_s)).sum()
@@ -51,6 +55,7 @@ def expected(student: Array, labels: list[int], teacher: Array | None, o: dict[s
     smoothing=st.floats(0, 0.5),
     every_step=st.booleans(),
     taught=st.booleans(),
+    weighted=st.booleans(),
     seed=st.integers(0, 2**20),
 )
 def test_loss_is_the_formula(
@@ -62,17 +67,30 @@ def test_loss_is_the_formula(
     smoothing: float,
     every_step: bool,
     taught: bool,
+    weighted: bool,
     seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     student, teacher = rng.normal(size=(steps, images, classes)) * 3, rng.normal(size=(images, classes)) * 3
     labels = rng.integers(0, classes, images).tolist()
     given = {"label_smoothing": smoothing, "loss_on": "steps" if every_step else "mean"}
-    given |= {"alpha": alpha, "temperature": temperature}
-    objective = Objective.of(given)
+    given |= {"alpha": alpha, "temperature": temperature, "class_weights": "balanced" if weighted else "none"}
+    weights = rng.uniform(0, 3, classes) if weighted else None
+    objective = replace(Objective.of(given), class_weights=None if weights is None else torch.tensor(weights))
     guide = Lesson(torch.tensor(teacher)) if taught else None
     loss = objective(torch.tensor(student), torch.tensor(labels), guide, images)
-    assert float(loss) == pytest.approx(expected(student, labels, teacher if taught else None, given), rel=1e-9)
+    assert float(loss) == pytest.approx(
+        expected(student, labels, teacher if taught else None, given, weights), rel=1e-9
+    )
+
+
+def test_balanced_weights_let_every_class_count_alike() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [3])
+    weights = balanced_weights(labels, 4)
+    assert weights.dtype == torch.float32
+    assert weights.tolist() == pytest.approx([10 / 24, 10 / 12, 0.0, 10 / 4])
+    counts = torch.bincount(labels, minlength=4)
+    assert (weights * counts)[counts > 0].tolist() == pytest.approx([2.5] * 3)
 
 
 def test_shares_of_a_batch_add_up_to_the_whole() -> None:

@@ -119,7 +119,7 @@ class CalibrationMeasure(ObservingMeasure[CalibrationErrors]):
         words = "Accuracy against confidence"
         yield Plot(
             "reliability",
-            f"{words}; a dot's area is how many images are in its bin",
+            f"{words}; a dot's area is how many images are in its bin, and below 50 their number stands beside it",
             (
                 LineChart(
                     *("reliability", words, "mean confidence of the bin, %", "accuracy, %", curves),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli.checkpoint import file_sha256, write_json
+from idsnn_cli.evaluation.measure import require_packages
 from idsnn_cli.models import require_beyond
 from idsnn_cli.pipeline.measuring import check_report, evaluate_networks, write_report
 from idsnn_cli.pipeline.processes import decided_by_main
@@ -17,6 +18,7 @@ from idsnn_cli.pipeline.steps.base import Given, Plan, Reads, Step, StepResult, 
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.sources.opened import require
+from idsnn_cli.text import well_formed
 
 
 class EvalStep(Step):
@@ -70,7 +72,7 @@ class EvalStep(Step):
             if known.inputs != inputs:
                 workspace.say("eval: what it measures was replaced, so it is done anew")
         document = evaluate_networks(workspace, networks)
-        write_json(target, document)
+        write_json(target, well_formed(document))
         run.write_record(self.name, Record("done", settings, inputs, {"eval": file_sha256(target)}, document))
         return StepResult(self.name, "done", (target,), document)
 
@@ -93,6 +95,7 @@ def check_measuring(workspace: Workspace, plan: Plan, given: Given) -> None:
     """Let what would stop the measuring of the plan's networks, or the page about it, stop the command now."""
     if given.report is not None:
         check_report(given.report)
+    require_packages(workspace.recipe.eval.measures)
     timesteps = workspace.recipe.eval.timesteps
     for architecture in plan.networks.values():
         if timesteps is not None and architecture.kind == "spiking":

@@ -25,6 +25,7 @@ from idsnn_cli.recipe import Recipe
 from idsnn_cli.rules import Rules
 from idsnn_cli.sources.names import Source
 from idsnn_cli.sources.opened import require
+from idsnn_cli.text import well_formed
 
 MAPPING = "mapping.json"
 
@@ -118,7 +119,7 @@ def write_start(
     metadata = described(workspace, "init", found.plan.target, found.provenance, {}, found.plan, of_data=of_data)
     write_checkpoint(target, found.state, metadata)
     if mapping is not None:
-        write_json(mapping, found.plan.to_dict() | {"provenance": found.provenance})
+        write_json(mapping, well_formed(found.plan.to_dict() | {"provenance": found.provenance}))
     return {"values": found.plan.counts()}
 
 

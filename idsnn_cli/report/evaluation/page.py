@@ -12,17 +12,19 @@ from idsnn_cli.evaluation.document import EvaluationDocument
 from idsnn_cli.evaluation.measure import Shown, all_measures
 from idsnn_cli.figures import LineChart, Plot, ResultTable, Series
 from idsnn_cli.report.html.charts import draw_file
+from idsnn_cli.text import visible
 
 
 def networks_table(document: EvaluationDocument) -> ResultTable:
-    """All networks in one table."""
+    """All networks in one table; top-5 where it says something."""
+    top5 = any(row.figures.top5 is not None for row in document.results)
     return ResultTable(
         "networks",
         f"{document.dataset}, {document.images:,} {document.split} images, {document.device}",
-        ("network", "top-1 %", "top-5 %", "loss", "parameters", "T", "images/s"),
+        ("network", "top-1 %", *(("top-5 %",) if top5 else ()), "loss", "parameters", "T", "images/s"),
         tuple(
             (
-                *(row.name, row.figures.top1, row.figures.top5, row.figures.loss),
+                *(row.name, row.figures.top1, *((row.figures.top5,) if top5 else ()), row.figures.loss),
                 *(row.parameters, row.timesteps, round(row.figures.images_per_second)),
             )
             for row in document.results
@@ -145,7 +147,7 @@ def _cell(value: Any) -> str:
 
 def _text(value: object) -> str:
     """Words of others (names of classes and files) as words: no markup, no end of a cell or a line."""
-    words = " ".join(str(value).encode(errors="backslashreplace").decode().split())
+    words = " ".join(visible(str(value)).split())
     escaped = html.escape(words, quote=False)
     for mark in "\\`*_[]|":
         escaped = escaped.replace(mark, f"\\{mark}")

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from idsnn_cli.figures import BarChart, BarPanel, Chart, LineChart, MatrixChart, Plot
-from idsnn_cli.report.html.line_chart import COLOURS, DASHES, draw_lines, tick_words, ticks
+from idsnn_cli.report.html.line_chart import COLOURS, DASHES, draw_lines, short_number, tick_words, ticks
 from idsnn_cli.report.html.markup import escaped, read_web
 
 WIDTH, HEIGHT = 720, 400
@@ -54,7 +54,7 @@ def draw_file(plot: Plot) -> str:
     height = top + (HEADING if titled else 0) + max(tall for _, tall, _ in boxes) + MARGIN
     style = (read_web("colours.css") + read_web("chart.css")).replace("<", "")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart{" lines" if lines else ""}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img" aria-labelledby="title"><title id="title">{escaped(plot.words)}'
         f'</title><style>{style}</style><rect class="sheet" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
     )
@@ -148,8 +148,8 @@ def _matrix(chart: MatrixChart) -> tuple[int, int, str]:
     below = side + names + 4
     shade = "darker: a larger share of its row" + ("; numbers: images" if many <= NUMBERED else "")
     parts.append(f'<text x="{names + side / 2}" y="{below}" text-anchor="middle">{escaped(chart.x_words)}</text>')
-    parts.append(f'<text class="small" x="{names + side / 2}" y="{below + 18}" text-anchor="middle">{shade}</text>')
-    return int(max(side + names, names + 260)), int(below + 24), "".join(parts)
+    parts.append(f'<text class="small" x="4" y="{below + 18}">{shade}</text>')
+    return int(max(side + names, 340)), int(below + 24), "".join(parts)
 
 
 def _cell(x: float, y: float, size: float, count: int, share: float, words: str) -> str:
@@ -162,7 +162,8 @@ def _cell(x: float, y: float, size: float, count: int, share: float, words: str)
         return drawn
     kind = "small inside" if share > 0.5 else "small"
     at = f'x="{x + size / 2:.1f}" y="{y + size / 2 + 4:.1f}"'
-    return f'{drawn}<text class="{kind}" {at} text-anchor="middle">{count}</text>'
+    number = str(count) if count < 1e5 else short_number(count)
+    return f'{drawn}<text class="{kind}" {at} text-anchor="middle">{number}</text>'
 
 
 def _short(words: str) -> str:

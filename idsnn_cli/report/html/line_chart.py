@@ -9,8 +9,11 @@ from idsnn_cli.figures import LineChart, Series
 from idsnn_cli.report.html.markup import escaped
 
 LEFT, RIGHT, TOP, BOTTOM = 62, 34, 14, 52
-# Of a line of words, in pixels, and the letters of the longest beside a dot.
-LINE, LONGEST = 15, 40
+# Of a line of words, in pixels, how far it reaches up, and how wide a letter is on a phone; the letters of the longest
+# words beside a dot.
+LINE, TALL, WIDEST, LONGEST = 15, 17, 9.6, 40
+# A bin of fewer images than this has their number beside its dot.
+THIN = 50
 COLOURS, DASHES = 8, ("", "7 4", "2 3", "10 3 2 3")
 # Radius of a dot, and of the largest and the smallest one whose area says how many there are behind it.
 DOT, LARGEST, SMALLEST = 3.5, 11, 2
@@ -121,22 +124,37 @@ def _level(chart: LineChart, plane: _Plane) -> str:
 def _level_words(chart: LineChart, plane: _Plane) -> str:
     if chart.level is None:
         return ""
-    # At the left, where curves are still below it.
-    y = plane.y(chart.level[0]) - 5
+    # At the left, where curves are still below it; under the line where the chart ends above it.
+    line = plane.y(chart.level[0])
+    y = line - 5 if line - 5 >= TALL else line + TALL
     return f'<text class="over" x="{LEFT + 6}" y="{y:.1f}">{escaped(chart.level[1])}</text>'
 
 
 def _dot_words(chart: LineChart, plane: _Plane) -> str:
-    """Each dot's words on its inner side, moved down where they would stand on another's."""
+    """Each dot's words on its inner side, moved down where they would stand on another's, and all within the plane."""
     places = sorted((plane.y(y), plane.x(x), series.words) for series in chart.series for x, y in series.points)
-    lines, lowest = [], -math.inf
-    for y, x, words in places:
-        lowest = max(y + 4, lowest + LINE)
+    heights: list[float] = []
+    for y, _, _ in places:
+        heights.append(max(y + 4, heights[-1] + LINE if heights else y + 4))
+    highest = float(plane.bottom)
+    for number in range(len(heights) - 1, -1, -1):
+        heights[number] = min(heights[number], highest)
+        highest = heights[number] - LINE
+    lines = []
+    for (_, x, words), lowest in zip(places, heights, strict=True):
         left = x < (LEFT + plane.right) / 2
-        shown = words if len(words) <= LONGEST else f"{words[: LONGEST - 1]}…"
+        most = min(LONGEST, int((plane.width - x - 9 if left else x - 9) / WIDEST))
+        shown = words if len(words) <= most else f"{words[: most - 1]}…"
         at = f'x="{x + 9 if left else x - 9:.1f}" y="{lowest:.1f}" text-anchor="{"start" if left else "end"}"'
         lines.append(f'<text class="over" {at}>{escaped(shown)}</text>')
     return "".join(lines)
+
+
+def _beside(x: float, y: float, radius: float, plane: _Plane) -> str:
+    """The place of a dot's number: at its right, or at its left where the chart ends."""
+    left = x > plane.right - 2 * LINE
+    at = x - radius - 3 if left else x + radius + 3
+    return f'x="{at:.1f}" y="{y + 4:.1f}" text-anchor="{"end" if left else "start"}"'
 
 
 def _series(series: Series, plane: _Plane, dots: bool, most: int) -> str:
@@ -152,6 +170,8 @@ def _series(series: Series, plane: _Plane, dots: bool, most: int) -> str:
             radius = max(SMALLEST, LARGEST * math.sqrt(count / most))
             words = f"<title>{escaped(series.words)}: {count:,} images</title>"
             inside += f'<circle class="some" {at} r="{radius:.1f}">{words}</circle>'
+            if count < THIN:
+                inside += f'<text class="small over" {_beside(x, y, radius, plane)}>{count}</text>'
         # A line of one point would not be seen.
         elif dots or len(places) == 1:
             inside += f'<circle {at} r="5"/>'

@@ -12,6 +12,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from idsnn_cli.text import visible, well_formed
+
 _WEB = Path(__file__).parent / "web"
 # What would end the JSON's element, or a line of a script.
 _UNSAFE = {ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}
@@ -28,8 +30,8 @@ class Table:
 
 
 def escaped(value: object) -> str:
-    """``value`` as text of a page; a file's name need not be valid Unicode."""
-    return html.escape(str(value).encode(errors="backslashreplace").decode(), quote=True)
+    """``value`` as text of a page, with nothing in it that turns, hides or breaks what stands around it."""
+    return html.escape(visible(str(value)), quote=True)
 
 
 def make_page(
@@ -53,7 +55,7 @@ def make_page(
         policy=f"script-src 'sha256-{digest}'; " if code else "",
         style="".join(read_web(each) for each in styles),
         body=Template(read_web(name)).substitute(parts, title=escaped(title)),
-        data=json.dumps(document, sort_keys=True, allow_nan=False).translate(_UNSAFE),
+        data=json.dumps(well_formed(document), sort_keys=True, allow_nan=False).translate(_UNSAFE),
         script=f"<script>{code}</script>\n" if code else "",
     )
 

@@ -10,6 +10,7 @@ from idsnn_cli.report.html.charts import draw, legend
 from idsnn_cli.report.html.line_chart import short_number
 from idsnn_cli.report.html.markup import Table, escaped, make_page, table_of
 from idsnn_cli.report.runs.side_by_side import arm_name
+from idsnn_cli.text import visible
 
 Document = Mapping[str, Any]
 
@@ -21,9 +22,9 @@ def run_tables(document: Document) -> list[Table]:
     claimed = [arm for arm in arms if arm["paper"] is not None]
     tables += [_paper(claimed)] if claimed else []
     for target in document["targets"]:
-        members = [arm for arm in arms if (arm["dataset"], arm["split"]) == (target["dataset"], target["split"])]
         if target["top1"] is not None:
-            tables.append(_reach(members, target))
+            several = sum(each["dataset"] == target["dataset"] for each in document["targets"]) > 1
+            tables.append(_reach([arm for arm in arms if arm["name"] in target["arms"]], target, several))
     measured = [arm for arm in arms if arm["energy_uj"] is not None]
     return tables + ([_energy(measured)] if measured else [])
 
@@ -72,8 +73,9 @@ def _paper(arms: list[Document]) -> Table:
     return Table("Top-1 % beside the paper's", ("run", "row", "paper", "ours", "difference"), tuple(rows), 3)
 
 
-def _reach(arms: list[Document], target: Document) -> Table:
+def _reach(arms: list[Document], target: Document, several: bool) -> Table:
     of = "" if target["of"] == "given" else ", the baseline's best"
+    of += f" at T = {target['timesteps']}" if of and several else ""
     rows = []
     for arm in arms:
         found = arm["reach"]
@@ -133,15 +135,18 @@ def charts_of(document: Document) -> list[LineChart]:
     levels = {target["top1"] for target in document["targets"]}
     level = levels.pop() if len(levels) == 1 else None
     marked = None if level is None else (level, f"{level:.2f} %")
-    by_epoch, by_macs = [], []
+    by_epoch, by_macs, unknown = [], [], set[str]()
     for network in document["networks"]:
         name = arm_name(network)
         words, style = f"{name}, seed {network['seed']}", styles[name]
         seen = [point for point in network["curve"] if point["top1"] is not None]
         by_epoch.append(Series(words, style, tuple((point["epoch"], point["top1"]) for point in seen)))
         before = network["teacher"]["macs"]
-        if before is not None and all(point["macs"] is not None for point in seen):
-            by_macs.append(Series(words, style, tuple((before + point["macs"], point["top1"]) for point in seen)))
+        if all(point["macs"] is not None for point in seen):
+            unknown |= {name} if before is None else set()
+            words += ", the teacher's own training not known and not counted" if before is None else ""
+            spent = before or 0
+            by_macs.append(Series(words, style, tuple((spent + point["macs"], point["top1"]) for point in seen)))
     energies = tuple(
         Series(arm["name"], style, ((arm["energy_uj"]["mean"], arm["measured"]["mean"]),))
         for style, arm in enumerate(document["arms"])
@@ -149,6 +154,8 @@ def charts_of(document: Document) -> list[LineChart]:
     )
     top1 = "top-1 %"
     operations = "Accuracy by operations, the teacher's training included"
+    if unknown:
+        operations += f"; not known, and not counted, for {', '.join(name for name in styles if name in unknown)}"
     return [
         LineChart("epochs", "Accuracy by epoch", "epoch", top1, tuple(by_epoch), marked, whole_x=True),
         LineChart("macs", operations, "MACs", top1, tuple(by_macs), marked),
@@ -173,5 +180,5 @@ def _markdown_table(table: Table) -> str:
 
 def _inline(text: str) -> str:
     """``text`` with what Markdown would read as markup made plain."""
-    plain = text.encode(errors="backslashreplace").decode().replace("\n", " ")
+    plain = visible(text).replace("\n", " ")
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|" else letter for letter in plain)

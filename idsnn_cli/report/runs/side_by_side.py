@@ -10,6 +10,7 @@ from typing import Any
 
 from idsnn_cli.report.runs.paper import epochs_of, reported, row_of
 from idsnn_cli.report.runs.shared_baselines import baseline_names, counted_once, sharing_notes
+from idsnn_cli.report.runs.targets import target_notes, targets
 from idsnn_cli.report.runs.trainings import Role, Run, curve, pretraining_cost, reach, teacher_cost
 
 ROLES: tuple[Role, ...] = ("student", "baseline")
@@ -21,9 +22,11 @@ def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, A
 
     Keys, each a list:
 
-    ``targets``, for each ``dataset`` and ``split``: the ``top1`` to reach and what it is ``of``, given or baseline: the
-    mean, over the baselines of that data, of each one's best epoch (None where there is none). Baselines are the
-    networks trained beside a student, and students that were trained from a random start without a teacher.
+    ``targets``, for each ``dataset`` and ``split``: the ``top1`` to reach and what it is ``of``, given or baseline; the
+    names of the ``arms`` that it is for, and their ``timesteps`` where it is a baseline's. That is the mean, over the
+    baselines of one setting, of each one's best epoch (None where there is none), and for the arms of that setting
+    alone (:func:`~idsnn_cli.report.runs.targets.targets`). Baselines are the networks trained beside a student, and
+    students that were trained from a random start without a teacher.
 
     ``networks``, the student and the baseline of each run, a baseline of several runs once: ``run`` (its folder),
     ``shared_with`` (the other runs' folders), ``arm`` (of a baseline that of its runs, or the settings that they have
@@ -49,17 +52,16 @@ def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, A
         [_network(run, role, named[role][run.arm_of(role)]) for run in runs for role in ROLES if _trained(run, role)],
         by_folder,
     )
-    targets = _targets(runs, networks, top1)
-    wanted = {(each["dataset"], each["split"]): each["top1"] for each in targets}
-    for network in networks:
-        target = wanted[network["dataset"], network["split"]]
-        network["reach"] = None if target is None else reach(network["curve"], target, network["teacher"])
+    found, wanted = targets(networks, by_folder, top1, arm_name)
+    for network, target in zip(networks, wanted, strict=True):
+        best = target["top1"]
+        network["reach"] = None if best is None else reach(network["curve"], best, network["teacher"])
     groups: dict[tuple[str, str], list[tuple[Run, dict[str, Any]]]] = {}
     for network in networks:
         run = by_folder[network["run"]]
         groups.setdefault((run.arm_of(network["role"]), network["role"]), []).append((run, network))
     arms = [_arm(members) for members in groups.values()]
-    return {"targets": targets, "networks": networks, "arms": arms, "notes": _notes(runs, networks, arms, targets)}
+    return {"targets": found, "networks": networks, "arms": arms, "notes": _notes(runs, networks, arms, found)}
 
 
 def _trained(run: Run, role: Role) -> bool:
@@ -125,28 +127,6 @@ def energy_of(row: Mapping[str, Any]) -> float | None:
     energy = row.get("energy")
     value = energy.get("energy_uj") if isinstance(energy, Mapping) else None
     return float(value) if isinstance(value, int | float) else None
-
-
-def _is_baseline(run: Run, role: str) -> bool:
-    if role == "baseline":
-        return True
-    training = run.trainings["student"]
-    return run.settings["init"]["rule"] == "none" and not training.taught and training.planned > 0
-
-
-def _targets(runs: Sequence[Run], networks: Sequence[dict[str, Any]], top1: float | None) -> list[dict[str, Any]]:
-    by_folder = {run.folder: run for run in runs}
-    bests: dict[tuple[str, str], list[float]] = {}
-    for network in networks:
-        found = bests.setdefault((network["dataset"], network["split"]), [])
-        if _is_baseline(by_folder[network["run"]], network["role"]) and network["best"] is not None:
-            found.append(network["best"])
-    targets = []
-    for (dataset, split), values in bests.items():
-        value = top1 if top1 is not None else statistics.fmean(values) if values else None
-        of = "given" if top1 is not None else "baseline"
-        targets.append({"dataset": dataset, "split": split, "top1": value, "of": of})
-    return targets
 
 
 def summarised(values: Sequence[float | None]) -> dict[str, Any] | None:
@@ -246,7 +226,7 @@ def _notes(
     runs: Sequence[Run],
     networks: Sequence[dict[str, Any]],
     arms: Sequence[dict[str, Any]],
-    targets: Sequence[dict[str, Any]],
+    wanted: Sequence[dict[str, Any]],
 ) -> list[str]:
     notes = []
     if any(network["split"] == "test" for network in networks):
@@ -254,8 +234,7 @@ def _notes(
             "The best epoch was chosen on the test images, as the paper does: it is optimistic. data.select=validation "
             "chooses it on others."
         )
-    if any(target["top1"] is None for target in targets):
-        notes.append("There is no baseline among the runs, so no accuracy to reach: name one with --reach.")
+    notes += target_notes(wanted)
     if any(network["teacher"]["source"] == "given" for network in networks):
         notes.append("A teacher was given as a file: what its training took is not known, and not included.")
     pretrained = {network["arm"]: network["pretraining"]["epochs"] for network in networks if network["pretraining"]}
@@ -272,7 +251,7 @@ def _notes(
         )
     told = [each for each in networks if each["pretraining"] is None or each["pretraining"]["epochs"] is not None]
     if any(network["curve"] and network["curve"][-1]["macs"] is None for network in told):
-        notes.append("Operations are not known of runs of an earlier version whose data is not here any more.")
+        notes.append("Operations are not known where the teacher that taught is not there any more.")
     if len({network["timesteps"] for network in networks}) > 1:
         notes.append("The runs have different numbers of time steps.")
     if len({network["dataset"] for network in networks}) > 1:

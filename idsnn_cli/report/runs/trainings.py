@@ -18,16 +18,15 @@ class Training:
 
     ``history`` has a record for each finished epoch (``epoch``, ``seconds``, and ``{split}_top1`` where it was
     measured); ``planned`` counts the epochs that are asked for, and of 0 there is one record, of epoch 0.
-    ``architecture``, the ``images`` of an epoch and their ``image_size`` in pixels are None where they are not known.
-    ``taught`` says whether a teacher sees every image.
+    ``images`` are those of an epoch, ``image_size`` is in pixels; ``taught`` says whether a teacher sees every image.
     """
 
     history: tuple[Mapping[str, Any], ...]
     planned: int
     split: str
-    architecture: Architecture | None
-    images: int | None
-    image_size: tuple[int, int] | None
+    architecture: Architecture
+    images: int
+    image_size: tuple[int, int]
     taught: bool = False
 
 
@@ -60,11 +59,12 @@ NOTHING: dict[str, Any] = {"images": 0, "macs": 0, "seconds": 0.0}
 
 
 def image_macs(training: Training, teacher: Architecture | None) -> int | None:
-    """MACs of one training image: 3 * forward(student) + forward(teacher) where it teaches; None where it is not known.
+    """MACs of one training image: 3 * forward(student) + forward(teacher) where it teaches; None where that one is not
+    known.
 
     See :func:`forward_macs` for what a forward pass counts; time steps are in it.
     """
-    if training.architecture is None or training.image_size is None or (training.taught and teacher is None):
+    if training.taught and teacher is None:
         return None
     own = forward_macs(training.architecture, *training.image_size)
     teaching = forward_macs(teacher, *training.image_size) if training.taught and teacher is not None else 0
@@ -84,8 +84,8 @@ def curve(
     seconds = itertools.accumulate(float(record["seconds"]) for record in training.history)
     points = []
     for record, spent in zip(training.history, seconds, strict=True):
-        images = None if training.images is None else record["epoch"] * training.images
-        own = None if macs is None or images is None else images * macs
+        images = record["epoch"] * training.images
+        own = None if macs is None else images * macs
         points.append(
             {
                 "epoch": record["epoch"],

@@ -35,7 +35,8 @@ class Seen(NamedTuple):
     """What a term sees of one batch: of the student, of the labels, and of the teacher where one teaches.
 
     Logits are (T, N, K) and the teacher's (N, K), in float32 at least; labels int64 (N,). Maps are those behind each
-    stage, (N, C, H, W), a spiking network's its firing rates, and only there where a term reads maps.
+    stage, (N, C, H, W), a spiking network's its firing rates, and only there where a term reads maps. ``weights_K`` are
+    those of the classes, only there where they count differently.
     """
 
     logits_TNK: Tensor
@@ -43,6 +44,7 @@ class Seen(NamedTuple):
     maps: tuple[Tensor, ...] = ()
     teacher_NK: Tensor | None = None
     teacher_maps: tuple[Tensor, ...] = ()
+    weights_K: Tensor | None = None
 
 
 class Channels(NamedTuple):
