@@ -57,8 +57,9 @@ class Rules:
     ``shortcut``: take projections or leave them random (the authors' code leaves them); ``bare_shortcut``: a projection
     where the source has none starts random or as a selection of channels. ``head``: leave the linear layer random (the
     paper), copy it, copy it only where there are as many classes (``match``), or take the source class that
-    ``class_map`` names for each target class (None: random). ``random`` says how kernels that are not taken are drawn. ``rescale``: ``variance`` multiplies each kernel by sqrt(O
-    k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma and beta by v_threshold / lambda,
+    ``class_map`` names for each target class (None: random). ``random``: how kernels are drawn that are not taken.
+    ``rescale``: ``variance`` multiplies each kernel by sqrt(O k^2 / (O' k'^2)) (the authors' code, off by default),
+    ``threshold`` balances gamma and beta by v_threshold / lambda,
     lambda the ``percentile`` of the source's activation there. ``convert``: conversion without training, see
     :mod:`idsnn_cli.initializer.conversion`: all weights are scaled so that spike rates times lambda are the
     activations, with lambda the ``percentile`` of the ANN's activations (``weight-normalisation``), of the spiking
@@ -147,9 +148,9 @@ class Rules:
         Option(
             "RULE",
             "Kernels that stay random: `he` (normal, by fan out), or `torch` (its default, as the release).",
-            "How the kernels of convolutions that are not taken are drawn, with rule `none` all: `he` normal with variance "
-            "2 / (out k^2), `torch` uniform within 1 / sqrt(fan in), torch's default and the authors' code's. The "
-            "baseline's, too.",
+            "How the kernels of convolutions that are not taken are drawn, with rule `none` all: `he` normal with "
+            "variance 2 / (out k^2), `torch` uniform within 1 / sqrt(fan in), torch's default and the authors' code's. "
+            "The baseline's, too.",
         ),
     ] = "he"
     rescale: Annotated[

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.options import AllowUnused, FileKind, Html, Json, Quiet, Scheme, Weights, foreign_options, with_mapping_options
+from idsnn_cli.cli.options import (
+    AllowUnused,
+    FileKind,
+    Html,
+    Json,
+    Quiet,
+    Scheme,
+    Weights,
+    foreign_options,
+    with_mapping_options,
+)
 from idsnn_cli.errors import UsageError
 from idsnn_cli.outputs import check_output
 from idsnn_cli.sources.names import Published, Source, parse_source

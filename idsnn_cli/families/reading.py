@@ -27,8 +27,8 @@ FileKind = Literal["auto", "ann", "spiking"]
 
 @dataclass(frozen=True, slots=True)
 class SpikingReading:
-    """What a state dict of a spiking network does not hold: ``timesteps`` and its ``neuron``, in the terms of a recipe's
-    ``student`` section. ``decay`` False leaves the decay to the file, which holds it where neurons learnt it; ``block``
+    """What a state dict of a spiking network does not hold: ``timesteps`` and its ``neuron``, as a recipe's ``student``
+    section says them. ``decay`` False leaves the decay to the file, which holds it where neurons learnt it; ``block``
     None is what the names of a SEW network tell, else ``spiking``; ``stem_padding`` None the usual one.
     """
 

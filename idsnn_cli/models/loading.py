@@ -13,8 +13,8 @@ from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.families import FileKind, Reading, Scheme, SpikingReading, Weights
 from idsnn_cli.models.base import Model
 from idsnn_cli.models.building import build
-from idsnn_cli.models.kinds import learnt_decays, require_kind
 from idsnn_cli.models.identify import MeanStd, Network, floating, identify
+from idsnn_cli.models.kinds import learnt_decays, require_kind
 from idsnn_cli.sources.names import Source, as_source
 
 

@@ -30,7 +30,9 @@ def save(model: Model, path: str | Path) -> None:
     _require_described(model, state)
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointError(f"{name} holds NaN or infinite values, which load would refuse", "Nothing is written.")
+            raise CheckpointError(
+                f"{name} holds NaN or infinite values, which load would refuse", "Nothing is written."
+            )
     kind = "teacher" if model.architecture.kind == "ann" else "student"
     write_checkpoint(Path(path), state, {"architecture": model.architecture.to_dict(), "kind": kind})
 

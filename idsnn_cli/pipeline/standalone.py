@@ -240,7 +240,8 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
     if said and not spiking:
         raise UsageError(
             f"{said[0]} would change nothing",
-            "A checkpoint of idsnn says itself what it is. For the state dict of a spiking network give --kind spiking."
+            "A checkpoint of idsnn says itself what it is. With the state dict of a spiking network give --kind "
+            "spiking.",
         )
     if "architecture" in metadata and foreign.get("normalise") == "auto":
         foreign = {key: value for key, value in foreign.items() if key != "normalise"}  # it carries what is asked for

@@ -53,8 +53,8 @@ class Init(_Mapped):
 
     ``rule`` stands for a whole set of the other keys: ``loop`` is the paper's, ``best`` the one that started best in
     the benchmark, ``none`` takes nothing; what is given beside the first two replaces their own, and beside the
-    last, but for ``random`` and ``reestimate``, says nothing. ``reestimate`` and ``calibrate`` count batches, ``images`` the training
-    images that are shown to a network where a rule looks at it running.
+    last, but for ``random`` and ``reestimate``, says nothing. ``reestimate`` and ``calibrate`` count batches,
+    ``images`` the training images that are shown to a network where a rule looks at it running.
     ``convert`` scales the weights so that rates are activations, and ``calibrate`` then corrects each channel's bias.
     The keys of :class:`Rules` are fields, too.
     """

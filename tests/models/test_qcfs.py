@@ -15,8 +15,8 @@ from idsnn_cli.architecture import Architecture, Neuron, build_description, read
 from idsnn_cli.checkpoint import write_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.models import QCFS, build, load
-from idsnn_cli.spiking import lif_reference
 from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
+from idsnn_cli.spiking import lif_reference
 
 
 def described(shortcut: str = "projection", levels: int = 4) -> Architecture:
@@ -153,7 +153,7 @@ def test_a_spiking_network_has_no_such_trait() -> None:
 
 
 def test_at_ties_a_neuron_gives_the_level_below() -> None:
-    """x L / lambda = k - 1/2: the formula rounds up to k, and the membrane only reaches theta, which has to be passed."""
+    """x L / lambda = k - 1/2: the formula rounds up to k, and the membrane reaches theta without passing it."""
     levels = 4
     activation = QCFS(levels)
     with torch.no_grad():

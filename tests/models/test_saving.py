@@ -79,7 +79,7 @@ def test_nothing_is_written_where_it_cannot_be_read_again(tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match=r"head\.weight holds NaN"):
         idsnn_cli.save(broken, path)
     masked = network()
-    prune.l1_unstructured(masked.get_submodule("stem.conv"), "weight", 0.5)
+    prune.l1_unstructured(masked.get_submodule("stem.conv"), "weight", 0.5)  # type: ignore[no-untyped-call]
     with pytest.raises(UsageError, match=r"stem\.conv\.weight, stem\.conv\.weight_mask, stem\.conv\.weight_orig"):
         idsnn_cli.save(masked, path)
     counted = network()
@@ -109,10 +109,12 @@ def test_images_of_bytes_are_refused(name: str, dtype: torch.dtype) -> None:
     for call in (model, model.with_features):
         with pytest.raises(UsageError, match=str(dtype).removeprefix("torch.")) as caught:
             call((images() * 255).to(dtype))
-        assert "Divide them by 255" in caught.value.fix
+        assert "Divide them by 255" in (caught.value.fix or "")
 
 
-@pytest.mark.parametrize("name", ["T", "timesteps", "v_threshold", "tau", "decay", "num_classes", "architecture", "mean"])
+@pytest.mark.parametrize(
+    "name", ["T", "timesteps", "v_threshold", "tau", "decay", "num_classes", "architecture", "mean"]
+)
 def test_attributes_that_would_change_nothing_are_refused(name: str) -> None:
     model = network()
     before = model(images())
@@ -135,5 +137,5 @@ def test_what_changes_the_network_truly_is_not_refused() -> None:
         if isinstance(module, LIF):
             module.neuron = Neuron(0.05, 0.9)
     assert not torch.equal(model(images()), before)
-    model.note = "of a person's own"  # type: ignore[assignment]  # which torch's modules take
+    model.note = "of a person's own"  # which torch's modules take
     assert model.note == "of a person's own"
