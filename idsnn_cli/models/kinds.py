@@ -24,7 +24,8 @@ _OURS = ("student", "init", "baseline")
 _ROUNDED = 1e-6
 GIVE_CONSTANTS = (
     "For a spiking network give --kind spiking student.timesteps=T student.v_threshold=THETA student.decay=D (or "
-    "student.tau), and what is unusual of student.reset, start, block, join, coding and stem_padding; in Python kind='spiking', "
+    "student.tau), and what is unusual of student.reset, start, block, join, coding and stem_padding; in Python "
+    "kind='spiking', "
     "spiking=SpikingReading(T, Neuron(THETA, D))."
 )
 
