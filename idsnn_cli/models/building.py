@@ -33,8 +33,9 @@ def first_value(architecture: Architecture, name: str, seed: int, random: Random
 
     Convolutions: ``he``, normal with variance 2 / (out * k * k), or ``torch``, its default (kaiming_uniform with a =
     sqrt(5)), uniform within 1 / sqrt(fan in), fan in = in / groups * k * k. Norms: gamma 1, or theta in a spiking
-    network (tdBN), beta 0. The linear layer, the biases of attention and ECA's kernels: uniform within 1 / sqrt(fan in), as torch
-    draws them. Amplitudes of spikes: 1. Raises :class:`KeyError` for a name that the architecture does not have.
+    network (tdBN), beta 0. The linear layer, the biases of attention and ECA's kernels: uniform within 1 / sqrt(fan
+    in), as torch draws them. Amplitudes of spikes: 1. Raises :class:`KeyError` for a name that the
+    architecture does not have.
     """
     shapes = _shapes(architecture)
     shape = shapes[name]
