@@ -1,6 +1,6 @@
 """idsnn: turn the ResNets you have into fast, low-latency spiking networks.
 
-``load`` and ``initialize`` are imported on first use, so that ``import idsnn_cli`` does not import torch.
+``load``, ``save`` and ``initialize`` are imported on first use, so that ``import idsnn_cli`` does not import torch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from idsnn_cli.version import __version__
 
 if TYPE_CHECKING:
     from idsnn_cli.initializer import initialize
-    from idsnn_cli.models import load
+    from idsnn_cli.models import load, save
 
-__all__ = ["__version__", "initialize", "load"]
+__all__ = ["__version__", "initialize", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from idsnn_cli.models import load
 
         return load
+    if name == "save":
+        from idsnn_cli.models import save
+
+        return save
     raise AttributeError(f"module 'idsnn_cli' has no attribute {name!r}")

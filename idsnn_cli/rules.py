@@ -15,6 +15,8 @@ from idsnn_cli.errors import UsageError
 from idsnn_cli.rulebook import NONE, Rule
 
 HeadRule = Literal["random", "copy", "match", "map"]
+# How random kernels are drawn; idsnn_cli/models/building.py has the equations.
+RandomKernels = Literal["he", "torch"]
 BlockLists = tuple[tuple[int, ...], ...]
 # Which percentile lambda is where none is given: the largest but for one activation in a thousand.
 PERCENTILE = 99.9
@@ -55,8 +57,9 @@ class Rules:
     ``shortcut``: take projections or leave them random (the authors' code leaves them); ``bare_shortcut``: a projection
     where the source has none starts random or as a selection of channels. ``head``: leave the linear layer random (the
     paper), copy it, copy it only where there are as many classes (``match``), or take the source class that
-    ``class_map`` names for each target class (None: random). ``rescale``: ``variance`` multiplies each kernel by sqrt(O
-    k^2 / (O' k'^2)) (the authors' code, off by default), ``threshold`` balances gamma and beta by v_threshold / lambda,
+    ``class_map`` names for each target class (None: random). ``random``: how kernels are drawn that are not taken.
+    ``rescale``: ``variance`` multiplies each kernel by sqrt(O k^2 / (O' k'^2)) (the authors' code, off by default),
+    ``threshold`` balances gamma and beta by v_threshold / lambda,
     lambda the ``percentile`` of the source's activation there. ``convert``: conversion without training, see
     :mod:`idsnn_cli.initializer.conversion`: all weights are scaled so that spike rates times lambda are the
     activations, with lambda the ``percentile`` of the ANN's activations (``weight-normalisation``), of the spiking
@@ -140,6 +143,16 @@ class Rules:
             "With `map`: the source class of each class, null for a random one.",
         ),
     ] = ()
+    random: Annotated[
+        RandomKernels,
+        Option(
+            "RULE",
+            "Kernels that stay random: `he` (normal, by fan out), or `torch` (its default, as the release).",
+            "How the kernels of convolutions that are not taken are drawn, with rule `none` all: `he` normal with "
+            "variance 2 / (out k^2), `torch` uniform within 1 / sqrt(fan in), torch's default and the authors' code's. "
+            "The baseline's, too.",
+        ),
+    ] = "he"
     rescale: Annotated[
         str,
         Option("RULE", "{choices}.", "What multiplies the values that are taken.", choices=True, fits_spikes=True),
@@ -232,7 +245,7 @@ class Rules:
 
     def for_own_shape(self) -> Rules:
         """What is left where a source has the target's shape already: all is copied, and made fit for spikes."""
-        return Rules(head="copy", **{key: getattr(self, key) for key in _FITTING})
+        return Rules(head="copy", random=self.random, **{key: getattr(self, key) for key in _FITTING})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without what is at its default beyond the four rules that every plan names."""
@@ -329,7 +342,7 @@ OPTIONS: dict[str, Option] = {
         "A whole set of the rules below: `loop` (the paper's) or `best` (the benchmark's).",
         "A whole set of the keys below: the paper's, the one that started best in the "
         "[benchmark](../benchmarks/README.md#which-start-is-best), or nothing. Keys beside it replace its own; beside "
-        "`none` they say nothing, but for `reestimate`.",
+        "`none` they say nothing, but for `random` and `reestimate`.",
     ),
     **OF_RULES,
     "calibrate": Option(

@@ -12,6 +12,7 @@ from idsnn_cli.cli.options import (
     AllowUnused,
     Device,
     DryRun,
+    FileKind,
     Json,
     JsonFile,
     Quiet,
@@ -86,6 +87,7 @@ def evaluate(
     weights: Weights = None,
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
+    kind: FileKind = None,
     full: Full = False,
     measure: Measures = None,
     timesteps: Timesteps = None,
@@ -101,7 +103,7 @@ def evaluate(
     """Measure a run's networks into RUN/eval.json, or any checkpoint of ours or of others."""
     console = Console(as_json=as_json, quiet=quiet)
     words = [*(words or []), *measure_overrides(full, measure, timesteps, console)]
-    foreign = foreign_options(normalise, weights, allow_unused, scheme, bottleneck_stride)
+    foreign = foreign_options(normalise, weights, allow_unused, scheme, bottleneck_stride, kind)
     if checkpoint is None:
         refuse_without("--checkpoint FILE", {"data": data, **foreign})
         run_step(

@@ -10,6 +10,7 @@ import typer
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import (
     AllowUnused,
+    AnnKind,
     Device,
     DryRun,
     Force,
@@ -64,6 +65,7 @@ def init(
     weights: Weights = None,
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
+    kind: AnnKind = None,
     teacher: TeacherFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -77,7 +79,7 @@ def init(
 ) -> None:
     """Map a ResNet's weights into the student: RUN/init.safetensors and RUN/mapping.json, or -o FILE."""
     console = Console(as_json=as_json, quiet=quiet)
-    foreign = foreign_options(normalise, weights, allow_unused, scheme)
+    foreign = foreign_options(normalise, weights, allow_unused, scheme, None, kind)
     words = [*(words or []), *mapping]
     if from_ is None:
         refuse_without("--from CKPT", {"arch": arch, "num_classes": num_classes, **foreign})

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.options import AllowUnused, Html, Json, Quiet, Scheme, Weights, foreign_options, with_mapping_options
+from idsnn_cli.cli.options import (
+    AllowUnused,
+    FileKind,
+    Html,
+    Json,
+    Quiet,
+    Scheme,
+    Weights,
+    foreign_options,
+    with_mapping_options,
+)
 from idsnn_cli.errors import UsageError
 from idsnn_cli.outputs import check_output
 from idsnn_cli.sources.names import Published, Source, parse_source
@@ -50,6 +60,7 @@ def inspect(
     weights: Weights = None,
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
+    kind: FileKind = None,
     as_json: Json = False,
     quiet: Quiet = False,
     *,
@@ -57,6 +68,12 @@ def inspect(
 ) -> None:
     """What is in a checkpoint and where each tensor came from; how two differ; or what a plan would make."""
     given = [*(words or []), *mapping]
+    neurons: list[str] = []
+    if kind == "spiking" and plan is not None:
+        raise UsageError("--kind spiking reads FILE, not what a plan starts from", "Leave it out.")
+    if kind == "spiking":
+        neurons = [word for word in given if word.startswith("student.") and "=" in word]
+        given = [word for word in given if word not in neurons]
     if plan is None and mapping:
         raise UsageError(f"{mapping[0]} is a rule for a plan", "Give --plan CKPT --to NAME with it, or leave it out.")
     _check(given, {"--plan": plan, "--to": to, "--num-classes": num_classes, "--source": source}, exit_code)
@@ -70,7 +87,7 @@ def inspect(
     from idsnn_cli.cli.show import show_plan_map
     from idsnn_cli.cli.show_checkpoint import show_comparison, show_contents
 
-    foreign = foreign_options(None, weights, allow_unused, scheme)
+    foreign = foreign_options(None, weights, allow_unused, scheme, None, kind)
     values = as_json or html is not None
     if plan is not None and to is not None:
         document = _plan(console, _source(console, plan), to, given, num_classes, foreign, values)
@@ -78,13 +95,13 @@ def inspect(
     elif len(given) == 2:
         from idsnn_cli.report.inspect.comparison import compare_checkpoints
 
-        reading = request_of(console, Path(given[0]), "FILE", (), foreign).reading()
+        reading = request_of(console, Path(given[0]), "FILE", neurons, foreign).reading()
         document = compare_checkpoints(_source(console, given[0]), _source(console, given[1]), reading).to_dict()
         show = show_comparison
     else:
         from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
-        reading = request_of(console, Path(given[0]), "FILE", (), foreign).reading()
+        reading = request_of(console, Path(given[0]), "FILE", neurons, foreign).reading()
         origin = None if source is None else _source(console, source)
         document = describe_checkpoint(_source(console, given[0]), reading, values=values, source=origin).to_dict()
         show = show_contents

@@ -34,6 +34,18 @@ Weights = Annotated[
         "--weights", help="Of a foreign file with raw and averaged (EMA) weights: which; auto takes the averaged."
     ),
 ]
+FileKind = Annotated[
+    Literal["ann", "spiking"] | None,
+    typer.Option(
+        "--kind",
+        help="What a state dict is that does not tell whether it spikes: ann (ReLU), or spiking, with "
+        "student.timesteps=T student.v_threshold=THETA student.decay=D beside it.",
+    ),
+]
+AnnKind = Annotated[
+    Literal["ann"] | None,
+    typer.Option("--kind", help="ann: the source is no spiking network, where a state dict does not tell."),
+]
 Stride = Annotated[
     Literal["3x3", "1x1"] | None,
     typer.Option("--bottleneck-stride", help="Of a foreign file's bottlenecks: which convolution strides, 3x3 or 1x1."),
@@ -64,6 +76,7 @@ def foreign_options(
     allow_unused: bool,
     scheme: Path | None,
     bottleneck_stride: str | None = None,
+    kind: str | None = None,
 ) -> dict[str, Any]:
     """The options about a foreign file that were given, by their key in a recipe's ``teacher`` section."""
     given = {
@@ -72,6 +85,7 @@ def foreign_options(
         "weights": weights,
         "allow_unused": allow_unused or None,
         "scheme": None if scheme is None else str(scheme),
+        "kind": kind,
     }
     return {key: value for key, value in given.items() if value is not None}
 

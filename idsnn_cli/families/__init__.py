@@ -11,12 +11,14 @@ from idsnn_cli.families.reading import (
     OPTION_A_CHANNELS,
     STEM_STRIDE,
     Copy,
+    FileKind,
     Reading,
     Recognised,
+    SpikingReading,
     Weights,
 )
 from idsnn_cli.families.recogniser import recognise
-from idsnn_cli.families.scheme import Row, Scheme, Trait
+from idsnn_cli.families.scheme import Neurons, Row, Scheme, Trait
 from idsnn_cli.families.schemes import SCHEMES
 from idsnn_cli.families.structure import Certainty
 
@@ -31,10 +33,13 @@ __all__ = [
     "STEM_STRIDE",
     "Certainty",
     "Copy",
+    "FileKind",
+    "Neurons",
     "Reading",
     "Recognised",
     "Row",
     "Scheme",
+    "SpikingReading",
     "Trait",
     "Weights",
     "recognise",

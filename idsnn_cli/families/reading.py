@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from idsnn_cli.families.scheme import Scheme
+from idsnn_cli.architecture import Coding, Join, Neuron, SpikingBlock
+from idsnn_cli.families.scheme import Neurons, Scheme
 from idsnn_cli.families.structure import Certainty
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
@@ -21,6 +22,23 @@ NEURONS = "whether the network spikes, and its neurons' constants"
 ALLOWED = "unexplained, allowed"
 Copy = Literal["ema", "raw"]
 Weights = Literal["auto", "ema", "raw"]
+FileKind = Literal["auto", "ann", "spiking"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpikingReading:
+    """What a state dict of a spiking network does not hold: ``timesteps`` and its ``neuron``, as a recipe's ``student``
+    section says them. ``decay`` False leaves the decay to the file, which holds it where neurons learnt it; ``block``
+    None is what the names of a SEW network tell, else ``spiking``; ``stem_padding`` None the usual one.
+    """
+
+    timesteps: int
+    neuron: Neuron
+    decay: bool = True
+    block: SpikingBlock | None = None
+    join: Join = "add"
+    coding: Coding = "direct"
+    stem_padding: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +47,15 @@ class Reading:
 
     ``weights`` says which copy is taken of a file with raw and averaged ones (EMA); ``auto`` takes the averaged.
     ``allow_unused`` drops keys that no row explains, where the others are a whole ResNet. ``scheme`` is a table of the
-    caller's own, the only one that is tried then.
+    caller's own, the only one that is tried then. ``kind`` says whether the network spikes; of one that does
+    ``spiking`` holds what the file does not tell.
     """
 
     weights: Weights = "auto"
     allow_unused: bool = False
     scheme: Scheme | None = None
+    kind: FileKind = "auto"
+    spiking: SpikingReading | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +69,8 @@ class Recognised:
     3x3, averages before the projections of pre-activation networks that have a deep stem. Without a head ``has_head``
     is False, ``ending`` says in words what there is instead, and ``architecture.num_classes`` is 1, which only stands
     in. ``copy`` says whether the weights are averaged ones, ``copies`` which kinds the file has. ``certainty`` is that
-    of a layout that no table gave but shapes and order (scheme ``structure``).
+    of a layout that no table gave but shapes and order (scheme ``structure``). ``neurons`` says whether the names tell
+    that it spikes, and ``decays`` are the keys of the time constants that its neurons learnt.
     """
 
     scheme: str
@@ -62,3 +84,5 @@ class Recognised:
     copy: Copy
     copies: tuple[Copy, ...]
     certainty: Certainty | None = None
+    neurons: Neurons = "unsaid"
+    decays: tuple[str, ...] = ()

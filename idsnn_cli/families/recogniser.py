@@ -26,6 +26,7 @@ from idsnn_cli.families.scheme import Scheme
 from idsnn_cli.families.schemes import SCHEMES
 from idsnn_cli.families.structure import Certainty, infer_structure, unexplained
 from idsnn_cli.families.surroundings import BESIDE, WRAPPERS
+from idsnn_cli.families.torchvision_tables import LEARNT_DECAY
 from idsnn_cli.families.words import shown
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
@@ -33,6 +34,8 @@ from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 _STRUCTURE = Scheme("structure", "shapes and order", (), spiking=True)
 _ANY_SHORTCUT = ("idsnn", "timm-resnetv2", "structure")
 _MOST_TENSORS = 50_000
+# Of SpikingJelly, snnTorch, Norse and their like.
+_OF_NEURONS = ("v_threshold", "v_reset", "v_th", "vth", "tau_mem_inv", "mem", "membrane", "graded_spikes_factor")
 _COPY_WORDS = {"ema": "averaged (EMA)", "raw": "raw"}
 
 
@@ -83,11 +86,12 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = N
 
     found = {name: _as_usual(name, tuple(shapes[key])) for name, key in sources.items()}
     architecture, has_head = infer(found, naming, best.scheme.projection, best.scheme.traits)
+    dropped = _dropped(best, original)
     return Recognised(
         scheme=best.scheme.name,
         architecture=architecture,
         names={name: sources[name] for name in architecture.tensors() if name in sources},
-        dropped=_dropped(best, original),
+        dropped=dropped,
         unknown=_unknown(best, architecture),
         has_head=has_head,
         ending="" if has_head else best.scheme.ending or "has no linear layer",
@@ -95,7 +99,14 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = N
         copy=_copy(best),
         copies=copies,
         certainty=certainty.get(best.root),
+        neurons="told" if any(_is_of_neuron(key) for key in dropped) else best.scheme.neurons,
+        decays=tuple(key for key, reason in dropped.items() if reason == LEARNT_DECAY),
     )
+
+
+def _is_of_neuron(key: str) -> bool:
+    """Whether a tensor that is set aside is a neuron's own, by the names that libraries of spiking networks give."""
+    return key.rpartition(".")[2] in _OF_NEURONS
 
 
 def _as_usual(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

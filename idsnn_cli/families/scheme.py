@@ -12,6 +12,8 @@ from typing import Literal
 
 # The blocks of which a trait holds; dense ones are bottlenecks without groups.
 Where = Literal["any", "basic", "bottleneck", "dense"]
+# Whether networks of these names spike: nothing says so; it has to be asked before one runs; the names themselves tell.
+Neurons = Literal["unsaid", "asked", "told"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class Trait:
 class Scheme:
     """The table of one family.
 
-    ``spiking`` says that networks with neurons use the same names, ``projection`` what a shortcut with weights is,
+    ``spiking`` says that networks with neurons use the same names, ``neurons`` whether one of them is such a network,
+    ``projection`` what a shortcut with weights is,
     ``traits`` what else the family fixes. ``ending`` says in words what the network ends in where that is no linear
     layer.
     """
@@ -45,6 +48,7 @@ class Scheme:
     title: str
     rows: tuple[Row, ...]
     spiking: bool = False
+    neurons: Neurons = "unsaid"
     projection: str = "projection"
     traits: tuple[Trait, ...] = ()
     ending: str = ""

@@ -41,7 +41,7 @@ _ATTENTION_POOLING = "ends in attention pooling instead of a mean and a linear l
 
 # Where two tables explain a file equally well, the earlier one names it.
 SCHEMES: tuple[Scheme, ...] = (
-    Scheme("idsnn", "idsnn's canonical names", CANONICAL, spiking=True),
+    Scheme("idsnn", "idsnn's canonical names", CANONICAL, spiking=True, neurons="asked"),
     Scheme("torchvision", "torchvision, timm v1, chenyaofo or SpikingJelly", TORCHVISION_BODY + FC),
     Scheme("timm", "timm, deep stem", DEEP_STEM + PLAIN_LAYERS + DOWNSAMPLE_01 + FC),
     Scheme("timm", "timm, averaged shortcuts", PLAIN_BODY + DOWNSAMPLE_12 + FC, projection="average"),
@@ -111,14 +111,21 @@ SCHEMES: tuple[Scheme, ...] = (
     Scheme("akamaster", "akamaster, or kuangliu's names without projections", PLAIN_BODY + rows(("linear", "head"))),
     Scheme("kuangliu", "kuangliu", PLAIN_BODY + KUANGLIU_SHORTCUTS + rows(("linear", "head"))),
     Scheme("weiaicunzai", "weiaicunzai", WEIAICUNZAI),
-    Scheme("release-student", "the student of the IDSNN release", RELEASE_STUDENT, spiking=True),
+    Scheme("release-student", "the student of the IDSNN release", RELEASE_STUDENT, spiking=True, neurons="told"),
     Scheme("ehanw", "EhanW", EHANW),
     Scheme("wide", "wide residual networks (mdistiller, TRADES)", WIDE),
-    Scheme("spikingjelly", "SpikingJelly", TORCHVISION_BODY + NEURONS_OF_SPIKINGJELLY + FC, spiking=True),
+    Scheme(
+        "spikingjelly",
+        "SpikingJelly",
+        TORCHVISION_BODY + NEURONS_OF_SPIKINGJELLY + FC,
+        spiking=True,
+        neurons="told",
+    ),
     Scheme(
         "spikingjelly",
         "SpikingJelly, convolution and norm in containers",
         PLAIN_STEM + CONTAINED_LAYERS + NEURONS_OF_SPIKINGJELLY + FC,
         spiking=True,
+        neurons="told",
     ),
 )

@@ -106,12 +106,14 @@ CLIP = (
     *dropped("a constant of CLIP's", "logit_scale", "input_resolution", "context_length", "vocab_size"),
 )
 
-# SpikingJelly's neurons with a learned time constant (PLIF) have one parameter each.
+# SpikingJelly's neurons with a learned time constant (PLIF) have one parameter each: decay = 1 - sigmoid(w).
+LEARNT_DECAY = "the learned time constant of a neuron, which the student has in common for all"
 NEURONS_OF_SPIKINGJELLY = dropped(
-    "the learned time constant of a neuron, which the student has in common for all",
+    LEARNT_DECAY,
     "sn{i+1}.w",
     "layer{s+1}.{b}.sn{i+1}.w",
     "layer{s+1}.{b}.downsample.{i}.w",
+    "layer{s+1}.{b}.downsample_sn.w",
 )
 # Those of "spike-element-wise" networks: convolution and norm in one container.
 CONTAINED_LAYERS = rows(

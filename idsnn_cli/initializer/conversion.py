@@ -8,6 +8,9 @@ nearly so (statistics divided by lambda would meet an epsilon that is not). The 
 of the features, so that the mean logits are the ANN's. theta itself stays one number for the whole network: dividing a
 layer's threshold by a factor and multiplying its gamma and beta by it give the same neuron.
 
+Rates are such activations only as T grows: an integrate-and-fire neuron of T steps has T + 1 rates. That with the half
+start and T = L gives the L levels of QCFS for steady currents, but for ties, for a spike needs U above theta.
+
 An identity or option-A shortcut adds the spikes themselves to a current. They keep their worth only where both streams
 have one lambda, which is why such streams share theirs, and where theta is 1.
 """

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from idsnn_cli.initializer.findings import find
 from idsnn_cli.initializer.plan import Plan
 from idsnn_cli.models import Model, Network, assemble, build, first_value, floating, identify, identify_tensors
 from idsnn_cli.rulebook import NONE
-from idsnn_cli.rules import Rules
+from idsnn_cli.rules import RandomKernels, Rules
 from idsnn_cli.sources.names import Published, as_source
 
 Source = str | Path | Published | Network | Mapping[str, Tensor] | nn.Module
@@ -100,6 +101,7 @@ def initialize(
     weights: Weights = "auto",
     allow_unused: bool = False,
     scheme: Scheme | None = None,
+    kind: Literal["auto", "ann"] = "auto",
     bottleneck_stride: BottleneckStride | None = None,
     images: Sequence[tuple[Tensor, Tensor]] | None = None,
     seed: int = 0,
@@ -112,8 +114,8 @@ def initialize(
     identified already; ``target`` a name such as ``spiking-resnet18`` (stem, shortcut and classes are then the source's
     unless ``num_classes`` is given, and T is 4) or a whole description. ``normalise`` is the (mean, std) of images in 0
     to 1 that the source was trained with, used where it does not carry it (default: ImageNet's). ``weights``,
-    ``allow_unused``, ``scheme`` and
-    ``bottleneck_stride`` (which counts where the source has to run) are as for :func:`idsnn_cli.load`. ``images`` are
+    ``allow_unused``, ``scheme``, and ``kind`` and ``bottleneck_stride`` (which count where the source has to run) are
+    as for :func:`idsnn_cli.load`. ``images`` are
     batches for the rules that look at the source running: float32 (N, 3, H, W) in 0 to 1 and labels int64 (N,), which
     a search for blocks alone reads. Values are gathered, and such a source runs, on ``device``; ``say`` hears of long
     work. Raises :class:`MappingError` naming both tensors where one cannot be made, :class:`FamilyError` or
@@ -121,7 +123,7 @@ def initialize(
     or not wholly described by what is given.
     """
     with ExitStack() as stack:
-        network = open_source(source, stack, Reading(weights, allow_unused, scheme))
+        network = open_source(source, stack, Reading(weights, allow_unused, scheme, kind))
         description = _describe_target(target, network, num_classes)
         rules, where = rules or Rules(), torch.device(device)
         name = str(source) if isinstance(source, str | Path | Published) else network.where
@@ -135,7 +137,7 @@ def initialize(
             say=say,
         )
         plan = make_plan(network.architecture, description, network.names, rules, found, seed)
-        start = _start(plan, seed)
+        start = _start(plan, seed, rules.random)
         lacking = "input.mean" not in network.names
         if lacking:
             known = normalise or network.normalisation
@@ -187,14 +189,14 @@ def _fewer_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _start(plan: Plan, seed: int) -> dict[str, Tensor]:
+def _start(plan: Plan, seed: int, random: RandomKernels) -> dict[str, Tensor]:
     """The target's own start, where the plan keeps some of it; elsewhere tensors without values."""
     start = {}
     for entry in plan.entries:
         chosen = None if entry.rows is None else plan.selections[entry.rows]
         kept = entry.source is None or (chosen is not None and not all(chosen.channels))
         start[entry.target] = (
-            first_value(plan.target, entry.target, seed) if kept else torch.empty(entry.shape, device="meta")
+            first_value(plan.target, entry.target, seed, random) if kept else torch.empty(entry.shape, device="meta")
         )
     return start
 

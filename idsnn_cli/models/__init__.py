@@ -4,10 +4,13 @@ from idsnn_cli.models.amplitudes import fold_amplitudes, require_amplitudes
 from idsnn_cli.models.base import Model
 from idsnn_cli.models.building import build, first_state, first_value, per_step, place, prolonged, require_beyond
 from idsnn_cli.models.identify import Network, described_in, floating, identify, identify_tensors
+from idsnn_cli.models.kinds import GIVE_CONSTANTS
 from idsnn_cli.models.loading import assemble, load, load_identified
 from idsnn_cli.models.qcfs import QCFS
+from idsnn_cli.models.saving import save
 
 __all__ = [
+    "GIVE_CONSTANTS",
     "QCFS",
     "Model",
     "Network",
@@ -27,4 +30,5 @@ __all__ = [
     "prolonged",
     "require_amplitudes",
     "require_beyond",
+    "save",
 ]

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import QCFS as QCFSActivation
 from idsnn_cli.architecture import Architecture
+from idsnn_cli.errors import UsageError
 from idsnn_cli.models.qcfs import QCFS
 from idsnn_cli.spiking import LIF, PoissonEncoder
 
 Activation = Callable[[], nn.Module]
+# What people call constants of the description, which a built network reads nowhere.
+DESCRIBED = frozenset(
+    {
+        *("T", "timesteps", "time_steps", "time_step", "num_steps", "step_mode", "neuron", "v_threshold", "threshold"),
+        *("decay", "tau", "beta", "v_reset", "reset", "start", "surrogate", "surrogate_scale", "surrogate_function"),
+        *("kind", "coding", "join", "spiking", "spiking_block", "amplitude", "activation_kind", "levels"),
+        *("num_classes", "in_channels", "depths", "widths", "mean", "std", "normalise", "normalisation"),
+    }
+)
 
 
 class InputNormalisation(nn.Module):
@@ -42,6 +53,7 @@ class Model(nn.Module):
     the linear layer on the mean of the pooled spikes.
     """
 
+    architecture: Architecture
     stem: nn.Module
     stages: nn.Sequential
     head: nn.Linear
@@ -52,6 +64,22 @@ class Model(nn.Module):
         self.input = InputNormalisation(architecture.in_channels)
         poisson = architecture.coding == "poisson"
         self.encoder = PoissonEncoder(architecture.timesteps) if poisson else None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raises :class:`UsageError` for what would change nothing, or only a part: the network is what it was built
+        as."""
+        if name in DESCRIBED or (name == "architecture" and "architecture" in self.__dict__):
+            fix = {
+                "mean": "Use model.set_normalisation(mean, std).",
+                "std": "Use model.set_normalisation(mean, std).",
+            }.get(name, "For another T: idsnn_cli.load(path, timesteps=T). All else: models.build(description, seed).")
+            raise UsageError(f"setting {name} would not change the network, which is built already", fix)
+        super().__setattr__(name, value)
+
+    @property
+    def timesteps(self) -> int:
+        """T; 1 of an ANN."""
+        return self.architecture.timesteps
 
     def activation(self) -> Activation:
         """What makes the activations between its layers: neurons in a spiking network."""
@@ -77,7 +105,7 @@ class Model(nn.Module):
             buffer.copy_(torch.tensor(values, dtype=buffer.dtype).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._readout(self.stages(self._entry(images)), len(images))
+        return self._readout(self.stages(self._entry(images)), images.shape[0])
 
     def with_features(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The logits as :meth:`forward` gives them, and the maps (N, C, H, W) behind each stage.
@@ -87,15 +115,20 @@ class Model(nn.Module):
         maps, features = self._entry(images), []
         for stage in self.stages:
             maps = stage(maps)
-            features.append(self._feature(maps, len(images)))
-        return self._readout(maps, len(images)), tuple(features)
+            features.append(self._feature(maps, images.shape[0]))
+        return self._readout(maps, images.shape[0]), tuple(features)
 
     def ending(self, maps: Tensor) -> Tensor:
         """What stands between the last stage and the pooling."""
         return maps
 
     def _entry(self, images: Tensor) -> Tensor:
-        """What the first stage reads."""
+        """What the first stage reads. Raises :class:`UsageError` for images that are not in 0 to 1 by their type."""
+        if isinstance(images, Tensor) and not images.is_floating_point():
+            raise UsageError(
+                f"the images are {str(images.dtype).removeprefix('torch.')}, and a network reads numbers in 0 to 1",
+                "Divide them by 255: images.float() / 255.",
+            )
         maps: Tensor
         if self.architecture.spiking is None:
             maps = self.stem(self.input(images))

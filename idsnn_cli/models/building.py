@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import QCFS, Architecture
 from idsnn_cli.errors import UsageError
 from idsnn_cli.models.base import Model
+from idsnn_cli.rules import RandomKernels
 from idsnn_cli.seeding import derive_seed
 
 # What every norm starts with beside its gamma; means and deviations of the input as if it were not normalised; the
@@ -22,17 +23,19 @@ from idsnn_cli.seeding import derive_seed
 _CONSTANTS = {"running_mean": 0.0, "running_var": 1.0, "mean": 0.0, "std": 1.0, "limit": 8.0}
 
 
-def first_state(architecture: Architecture, seed: int) -> dict[str, Tensor]:
+def first_state(architecture: Architecture, seed: int, random: RandomKernels = "he") -> dict[str, Tensor]:
     """Every tensor's first value by its canonical name, in network order."""
-    return {name: first_value(architecture, name, seed) for name in architecture.tensors()}
+    return {name: first_value(architecture, name, seed, random) for name in architecture.tensors()}
 
 
-def first_value(architecture: Architecture, name: str, seed: int) -> Tensor:
+def first_value(architecture: Architecture, name: str, seed: int, random: RandomKernels = "he") -> Tensor:
     """The first value of one tensor, float32 on the CPU (batch counters int64).
 
-    Convolutions: He, normal with variance 2 / (out * k * k). Norms: gamma 1, or theta in a spiking network (tdBN),
-    beta 0. The linear layer, the biases of attention and ECA's kernels: uniform within 1 / sqrt(fan in), as torch
-    draws them. Amplitudes of spikes: 1. Raises :class:`KeyError` for a name that the architecture does not have.
+    Convolutions: ``he``, normal with variance 2 / (out * k * k), or ``torch``, its default (kaiming_uniform with a =
+    sqrt(5)), uniform within 1 / sqrt(fan in), fan in = in / groups * k * k. Norms: gamma 1, or theta in a spiking
+    network (tdBN), beta 0. The linear layer, the biases of attention and ECA's kernels: uniform within 1 / sqrt(fan
+    in), as torch draws them. Amplitudes of spikes: 1. Raises :class:`KeyError` for a name that the
+    architecture does not have.
     """
     shapes = _shapes(architecture)
     shape = shapes[name]
@@ -49,7 +52,7 @@ def first_value(architecture: Architecture, name: str, seed: int) -> Tensor:
         return torch.full(shape, gamma if leaf == "weight" else 0.0)
     values = torch.empty(shape)
     generator = torch.Generator().manual_seed(derive_seed(seed, "weights", name))
-    if leaf == "weight" and len(shape) == 4:
+    if random == "he" and leaf == "weight" and len(shape) == 4:
         return values.normal_(0.0, math.sqrt(2.0 / (shape[0] * shape[2] * shape[3])), generator=generator)
     weight = shape if leaf == "weight" else shapes[f"{module}.weight"]
     bound = 1.0 / math.sqrt(math.prod(weight[1:]))
@@ -62,10 +65,10 @@ def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return architecture.tensors()
 
 
-def build(architecture: Architecture, seed: int) -> Model:
-    """The network with random weights drawn from ``seed``; torch's own generators are not used."""
+def build(architecture: Architecture, seed: int, random: RandomKernels = "he") -> Model:
+    """The network with random weights drawn from ``seed`` as ``random`` says; torch's own generators are not used."""
     network = _bare(architecture)
-    network.load_state_dict(first_state(architecture, seed), assign=True)
+    network.load_state_dict(first_state(architecture, seed, random), assign=True)
     return network
 
 

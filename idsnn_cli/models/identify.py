@@ -12,7 +12,8 @@ from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import CheckpointFile
 from idsnn_cli.checkpoint.arrays import refuse_odd
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
-from idsnn_cli.families import Certainty, Copy, Reading, recognise
+from idsnn_cli.families import Certainty, Copy, Neurons, Reading, recognise
+from idsnn_cli.models.kinds import settle_kind, told_beside
 
 OWN_SCHEME = "idsnn"
 Shape = tuple[int, ...]
@@ -31,6 +32,8 @@ class Network:
     the file has. ``normalisation`` is its input's (mean, std) where that is known although no tensor holds it. Without
     a head ``architecture`` says one class, which means nothing, and ``ending`` what there is instead of a linear layer.
     ``certainty`` says how sure the layout is where no table of names gave it; ``where`` names the source in errors.
+    ``neurons`` says whether a foreign file tells that the network spikes, and ``decays`` are the keys of the time
+    constants that its neurons learnt.
     """
 
     architecture: Architecture
@@ -47,6 +50,8 @@ class Network:
     ending: str = ""
     certainty: Certainty | None = None
     where: str = "the source"
+    neurons: Neurons = "unsaid"
+    decays: tuple[str, ...] = ()
 
     @property
     def choice(self) -> str | None:
@@ -76,8 +81,9 @@ def identify(file: CheckpointFile, reading: Reading | None = None) -> Network:
     ``reading`` asks for a choice that one of ours does not leave.
     """
     described, where = described_in(file.metadata), str(file.path)
+    told = told_beside({**file.others, **({} if file.metadata is None else file.metadata)})
     try:
-        found = identify_tensors(file.shapes(), file.get, described=described, where=where, reading=reading)
+        found = identify_tensors(file.shapes(), file.get, described=described, where=where, reading=reading, told=told)
     except FamilyError:
         refuse_odd(file.path, file.others)  # what is missing may stand in a form that is not read
         raise
@@ -95,7 +101,7 @@ def refuse_reading(where: str) -> NoReturn:
     """Raise :class:`UsageError`: ``where`` is one of ours, of which nothing is to be chosen."""
     raise UsageError(
         f"{where} is idsnn's own: it holds one copy of the weights, and nothing in it is unexplained",
-        "Leave --weights, --allow-unused and --scheme out.",
+        "Leave --kind, --weights, --allow-unused and --scheme out.",
     )
 
 
@@ -106,8 +112,12 @@ def identify_tensors(
     described: Architecture | None = None,
     where: str = "the source",
     reading: Reading | None = None,
+    told: bool = False,
 ) -> Network:
-    """The network whose tensors have these names and ``shapes``; ``where`` is for an error's words."""
+    """The network whose tensors have these names and ``shapes``; ``where`` is for an error's words.
+
+    ``told`` says that something beside the tensors tells that a foreign network spikes.
+    """
     if described is not None:
         if reading is not None and reading != Reading():
             refuse_reading(where)
@@ -116,6 +126,9 @@ def identify_tensors(
         found = recognise(shapes, reading)
     except FamilyError as error:
         raise FamilyError(f"{where}: {error.message}", error.fix) from None
+    if told:
+        found = replace(found, neurons="told")
+    found = settle_kind(found, read, reading or Reading(), where)
     return Network(
         architecture=found.architecture,
         names=found.names,
@@ -129,6 +142,8 @@ def identify_tensors(
         copies=found.copies,
         ending=found.ending,
         certainty=found.certainty,
+        neurons=found.neurons,
+        decays=found.decays,
     )
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from idsnn_cli.architecture import BottleneckStride
+from idsnn_cli.architecture import Architecture, BottleneckStride
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
-from idsnn_cli.families import Reading, Scheme, Weights
+from idsnn_cli.families import FileKind, Reading, Scheme, SpikingReading, Weights
 from idsnn_cli.models.base import Model
 from idsnn_cli.models.building import build
 from idsnn_cli.models.identify import MeanStd, Network, floating, identify
+from idsnn_cli.models.kinds import learnt_decays, require_kind
 from idsnn_cli.sources.names import Source, as_source
 
 
@@ -26,6 +27,9 @@ def load(
     weights: Weights = "auto",
     allow_unused: bool = False,
     scheme: Scheme | None = None,
+    kind: FileKind = "auto",
+    spiking: SpikingReading | None = None,
+    timesteps: int | None = None,
 ) -> Model:
     """The network in ``path``, in evaluation mode on ``device``: an ANN gives (N, K) logits, a student (T, N, K).
 
@@ -36,17 +40,20 @@ def load(
     itself. A foreign file does not say how, so it needs ``normalise``, the (mean, std) that it was trained with; nor in
     which convolution its bottlenecks stride, the 3x3 unless ``bottleneck_stride`` says otherwise. ``weights`` says
     which copy is taken of a foreign file with raw and averaged ones (``auto``: the averaged), and ``allow_unused``
-    drops keys of it that are not explained; ``scheme`` is a table of its names, instead of those that are known. Raises
+    drops keys of it that are not explained; ``scheme`` is a table of its names, instead of those that are known.
+    ``kind`` says whether it spikes where it does not tell, and ``spiking`` its time steps and neurons. ``timesteps``
+    runs a student for so many steps instead of its own T. Raises
     :class:`CheckpointError` or :class:`FamilyError` for a file that is not a Model, :class:`UsageError` where
     ``normalise`` is missing, or an option speaks against the file.
     """
     with open_checkpoint(as_source(path)) as file:
         return load_identified(
-            identify(file, Reading(weights, allow_unused, scheme)),
+            identify(file, Reading(weights, allow_unused, scheme, kind, spiking)),
             path,
             device=device,
             normalise=normalise,
             bottleneck_stride=bottleneck_stride,
+            timesteps=timesteps,
         )
 
 
@@ -57,6 +64,7 @@ def load_identified(
     device: str | torch.device = "cpu",
     normalise: MeanStd | None = None,
     bottleneck_stride: BottleneckStride | None = None,
+    timesteps: int | None = None,
 ) -> Model:
     """:func:`load` of a network that was identified already, in the file ``path``, which is open."""
     if not network.described and not network.has_head:
@@ -64,7 +72,10 @@ def load_identified(
             f"{path} {network.ending}, so it cannot classify",
             "It can still start a student: idsnn init --from FILE --num-classes N.",
         )
+    require_kind(network.neurons, learnt_decays(network.decays, network.read), network.where)
     architecture = network.architecture
+    if timesteps is not None:
+        architecture = _timed(architecture, timesteps, path)
     if bottleneck_stride is not None:
         striding = architecture.striding(bottleneck_stride, path)
         if network.described and striding != architecture:
@@ -96,6 +107,13 @@ def load_identified(
     return model.to(torch.device(device)).eval()
 
 
+def _timed(architecture: Architecture, timesteps: int, path: str | Source) -> Architecture:
+    """``architecture`` for so many time steps."""
+    if architecture.kind == "ann":
+        raise UsageError(f"{path} is an ANN, which has no time steps", "Leave timesteps out.")
+    return architecture.changed(timesteps=timesteps)
+
+
 def assemble(network: Network, where: str | Path, normalise: MeanStd) -> Model:
     """The network that ``network`` names the tensors of, as a module on the CPU in evaluation mode.
 
@@ -103,6 +121,7 @@ def assemble(network: Network, where: str | Path, normalise: MeanStd) -> Model:
     a random one of one class. Raises :class:`CheckpointError` for tensors that are missing, not finite, or
     variances below 0.
     """
+    require_kind(network.neurons, learnt_decays(network.decays, network.read), str(where))
     model = build(network.architecture, seed=0)
     _fill(model, network, str(where))
     if "input.mean" not in network.names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -32,6 +33,15 @@ class _Quantised(torch.autograd.Function):
         return grad * inside, total.to(limit.dtype), None
 
 
+def quantised(x: Tensor, limit: Tensor, levels: int) -> Tensor:
+    """What :class:`QCFS` gives for ``x``; one node in the graphs of torch.fx."""
+    y: Tensor = _Quantised.apply(x, limit, levels)
+    return y
+
+
+torch.fx.wrap("quantised")
+
+
 class QCFS(nn.Module):
     """y = lambda * clip(floor(x L / lambda + 1/2) / L, 0, 1) of maps of any shape; lambda, ``limit``, is learnt.
 
@@ -42,7 +52,9 @@ class QCFS(nn.Module):
     their later code clips first, to 0 and 1.
 
     An integrate-and-fire neuron that starts at half its threshold and resets softly gives, over T = L steps of the
-    constant input x / lambda times its threshold, the spike rate y / lambda exactly.
+    constant input x / lambda times its threshold, the spike rate y / lambda, but for ties: where x L / lambda + 1/2 is
+    a whole number from 1 to L the membrane only reaches the threshold, which has to be passed, and the neuron gives the
+    level below. Inputs that change from step to step are no constant one, and may give other rates.
 
     ``owner`` is the activation whose lambda this one has, where an identity shortcut carries one's output into the
     other's input: a spike of the converted network stands for lambda, and an identity cannot turn spikes that stand
@@ -63,8 +75,7 @@ class QCFS(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         limit = self._owner[0].limit if self._owner else self.limit
-        y: Tensor = _Quantised.apply(x, limit, self.levels)
-        return y
+        return quantised(x, limit, self.levels)
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}" + (", limit of another" if self._owner else "")

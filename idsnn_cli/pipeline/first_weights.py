@@ -62,7 +62,7 @@ def first_weights(workspace: Workspace, origin: Source | None, rules: Rules) -> 
     provenance: dict[str, Any] = {"rule": recipe.init.rule}
     conversion: Conversion | None = None
     if origin is None:
-        model = build(architecture, derive_seed(recipe.seed, "init", "weights"))
+        model = build(architecture, derive_seed(recipe.seed, "init", "weights"), recipe.init.random)
         model.set_normalisation(workspace.data.mean, workspace.data.std)
         plan = random_plan(architecture)
         state = model.state_dict()

@@ -53,6 +53,11 @@ def _measured(workspace: Workspace, name: str, path: Source, split: str) -> Meas
     )
     with workspace.open(path) as opened:
         epoch = opened.metadata.get("metrics", {}).get("epoch")
+        if opened.foreign and model.architecture.kind == "ann" and opened.reading.kind == "auto":
+            workspace.say_once(
+                f"{path}: taken as an ANN with ReLU; a spiking network may have the same tensors (--kind spiking reads "
+                "it as one)"
+            )
     architecture = model.architecture
     return MeasuredNetwork(
         name=name,

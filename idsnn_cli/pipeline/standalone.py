@@ -14,7 +14,7 @@ from idsnn_cli.errors import MissingInputError, UsageError
 from idsnn_cli.families import Reading
 from idsnn_cli.initializer import Plan as Mapping
 from idsnn_cli.initializer import classes_or_source, count_values, merges
-from idsnn_cli.models import Network
+from idsnn_cli.models import GIVE_CONSTANTS, Network
 from idsnn_cli.outputs import check_output
 from idsnn_cli.pipeline.first_weights import first_weights
 from idsnn_cli.pipeline.preview import PlannedStep, Preview, described_preview, planned_data
@@ -22,9 +22,10 @@ from idsnn_cli.pipeline.requirements import distinct, usable
 from idsnn_cli.pipeline.steps.base import Given, Plan, StepResult
 from idsnn_cli.pipeline.steps.eval import check_measuring
 from idsnn_cli.pipeline.steps.init import write_start
-from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.pipeline.workspace import Workspace, spiking_reading
 from idsnn_cli.recipe import Recipe, recipe_from_mapping, split_words
 from idsnn_cli.recipe.data_section import DATA_SETS, data_needs
+from idsnn_cli.recipe.schema import Student
 from idsnn_cli.registry import names
 from idsnn_cli.sources.names import Source
 from idsnn_cli.sources.opened import Shelf, require
@@ -33,6 +34,7 @@ from idsnn_cli.training import Events
 
 # Fills the place of a data section that the overrides do not give; digits need no files.
 PLACEHOLDER = {"dataset": "digits"}
+STUDENT = "student."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,33 @@ class Request:
         return overrides
 
     def reading(self) -> Reading:
-        """Raises :class:`SchemeError` for a table of names that is wrong."""
-        scheme = self.foreign.get("scheme")
+        """Raises :class:`SchemeError` for a table of names that is wrong, :class:`UsageError` where ``--kind spiking``
+        does not come with T and the neurons' constants.
+        """
+        scheme, kind = self.foreign.get("scheme"), self.foreign.get("kind", "auto")
         return Reading(
             self.foreign.get("weights", "auto"),
             self.foreign.get("allow_unused", False),
             None if scheme is None else read_scheme(Path(scheme)),
+            kind,
+            spiking_reading(self._student(), whole=False) if kind == "spiking" else None,
         )
+
+    def _student(self) -> Student:
+        """The student that the overrides describe; what has no usual value has to be among them."""
+        words = [word for word in self.overrides() if word.startswith(STUDENT)]
+        recipe = recipe_from_mapping({"data": dict(PLACEHOLDER)}, words, origin=f"the options beside {self.option}")
+        given = recipe.student.model_fields_set
+        missing = [f"{STUDENT}{key}" for key in ("timesteps", "v_threshold") if key not in given]
+        if missing:
+            raise UsageError(f"--kind spiking leaves out {' and '.join(missing)}", GIVE_CONSTANTS)
+        unread = sorted(given & {"arch", "width", "stem", "shortcut", "amplitude", "surrogate", "surrogate_scale"})
+        if unread:
+            raise UsageError(
+                f"{STUDENT}{unread[0]} does not go with --kind spiking: the tensors tell it, or only training reads it",
+                "Leave it out.",
+            )
+        return recipe.student
 
 
 # Mapping a network into a student
@@ -208,11 +230,19 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
     path, overrides, foreign = request.source, request.overrides(), request.foreign
     if isinstance(path, Path) and not path.exists():
         raise MissingInputError(f"the checkpoint is not there: {path}", "Correct --checkpoint.")
-    shelf = Shelf()
+    shelf, reading = Shelf(), request.reading()
     metadata = {}
     if isinstance(path, Path):
-        with shelf.open(path, request.reading()) as opened:
+        with shelf.open(path, reading) as opened:
             metadata = opened.metadata
+    spiking = foreign.get("kind") == "spiking"
+    said = [word for word in overrides if word.startswith(STUDENT)]
+    if said and not spiking:
+        raise UsageError(
+            f"{said[0]} would change nothing",
+            "A checkpoint of idsnn says itself what it is. With the state dict of a spiking network give --kind "
+            "spiking.",
+        )
     if "architecture" in metadata and foreign.get("normalise") == "auto":
         foreign = {key: value for key, value in foreign.items() if key != "normalise"}  # it carries what is asked for
     if foreign and "architecture" in metadata:
@@ -232,10 +262,12 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
             f"{path} does not say which images it is for",
             "Name them: --data cifar10, or --data npz:FILE, or data.dataset=NAME.",
         )
+    foreign = {key: value for key, value in foreign.items() if (key, value) != ("kind", "spiking")}
     if foreign:
         plain["teacher"] = dict(plain.get("teacher", {})) | foreign
     recipe = recipe_from_mapping(plain, [*overrides, *device], origin=f"the recipe in {path.name}")
-    return Workspace(recipe, path.name, events=request.events, shelf=shelf)
+    students = {} if reading.spiking is None else {path: reading.spiking}
+    return Workspace(recipe, path.name, events=request.events, shelf=shelf, students=students)
 
 
 def _named_data(data: str) -> dict[str, Any]:

@@ -312,7 +312,7 @@ def student_job(
             check_features(workspace, architecture, network.architecture)
         if start is not None:
             return load(start), network
-        model = build(architecture, derive_seed(recipe.seed, "init", "weights"))
+        model = build(architecture, derive_seed(recipe.seed, "init", "weights"), recipe.init.random)
         if network is None:
             model.set_normalisation(workspace.data.mean, workspace.data.std)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,12 +13,13 @@ from idsnn_cli.data import DataBundle, DataPlan, Split, calibration_batches, loa
 from idsnn_cli.data.load import CONSTANTS
 from idsnn_cli.errors import DataError, UsageError
 from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
-from idsnn_cli.families import Reading
+from idsnn_cli.families import Reading, SpikingReading
 from idsnn_cli.models import Model, load, load_identified
 from idsnn_cli.models.identify import MeanStd
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd as RecipeMeanStd
+from idsnn_cli.recipe.schema import Student
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Published, Source
 from idsnn_cli.sources.opened import OpenedSource, Shelf
@@ -43,12 +44,31 @@ class Settled:
         return {} if self.verdict is None else {"normalisation": self.verdict.to_dict()}
 
 
+def spiking_reading(student: Student, *, whole: bool) -> SpikingReading:
+    """What a state dict of a spiking network does not hold, as a ``student`` section says it.
+
+    Unless the section is a ``whole`` student's, what it does not give is left to the file where that may know it: the
+    decay, and the kind of blocks.
+    """
+    given = student.model_fields_set
+    return SpikingReading(
+        timesteps=student.timesteps,
+        neuron=student.neuron(),
+        decay=whole or bool(given & {"decay", "tau"}),
+        block=student.block if whole or "block" in given else None,
+        join=student.join,
+        coding=student.coding,
+        stem_padding=student.stem_padding,
+    )
+
+
 @dataclass
 class Workspace:
     """``name`` is the recipe's, ``text`` the recipe as given, None where it came out of a checkpoint or from options.
 
     ``data_given`` is False where the recipe's data section only fills its place (``idsnn init --from``), and
-    ``num_classes_given`` are the student's classes where no data says so.
+    ``num_classes_given`` are the student's classes where no data says so. ``students`` says what sources that
+    are state dicts of spiking networks do not hold.
     """
 
     recipe: Recipe
@@ -58,6 +78,7 @@ class Workspace:
     num_classes_given: int | None = None
     events: Events = field(default_factory=Events)
     shelf: Shelf = field(default_factory=Shelf)
+    students: dict[Source, SpikingReading] = field(default_factory=dict)
     _settled: dict[Source, Settled] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
 
@@ -169,7 +190,13 @@ class Workspace:
         """
         teacher = self.recipe.teacher
         scheme = None if teacher.scheme is None else read_scheme(teacher.scheme)
-        return Reading(teacher.weights, teacher.allow_unused, scheme)
+        return Reading(teacher.weights, teacher.allow_unused, scheme, teacher.kind)
+
+    def reading_of(self, source: Source) -> Reading:
+        """:attr:`reading`, of a student with what its file does not tell."""
+        if source not in self.students:
+            return self.reading
+        return replace(self.reading, kind="spiking", spiking=self.students[source])
 
     @property
     def bottleneck_stride(self) -> BottleneckStride | None:
@@ -177,7 +204,7 @@ class Workspace:
 
     def open(self, source: Source, *, download: bool = True) -> OpenedSource:
         """``source`` in an open file; a foreign one is read as the ``teacher`` section says, and opened once."""
-        return self.shelf.open(source, self.reading, download=download)
+        return self.shelf.open(source, self.reading_of(source), download=download)
 
     def ensure(self, source: Source) -> None:
         """Download what is published and not on this machine; one process does it, and says so."""

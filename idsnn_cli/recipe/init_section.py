@@ -53,8 +53,8 @@ class Init(_Mapped):
 
     ``rule`` stands for a whole set of the other keys: ``loop`` is the paper's, ``best`` the one that started best in
     the benchmark, ``none`` takes nothing; what is given beside the first two replaces their own, and beside the
-    last, but for ``reestimate``, says nothing. ``reestimate`` and ``calibrate`` count batches, ``images`` the training
-    images that are shown to a network where a rule looks at it running.
+    last, but for ``random`` and ``reestimate``, says nothing. ``reestimate`` and ``calibrate`` count batches,
+    ``images`` the training images that are shown to a network where a rule looks at it running.
     ``convert`` scales the weights so that rates are activations, and ``calibrate`` then corrects each channel's bias.
     The keys of :class:`Rules` are fields, too.
     """
@@ -73,6 +73,8 @@ class Init(_Mapped):
         if self.rule == "none":
             # Those of a preset or of a grid's other runs say how to take what this one does not.
             for key in (*OF_RULES, "calibrate", "source"):
+                if key == "random":
+                    continue
                 object.__setattr__(self, key, Init.model_fields[key].default)
         if self.calibrate and self._mapping()["convert"] == NONE:
             raise ValueError("calibrate is for a converted network; give convert with it")

@@ -143,7 +143,8 @@ class Teacher(Training, Network):
     ``normalise`` is its input normalisation, which it does not carry (auto: found from training images);
     ``bottleneck_stride`` the convolution in which its bottlenecks stride, which its names cannot tell (3x3 where
     nothing is said); ``weights`` says which copy is taken where it holds raw and averaged ones (auto: the averaged);
-    ``allow_unused`` drops tensors of it that are not explained; ``scheme`` is a YAML file with a table of its tensors'
+    ``allow_unused`` drops tensors of it that are not explained; ``kind`` ann says that it is no spiking network where
+    that is not told; ``scheme`` is a YAML file with a table of its tensors'
     names.
     """
 
@@ -155,6 +156,7 @@ class Teacher(Training, Network):
     bottleneck_stride: BottleneckStride | None = None
     weights: Literal["auto", "ema", "raw"] = "auto"
     allow_unused: bool = False
+    kind: Literal["auto", "ann"] = "auto"
     scheme: Path | None = None
     seed: Seed | None = None
 

@@ -15,7 +15,8 @@ def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = N
     with Triton there and nobody hooked to the layers, a neuron's whole step runs as kernels (IDSNN_FUSED=0 turns them
     off).
     """
-    if isinstance(act, LIF) and is_fused(norm, act, x, residual):
+    # What torch.fx traces with stands for any tensor, and has no device.
+    if isinstance(act, LIF) and isinstance(x, Tensor) and is_fused(norm, act, x, residual):
         # Triton takes a second to import and may be missing.
         from idsnn_cli.spiking.triton.chain import fused_fire
 

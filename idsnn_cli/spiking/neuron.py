@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from idsnn_cli.architecture import Neuron
+from idsnn_cli.errors import UsageError
 from idsnn_cli.spiking.memory_layout import empty_steps, flat_steps, step_format, steps_are_dense
 from idsnn_cli.spiking.surrogates import Window, surrogate
 
@@ -28,6 +31,13 @@ KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Neurons taken through time together on the CPU; measured best of 16,384 to 524,288 with 1 MiB of L2 a core, 32 of L3.
 CPU_CHUNK = 262144
 STEPS_PER_BYTE = 8
+# What a layer of neurons has as its ``neuron``, and what other libraries call that.
+_OF_NEURON = frozenset(
+    {
+        *(each.name for each in fields(Neuron)),
+        *("tau", "beta", "threshold", "v_reset", "step_mode", "surrogate_function", "detach_reset", "T"),
+    }
+)
 
 
 @cache
@@ -259,6 +269,16 @@ def lif(x: Tensor, neuron: Neuron) -> Tensor:
     return spikes
 
 
+def merged_lif(x: Tensor, neuron: Neuron, timesteps: int, repeat: int = 1) -> Tensor:
+    """:func:`lif` of time-merged maps, as :class:`LIF` says; one node in the graphs of torch.fx."""
+    if repeat > 1:
+        return lif(x.expand(repeat, *x.shape), neuron).flatten(0, 1)
+    return lif(x.view(timesteps, x.shape[0] // timesteps, *x.shape[1:]), neuron).flatten(0, 1)
+
+
+torch.fx.wrap("merged_lif")
+
+
 class LIF(nn.Module):
     """The neuron as a layer over time-merged maps: (T * N, ...) in, spikes (T * N, ...) out."""
 
@@ -267,12 +287,19 @@ class LIF(nn.Module):
         self.neuron = neuron
         self.timesteps = timesteps
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raises :class:`UsageError` for what would change nothing (its constants are ``neuron``), or regroup images
+        as time (``timesteps``)."""
+        if name in _OF_NEURON or (name == "timesteps" and "timesteps" in self.__dict__):
+            raise UsageError(
+                f"setting {name} of a neuron would not change what it computes, or wrongly",
+                "Its constants are one: layer.neuron = Neuron(...). Another T: idsnn_cli.load(path, timesteps=T).",
+            )
+        super().__setattr__(name, value)
+
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
         """The spikes (T * N, ...) of ``x``: (T * N, ...), or with ``repeat`` = T the (N, ...) that every step gets."""
-        if repeat > 1:
-            return lif(x.expand(repeat, *x.shape), self.neuron).flatten(0, 1)
-        images = x.shape[0] // self.timesteps
-        return lif(x.view(self.timesteps, images, *x.shape[1:]), self.neuron).flatten(0, 1)
+        return merged_lif(x, self.neuron, self.timesteps, repeat)
 
     def extra_repr(self) -> str:
         return f"timesteps={self.timesteps}, {self.neuron}"

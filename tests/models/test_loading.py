@@ -138,7 +138,7 @@ def test_double_precision_is_kept(tmp_path: Path) -> None:
     own = load(save(tmp_path / "own.safetensors", model.architecture, model.state_dict()))
     theirs = {key: value for key, value in trained("resnet8").double().state_dict().items() if "input" not in key}
     torch.save(theirs, tmp_path / "theirs.pth")
-    foreign = load(tmp_path / "theirs.pth", normalise=HALF)
+    foreign = load(tmp_path / "theirs.pth", normalise=HALF, kind="ann")
     for found, state in ((own, model.state_dict()), (foreign, theirs)):
         for key, value in state.items():
             assert torch.equal(found.state_dict()[key], value)
@@ -146,7 +146,7 @@ def test_double_precision_is_kept(tmp_path: Path) -> None:
     assert own(images()).dtype == foreign(images()).dtype == torch.float64
     half = {key: value.half() for key, value in theirs.items()}
     torch.save(half, tmp_path / "half.pth")
-    assert load(tmp_path / "half.pth", normalise=HALF)(images()).dtype == torch.float32
+    assert load(tmp_path / "half.pth", normalise=HALF, kind="ann")(images()).dtype == torch.float32
 
 
 def test_a_variance_below_zero_is_refused_by_name(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idsnn_cli.architecture import Architecture, build_description, read_description
+from idsnn_cli.architecture import Architecture, Neuron, build_description, read_description
 from idsnn_cli.checkpoint import write_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.models import QCFS, build, load
 from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
+from idsnn_cli.spiking import lif_reference
 
 
 def described(shortcut: str = "projection", levels: int = 4) -> Architecture:
@@ -149,3 +150,20 @@ def test_what_cannot_be_built(changes: dict[str, object]) -> None:
 def test_a_spiking_network_has_no_such_trait() -> None:
     with pytest.raises(UsageError, match="activation is qcfs"):
         build_description("spiking-resnet8", 10, activation="qcfs", levels=4)
+
+
+def test_at_ties_a_neuron_gives_the_level_below() -> None:
+    """x L / lambda = k - 1/2: the formula rounds up to k, and the membrane reaches theta without passing it."""
+    levels = 4
+    activation = QCFS(levels)
+    with torch.no_grad():
+        activation.limit.fill_(1.0)
+    neuron = Neuron(v_threshold=1.0, decay=1.0, reset="soft", start="half")
+    # Sixteenths, which float32 holds: from 0 to the highest level, every fourth from the second a tie.
+    x = torch.arange(0, 20) / 16
+    rate = lif_reference(x.expand(levels, -1), neuron).mean(0)
+    value = activation(x)
+    ties = (torch.arange(0, 20) % 4 == 2) & (value > 0) & (x < 1)
+    assert int(ties.sum()) == 4
+    assert torch.equal(rate[~ties], value[~ties])
+    assert torch.equal(rate[ties], value[ties] - 1 / levels)

@@ -119,9 +119,11 @@ def test_a_row_of_the_papers_tables_is_what_its_name_says(name: str) -> None:
 def test_the_release_differs_from_the_paper_where_its_code_does() -> None:
     release, paper = (load_recipe(f"presets/{name}").recipe for name in ("release", "paper"))
     assert (release.student.stem_padding, release.init.blocks, release.init.shortcut) == (3, "first", "random")
+    assert release.init.random == "torch"
     for part in (release.teacher, release.distill):
         assert (part.milestones, part.step_every) == ((60, 120, 160), None)
-    changed = {"student": {"stem_padding": None}, "init": {"blocks": "proportional", "shortcut": "copy"}}
+    rules = {"blocks": "proportional", "shortcut": "copy", "random": "he"}
+    changed: dict[str, dict[str, object]] = {"student": {"stem_padding": None}, "init": {**rules}}
     back = {part: getattr(release, part).model_copy(update=update) for part, update in changed.items()}
     steps = {
         part: getattr(release, part).model_copy(update={"milestones": None, "step_every": 60})

@@ -5,6 +5,8 @@ Maps have time merged into the batch: (T * N, C, H, W), T = 1 in an ANN.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,16 +21,13 @@ from idsnn_cli.networks.resnet.stems import AveragePool, CeilPool, StridedConvol
 from idsnn_cli.spiking import BatchNorm, fire
 
 
-class Pointwise(nn.Conv2d):
-    """A 1x1 convolution that strides by taking every second pixel first.
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, groups: int) -> Tensor:
+    """A 1x1 convolution that strides by taking every ``stride``-th pixel first.
 
     oneDNN's strided 1x1 backward crashes the process on NHWC maps of few channels (torch 2.15, 8 to 16 channels,
     batch 29), and reading only the pixels that are used is no slower.
     """
-
-    def forward(self, input: Tensor) -> Tensor:
-        rows, _ = self.stride
-        return F.conv2d(every_pixel(input, rows), self.weight, groups=self.groups)
+    return F.conv2d(every_pixel(x, stride), weight, bias, groups=groups)
 
 
 def every_pixel(x: Tensor, stride: int) -> Tensor:
@@ -40,10 +39,14 @@ def every_pixel(x: Tensor, stride: int) -> Tensor:
 
 
 def convolution(plan: Convolution) -> nn.Conv2d:
-    kind = Pointwise if plan.kernel == 1 else nn.Conv2d
-    return kind(
+    """The plain layer of torch, by whose type tools that count and trace know it."""
+    conv = nn.Conv2d(
         plan.in_channels, plan.out_channels, plan.kernel, plan.stride, plan.padding, groups=plan.groups, bias=False
     )
+    if plan.kernel == 1:
+        # Of the layer's own, for a subclass would be another type.
+        conv._conv_forward = partial(pointwise, stride=plan.stride, groups=plan.groups)  # type: ignore[method-assign]
+    return conv
 
 
 class ConvNorm(nn.Module):

@@ -29,7 +29,7 @@ class BaselineStep(Step):
         taught = () if recipe.distill.baseline == "distilled" else teachers_keys()
         unread = ("distill.keep", *(f"distill.{key}" for key in taught))
         foreign = FOREIGN if self.taught(recipe) else ()
-        return Reads(("data", "student", "distill", "runtime"), ("seed", *foreign), unread)
+        return Reads(("data", "student", "distill", "runtime"), ("seed", "init.random", *foreign), unread)
 
     def taught(self, recipe: Recipe) -> bool:
         return recipe.distill.taught and recipe.distill.baseline == "distilled"

@@ -15,9 +15,9 @@ from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.requirements import usable
 from idsnn_cli.pipeline.run_directory import EVALUATION, Record, RunDirectory
 from idsnn_cli.pipeline.steps.base import Given, Plan, Reads, Step, StepResult, all_steps
-from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.pipeline.workspace import Workspace, spiking_reading
 from idsnn_cli.recipe import Recipe
-from idsnn_cli.sources.opened import require
+from idsnn_cli.sources.opened import open_source, require
 from idsnn_cli.text import well_formed
 
 
@@ -86,9 +86,19 @@ def networks_of(run: RunDirectory, student: Path | None = None) -> dict[str, Pat
     found = {each.network: each.kept(run) for each in all_steps() if each.measured(run.workspace.recipe)}
     if student is not None:
         found["student"] = student
+        if _is_state_dict(student):
+            run.workspace.students[student] = spiking_reading(run.workspace.recipe.student, whole=True)
     fix = "Run `idsnn distill` first, or name a file with --student FILE or --checkpoint FILE."
     require(found["student"], "the student", fix)
     return {name: path for name, path in found.items() if path.exists()}
+
+
+def _is_state_dict(path: Path) -> bool:
+    """Whether a file, if it is there, does not say itself what it holds."""
+    if not path.exists():
+        return False
+    with open_source(path) as opened:
+        return opened.foreign
 
 
 def check_measuring(workspace: Workspace, plan: Plan, given: Given) -> None:

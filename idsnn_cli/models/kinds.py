@@ -1,0 +1,154 @@
+"""Whether a foreign file's network spikes: what the file tells, what a caller has to say, and how it is read then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from idsnn_cli.errors import UsageError
+from idsnn_cli.families import NEURONS, Neurons, Reading, Recognised, SpikingReading
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
+
+Read = Callable[[str], Tensor]
+
+# Keys of settings beside the weights that only spiking networks have, and words in the values of others.
+_KEYS = ("timesteps", "time_steps", "timestep", "time_step", "v_threshold", "v_reset", "vth", "decay_input")
+_WORDS = ("spiking", "sew_resnet", "sewresnet", "snn")
+# What our own metadata call a network that spikes; without its description only that is known of it.
+_OURS = ("student", "init", "baseline")
+# What the constants of neurons that have one decay may differ by: what float32 rounds.
+_ROUNDED = 1e-6
+GIVE_CONSTANTS = (
+    "For a spiking network give --kind spiking student.timesteps=T student.v_threshold=THETA student.decay=D (or "
+    "student.tau), and what is unusual of student.reset, start, block, join, coding and stem_padding; in Python "
+    "kind='spiking', "
+    "spiking=SpikingReading(T, Neuron(THETA, D))."
+)
+
+
+def told_beside(others: Mapping[str, Any]) -> bool:
+    """Whether what stands in a file beside its tensors tells that the network spikes, by dotted names and values."""
+    for name, value in others.items():
+        if name.rpartition(".")[2].lower() in _KEYS and value not in (None, False, "", 0):
+            return True
+        if name == "kind" and value in _OURS:
+            return True
+        if isinstance(value, str) and len(value) < 200 and any(word in value.lower() for word in _WORDS):
+            return True
+    return False
+
+
+def settle_kind(found: Recognised, read: Read, reading: Reading, where: str) -> Recognised:
+    """What was ``found`` in a foreign file as what ``reading`` says that it is; ``read`` gives a tensor of the file.
+
+    Raises :class:`UsageError` where that speaks against the file, or leaves out what the file does not tell.
+    """
+    if reading.kind == "auto":
+        return found
+    if reading.kind == "ann":
+        if found.neurons == "told":
+            raise UsageError(f"{where} is a spiking network by what the file says, not an ANN", GIVE_CONSTANTS)
+        return _settled(found, found.architecture)
+    if reading.spiking is None:
+        raise UsageError(f"{where}: --kind spiking leaves out T and the neurons' constants", GIVE_CONSTANTS)
+    learnt = learnt_decays(found.decays, read)
+    return _settled(found, _spiking(found.architecture, learnt, reading.spiking, where))
+
+
+def require_kind(neurons: Neurons, learnt: Mapping[str, float], where: str) -> None:
+    """Raise :class:`UsageError` where a network is to run, and neither its file nor anyone said whether it spikes.
+
+    ``neurons`` says what the file tells, ``learnt`` are the decays in it.
+    """
+    if neurons == "unsaid":
+        return
+    if neurons == "told":
+        raise UsageError(
+            f"{where} is a spiking network, and the file tells neither its time steps nor its neurons' constants"
+            f"{_learnt_words(learnt)}",
+            GIVE_CONSTANTS,
+        )
+    raise UsageError(
+        f"{where} has idsnn's own names but no description, so it does not tell whether it spikes, nor T and the "
+        "neurons' constants",
+        "Give the .safetensors file that idsnn wrote (in Python idsnn_cli.save writes one). For an ANN give "
+        f"--kind ann (teacher.kind=ann, in Python kind='ann'). {GIVE_CONSTANTS}",
+    )
+
+
+def learnt_decays(keys: tuple[str, ...], read: Read) -> dict[str, float]:
+    """1 - sigmoid(w) by key: a step of SpikingJelly's PLIF leaves 1 - 1/tau of the membrane, 1/tau = sigmoid(w)."""
+    return {key: 1 - float(torch.sigmoid(read(key).double().reshape(()))) for key in keys}
+
+
+def _settled(found: Recognised, architecture: ResNetArchitecture) -> Recognised:
+    unknown = tuple(each for each in found.unknown if each != NEURONS)
+    return replace(found, architecture=architecture, unknown=unknown, neurons="unsaid", decays=())
+
+
+def _spiking(
+    architecture: ResNetArchitecture, learnt: Mapping[str, float], given: SpikingReading, where: str
+) -> ResNetArchitecture:
+    traits: dict[str, Any] = {
+        "kind": "spiking",
+        "timesteps": given.timesteps,
+        "neuron": replace(given.neuron, decay=_decay(learnt, given, where)),
+        "spiking_block": _block(learnt, given, where),
+        "join": given.join,
+        "coding": given.coding,
+        "amplitude": "one",
+    }
+    if given.stem_padding is not None:
+        traits["stem_padding"] = given.stem_padding
+    try:
+        return architecture.changed(**traits)
+    except UsageError as error:
+        raise UsageError(f"{where} as a spiking network: {error.message}", error.fix) from None
+
+
+def _block(learnt: Mapping[str, float], given: SpikingReading, where: str) -> str:
+    """The kind of its blocks: in a SEW block the neuron of a projection has a time constant, too."""
+    sew = any(".downsample" in key for key in learnt)
+    if sew and given.block == "spiking":
+        raise UsageError(
+            f"{where} has neurons behind its projections, which blocks of kind spiking have not",
+            "Give student.block=sew and its student.join.",
+        )
+    return given.block or ("sew" if sew else "spiking")
+
+
+def _decay(learnt: Mapping[str, float], given: SpikingReading, where: str) -> float:
+    """The one decay of all neurons: the given one, or that which they learnt (PLIF)."""
+    if not learnt:
+        if not given.decay:
+            raise UsageError(f"{where} does not tell its neurons' decay", "Give it: student.decay=D (or student.tau).")
+        return given.neuron.decay
+    low, high = (choose(learnt, key=learnt.__getitem__) for choose in (min, max))
+    if not learnt[high] - learnt[low] <= _ROUNDED:
+        raise UsageError(
+            f"{where} learnt a time constant for each of its {len(learnt)} layers of neurons, with decays (1 - "
+            f"sigmoid(w)) from {learnt[low]:.4g} ({low}) to {learnt[high]:.4g} ({high}), and a network here has one",
+            "It cannot be run truly. It can start a student: idsnn init --from FILE --arch NAME.",
+        )
+    if given.decay and abs(given.neuron.decay - learnt[low]) > _ROUNDED:
+        raise UsageError(
+            f"{where} says itself that its neurons' decay (1 - sigmoid(w)) is {learnt[low]:.6g}, not "
+            f"{given.neuron.decay:g}",
+            "Leave student.decay (student.tau) out.",
+        )
+    return learnt[low]
+
+
+def _learnt_words(learnt: Mapping[str, float]) -> str:
+    if not learnt:
+        return ""
+    low, high = min(learnt.values()), max(learnt.values())
+    words = f"{low:.4g}" if high - low <= _ROUNDED else f"{low:.4g} to {high:.4g}"
+    return (
+        f" but for their learnt decay, 1 - sigmoid(w) = {words}. Where inputs decay, too (decay_input, SpikingJelly's "
+        "default), the threshold here is theirs / sigmoid(w)"
+    )
