@@ -14,7 +14,9 @@ from idsnn_cli.cli.options import (
     DryRun,
     Json,
     JsonFile,
+    Levels,
     Quiet,
+    Root,
     RunDir,
     Scheme,
     Stride,
@@ -85,6 +87,8 @@ def evaluate(
     weights: Weights = None,
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
+    root: Root = None,
+    levels: Levels = None,
     full: Full = False,
     measure: Measures = None,
     timesteps: Timesteps = None,
@@ -100,7 +104,7 @@ def evaluate(
     """Measure a run's networks into RUN/eval.json, or any checkpoint of ours or of others."""
     console = Console(as_json=as_json, quiet=quiet)
     words = [*(words or []), *measure_overrides(full, measure, timesteps)]
-    foreign = foreign_options(normalise, weights, allow_unused, scheme, bottleneck_stride)
+    foreign = foreign_options(normalise, weights, allow_unused, scheme, root, levels, bottleneck_stride)
     if checkpoint is None:
         refuse_without("--checkpoint FILE", {"data": data, **foreign})
         run_step(

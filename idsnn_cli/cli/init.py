@@ -14,8 +14,10 @@ from idsnn_cli.cli.options import (
     DryRun,
     Force,
     Json,
+    Levels,
     Output,
     Quiet,
+    Root,
     RunDir,
     Scheme,
     TeacherFile,
@@ -64,6 +66,8 @@ def init(
     weights: Weights = None,
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
+    root: Root = None,
+    levels: Levels = None,
     teacher: TeacherFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -77,7 +81,7 @@ def init(
 ) -> None:
     """Map a ResNet's weights into the student: RUN/init.safetensors and RUN/mapping.json, or -o FILE."""
     console = Console(as_json=as_json, quiet=quiet)
-    foreign = foreign_options(normalise, weights, allow_unused, scheme)
+    foreign = foreign_options(normalise, weights, allow_unused, scheme, root, levels)
     words = [*(words or []), *mapping]
     if from_ is None:
         refuse_without("--from CKPT", {"arch": arch, "num_classes": num_classes, **foreign})

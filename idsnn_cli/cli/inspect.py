@@ -9,7 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.options import AllowUnused, Html, Json, Quiet, Scheme, Weights, foreign_options, with_mapping_options
+from idsnn_cli.cli.options import (
+    AllowUnused,
+    Html,
+    Json,
+    Levels,
+    Quiet,
+    Root,
+    Scheme,
+    Weights,
+    foreign_options,
+    with_mapping_options,
+)
 from idsnn_cli.errors import UsageError
 from idsnn_cli.outputs import check_output
 from idsnn_cli.sources.names import Published, Source, parse_source
@@ -50,6 +61,8 @@ def inspect(
     weights: Weights = None,
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
+    root: Root = None,
+    levels: Levels = None,
     as_json: Json = False,
     quiet: Quiet = False,
     *,
@@ -70,7 +83,7 @@ def inspect(
     from idsnn_cli.cli.show import show_plan_map
     from idsnn_cli.cli.show_checkpoint import show_comparison, show_contents
 
-    foreign = foreign_options(None, weights, allow_unused, scheme)
+    foreign = foreign_options(None, weights, allow_unused, scheme, root, levels)
     values = as_json or html is not None
     if plan is not None and to is not None:
         document = _plan(console, _source(console, plan), to, given, num_classes, foreign, values)

@@ -28,13 +28,19 @@ class Reading:
     """What to do where a file leaves a choice.
 
     ``weights`` says which copy is taken of a file with raw and averaged ones (EMA); ``auto`` takes the averaged.
-    ``allow_unused`` drops keys that no row explains, where the others are a whole ResNet. ``scheme`` is a table of the
-    caller's own, the only one that is tried then.
+    ``allow_unused`` drops keys that no row explains, where the others are a whole ResNet and those change nothing of
+    what it computes. ``scheme`` is a table of the caller's own; what it does not say is as in the known table that
+    comes nearest. ``root`` is what stands before the names of the network that is meant, of several in a file.
+    ``levels`` are those of QCFS activations, of which a file has the thresholds alone; ``lenient`` says that they may
+    be meant for another file.
     """
 
     weights: Weights = "auto"
     allow_unused: bool = False
     scheme: Scheme | None = None
+    root: str | None = None
+    levels: int | None = None
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,8 @@ class Recognised:
     3x3, averages before the projections of pre-activation networks that have a deep stem. Without a head ``has_head``
     is False, ``ending`` says in words what there is instead, and ``architecture.num_classes`` is 1, which only stands
     in. ``copy`` says whether the weights are averaged ones, ``copies`` which kinds the file has. ``certainty`` is that
-    of a layout that no table gave but shapes and order (scheme ``structure``).
+    of a layout that no table gave but shapes and order (scheme ``structure``). ``notes`` say in words what was chosen
+    where the file leaves a choice, and what was found by its shape alone.
     """
 
     scheme: str
@@ -62,3 +69,4 @@ class Recognised:
     copy: Copy
     copies: tuple[Copy, ...]
     certainty: Certainty | None = None
+    notes: tuple[str, ...] = ()

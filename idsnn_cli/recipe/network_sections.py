@@ -143,8 +143,9 @@ class Teacher(Training, Network):
     ``normalise`` is its input normalisation, which it does not carry (auto: found from training images);
     ``bottleneck_stride`` the convolution in which its bottlenecks stride, which its names cannot tell (3x3 where
     nothing is said); ``weights`` says which copy is taken where it holds raw and averaged ones (auto: the averaged);
-    ``allow_unused`` drops tensors of it that are not explained; ``scheme`` is a YAML file with a table of its tensors'
-    names.
+    ``allow_unused`` drops tensors of it that are not explained, if they change nothing of what it computes; ``scheme``
+    is a YAML file with a table of its tensors' names; ``root`` is what the names of the network that is meant begin
+    with, where it holds several; and ``levels`` those of its QCFS activations, which only have thresholds in it.
     """
 
     arch: str = "resnet34"
@@ -156,18 +157,13 @@ class Teacher(Training, Network):
     weights: Literal["auto", "ema", "raw"] = "auto"
     allow_unused: bool = False
     scheme: Path | None = None
+    root: str | None = None
     seed: Seed | None = None
 
     @field_validator("arch")
     @classmethod
     def _known(cls, value: str) -> str:
         return one_of(value, ann_names())
-
-    @model_validator(mode="after")
-    def _quantised(self) -> Self:
-        if self.activation == "relu" and self.levels is not None:
-            raise ValueError("levels are for activation qcfs")
-        return self
 
     def traits(self) -> dict[str, Any]:
         levels = (self.levels or QCFS_LEVELS) if self.activation == "qcfs" else 0
