@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from idsnn_cli.architecture import Neuron
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import NEURONS, Neurons, Reading, Recognised, SpikingReading
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
@@ -48,7 +49,8 @@ def settle_kind(found: Recognised, read: Read, reading: Reading, where: str) -> 
     Raises :class:`UsageError` where that speaks against the file, or leaves out what the file does not tell.
     """
     if reading.kind == "auto":
-        return found
+        asked = found.neurons == "asked" and can_spike(found.architecture)
+        return found if asked or found.neurons == "told" else replace(found, neurons="unsaid")
     if reading.kind == "ann":
         if found.neurons == "told":
             raise UsageError(f"{where} is a spiking network by what the file says, not an ANN", GIVE_CONSTANTS)
@@ -57,6 +59,15 @@ def settle_kind(found: Recognised, read: Read, reading: Reading, where: str) -> 
         raise UsageError(f"{where}: --kind spiking leaves out T and the neurons' constants", GIVE_CONSTANTS)
     learnt = learnt_decays(found.decays, read)
     return _settled(found, _spiking(found.architecture, learnt, reading.spiking, where))
+
+
+def can_spike(architecture: ResNetArchitecture) -> bool:
+    """Whether a spiking network of that shape can be described: those of attention, for one, are ANNs."""
+    try:
+        architecture.changed(kind="spiking", timesteps=1, neuron=Neuron(), spiking_block="spiking", join="add")
+    except UsageError:
+        return False
+    return True
 
 
 def require_kind(neurons: Neurons, learnt: Mapping[str, float], where: str) -> None:

@@ -22,8 +22,8 @@ State = dict[str, Tensor]
 COMMANDS = {
     "inspect": ("inspect",),
     "init": ("init", "--arch", "spiking-resnet8", "--num-classes", "10", "-o", "init.safetensors", "--from"),
-    "eval": ("eval", "--data", "digits", "--normalise", "none", "-o", "eval.json", "--checkpoint"),
-    "auto": ("eval", "--data", "digits", "--normalise", "auto", "-o", "eval.json", "--checkpoint"),
+    "eval": ("eval", "--data", "digits", "--normalise", "none", "-o", "eval.json", "--kind", "ann", "--checkpoint"),
+    "auto": ("eval", "--data", "digits", "--normalise", "auto", "-o", "eval.json", "--kind", "ann", "--checkpoint"),
     "plan": ("init", "--arch", "spiking-resnet8", "--num-classes", "10", "-o", "x", "--dry-run", "--from"),
 }
 

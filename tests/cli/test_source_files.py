@@ -95,7 +95,7 @@ def test_the_copy_of_the_weights_is_chosen_and_said(capsys: Capture, words: tupl
     own = {"architecture": build_description("resnet8", 10, width=4).to_dict()}
     write_checkpoint(Path("own.safetensors"), theirs(seed), own)
     assert invoke(capsys, "inspect", "both.pth", "own.safetensors", "--exit-code", "-q", *words).code == 0
-    measured = invoke(capsys, "eval", "--checkpoint", "both.pth", "--data", "digits", *words)
+    measured = invoke(capsys, "eval", "--checkpoint", "both.pth", "--data", "digits", "--kind", "ann", *words)
     assert measured.code == 0, measured.err
     assert f"the {taken}" in measured.err
 
@@ -107,7 +107,14 @@ def test_a_teacher_in_a_recipe_chooses_too(capsys: Capture) -> None:
     }
     torch.save(state, "both.pth")
     done = invoke(
-        capsys, "teacher", "quickstart", "teacher.checkpoint=both.pth", "teacher.weights=raw", "--run-dir", "run"
+        capsys,
+        "teacher",
+        "quickstart",
+        "teacher.checkpoint=both.pth",
+        "teacher.weights=raw",
+        "teacher.kind=ann",
+        "--run-dir",
+        "run",
     )
     assert done.code == 0, done.err
     assert "the raw ones are taken" in done.err

@@ -224,3 +224,10 @@ def test_ours_leaves_no_choice(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "own.safetensors", model.state_dict(), {"architecture": description.to_dict()})
     with pytest.raises(UsageError, match="is idsnn's own"):
         load(tmp_path / "own.safetensors", kind="spiking", spiking=USUAL)
+
+
+def test_what_no_spiking_network_can_be_is_not_asked(tmp_path: Path) -> None:
+    """Squeeze-and-excitation, for one, is of ANNs alone here, so idsnn's own names with it are an ANN's."""
+    model = build(build_description("resnet20", 5, width=4).changed(attention="eca", attention_sizes=(3, 3, 3)), 1)
+    found = load(saved(tmp_path / "eca.pth", model.state_dict()))
+    assert found.architecture == model.architecture
