@@ -16,6 +16,7 @@ from idsnn_cli.cli.options import (
     Json,
     JsonFile,
     Levels,
+    OptionA,
     Quiet,
     Root,
     RunDir,
@@ -92,6 +93,7 @@ def evaluate(
     kind: FileKind = None,
     root: Root = None,
     levels: Levels = None,
+    option_a: OptionA = None,
     full: Full = False,
     measure: Measures = None,
     timesteps: Timesteps = None,
@@ -107,7 +109,17 @@ def evaluate(
     """Measure a run's networks into RUN/eval.json, or any checkpoint of ours or of others."""
     console = Console(as_json=as_json, quiet=quiet)
     words = [*(words or []), *measure_overrides(full, measure, timesteps, console)]
-    foreign = foreign_options(normalise, weights, allow_unused, scheme, root, levels, bottleneck_stride, kind)
+    foreign = foreign_options(
+        normalise=normalise,
+        weights=weights,
+        allow_unused=allow_unused,
+        scheme=scheme,
+        root=root,
+        levels=levels,
+        option_a=option_a,
+        bottleneck_stride=bottleneck_stride,
+        kind=kind,
+    )
     if checkpoint is None:
         refuse_without("--checkpoint FILE", {"data": data, **foreign})
         run_step(

@@ -16,6 +16,7 @@ from idsnn_cli.cli.options import (
     Force,
     Json,
     Levels,
+    OptionA,
     Output,
     Quiet,
     Root,
@@ -70,6 +71,7 @@ def init(
     kind: AnnKind = None,
     root: Root = None,
     levels: Levels = None,
+    option_a: OptionA = None,
     teacher: TeacherFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -83,7 +85,16 @@ def init(
 ) -> None:
     """Map a ResNet's weights into the student: RUN/init.safetensors and RUN/mapping.json, or -o FILE."""
     console = Console(as_json=as_json, quiet=quiet)
-    foreign = foreign_options(normalise, weights, allow_unused, scheme, root, levels, None, kind)
+    foreign = foreign_options(
+        normalise=normalise,
+        weights=weights,
+        allow_unused=allow_unused,
+        scheme=scheme,
+        root=root,
+        levels=levels,
+        option_a=option_a,
+        kind=kind,
+    )
     words = [*(words or []), *mapping]
     if from_ is None:
         refuse_without("--from CKPT", {"arch": arch, "num_classes": num_classes, **foreign})

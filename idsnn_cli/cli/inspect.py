@@ -15,6 +15,7 @@ from idsnn_cli.cli.options import (
     Html,
     Json,
     Levels,
+    OptionA,
     Quiet,
     Root,
     Scheme,
@@ -65,6 +66,7 @@ def inspect(
     kind: FileKind = None,
     root: Root = None,
     levels: Levels = None,
+    option_a: OptionA = None,
     as_json: Json = False,
     quiet: Quiet = False,
     *,
@@ -91,7 +93,15 @@ def inspect(
     from idsnn_cli.cli.show import show_plan_map
     from idsnn_cli.cli.show_checkpoint import show_comparison, show_contents
 
-    foreign = foreign_options(None, weights, allow_unused, scheme, root, levels, None, kind)
+    foreign = foreign_options(
+        weights=weights,
+        allow_unused=allow_unused,
+        scheme=scheme,
+        root=root,
+        levels=levels,
+        option_a=option_a,
+        kind=kind,
+    )
     values = as_json or html is not None
     if plan is not None and to is not None:
         document = _plan(console, _source(console, plan), to, given, num_classes, foreign, values)

@@ -71,6 +71,13 @@ Levels = Annotated[
         "--levels", help="Of a foreign file's QCFS activations: the values above 0 that each has.", metavar="L", min=1
     ),
 ]
+OptionA = Annotated[
+    Literal["pad", "pad-end"] | None,
+    typer.Option(
+        "--option-a",
+        help="Of a foreign file's shortcuts without weights: half of the zeros before and half behind, or all behind.",
+    ),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the checkpoint here.", metavar="FILE")]
 JsonFile = Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON document here.", metavar="FILE")]
 Html = Annotated[Path | None, typer.Option("--html", help="Write one self-contained page here.", metavar="FILE")]
@@ -82,28 +89,10 @@ StudentFile = Annotated[
 ]
 
 
-def foreign_options(
-    normalise: str | None,
-    weights: str | None,
-    allow_unused: bool,
-    scheme: Path | None,
-    root: str | None,
-    levels: int | None,
-    bottleneck_stride: str | None = None,
-    kind: str | None = None,
-) -> dict[str, Any]:
+def foreign_options(**given: str | int | Path | None) -> dict[str, Any]:
     """The options about a foreign file that were given, by their key in a recipe's ``teacher`` section."""
-    given = {
-        "normalise": normalise,
-        "bottleneck_stride": bottleneck_stride,
-        "weights": weights,
-        "allow_unused": allow_unused or None,
-        "scheme": None if scheme is None else str(scheme),
-        "kind": kind,
-        "root": root,
-        "levels": levels,
-    }
-    return {key: value for key, value in given.items() if value is not None}
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
+    return {key: value for key, value in plain.items() if value not in (None, False)}
 
 
 def option_name(key: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +25,16 @@ CLEAR_RATIO = 2.0
 # Divergences that differ by less are rounding, of norms before the place where the networks differ.
 _SAME = 1e-6
 
+Form = TypeVar("Form", bound=str)
+
 
 @dataclass(frozen=True, slots=True)
-class FormVerdict:
+class FormVerdict(Generic[Form]):
     """``divergences`` is form -> divergence in nats of the statistics of ``norm``, the nearest first; empty, with no
     norm, where the forms do the same to the images.
     """
 
-    divergences: Mapping[str, float]
+    divergences: Mapping[Form, float]
     norm: str
     images: int
 
@@ -42,7 +45,7 @@ class FormVerdict:
         first, second = list(self.divergences.values())[:2]
         return second >= CLEAR_RATIO * max(first, _SAME)
 
-    def require_clear(self, what: str, fix: str) -> str:
+    def require_clear(self, what: str, fix: str) -> Form:
         """The form that is right; :class:`UsageError`, which says ``what`` is not clear, with every divergence."""
         if self.clear:
             return next(iter(self.divergences))
@@ -51,7 +54,7 @@ class FormVerdict:
         raise UsageError(f"{what}, and {self.images} images do not show it ({found})", fix)
 
 
-def find_form(forms: Mapping[str, Model], batches: Iterable[Tensor]) -> FormVerdict:
+def find_form(forms: Mapping[Form, Model], batches: Iterable[Tensor]) -> FormVerdict[Form]:
     """The one of ``forms`` whose BatchNorms see what their running statistics say.
 
     All have the same weights; ``batches`` are training images (N, C, H, W) in 0 to 1 on their device, a few hundred are

@@ -15,7 +15,7 @@ from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 STEM_STRIDE = "the stem's stride, padding and pooling"
 BOTTLENECK_STRIDE = "which convolution of a bottleneck strides"
 AVERAGED_SHORTCUTS = "whether a projection reads the mean of 2x2 pixels"
-OPTION_A_CHANNELS = "where option-A shortcuts put their zeros"
+OPTION_A_CHANNELS = "where option-A shortcuts put their zeros (half before, half behind is assumed; --option-a)"
 INPUT_NORMALISATION = "the input normalisation"
 NEURONS = "whether the network spikes, and its neurons' constants"
 
@@ -23,6 +23,7 @@ ALLOWED = "unexplained, allowed"
 Copy = Literal["ema", "raw"]
 Weights = Literal["auto", "ema", "raw"]
 FileKind = Literal["auto", "ann", "spiking"]
+OptionA = Literal["pad", "pad-end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Reading:
     comes nearest. ``kind`` says whether the network spikes; of one that does ``spiking`` holds what the file does not
     tell. ``root`` is what stands before the names of the network that is meant, of several in a file. ``levels`` are
     those of QCFS activations, of which a file has the thresholds alone; ``lenient`` says that they may be meant for
-    another file.
+    another file. ``option_a`` says where shortcuts without weights put their zeros.
     """
 
     weights: Weights = "auto"
@@ -62,6 +63,7 @@ class Reading:
     root: str | None = None
     levels: int | None = None
     lenient: bool = False
+    option_a: OptionA | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ def recognise(
     layout = laid_out(best, file.shapes, head) if head else layout
     thresholds = [key for key in file.thresholds if key.startswith(best.root)]
     architecture, limits = _quantised(layout, best.root, file, thresholds, reading)
+    architecture = _padded(architecture, reading)
     sources = {**layout.sources, **limits}
     dropped = _dropped(best, original, {*head.values(), *limits.values()})
     return Recognised(
@@ -83,7 +84,7 @@ def recognise(
         architecture=architecture,
         names={name: original[sources[name]] for name in architecture.tensors() if name in sources},
         dropped=dropped,
-        unknown=_unknown(best, architecture, choice.filled),
+        unknown=_unknown(best, architecture, choice.filled, reading),
         has_head=layout.has_head,
         ending="" if layout.has_head else best.scheme.ending or ending or "has no linear layer",
         root=best.root,
@@ -93,6 +94,18 @@ def recognise(
         notes=(*choice.notes(), *([f"its linear layer is {shown(head['head.weight'])}"] if head else ())),
         neurons="told" if any(_is_of_neuron(key) for key in dropped) else best.scheme.neurons,
         decays=tuple(key for key, reason in dropped.items() if reason == LEARNT_DECAY),
+    )
+
+
+def _padded(architecture: ResNetArchitecture, reading: Reading) -> ResNetArchitecture:
+    """With the zeros of its option-A shortcuts where ``reading`` says that they are."""
+    if reading.option_a is None or architecture.shortcut == "pad":
+        return architecture if reading.option_a is None else architecture.changed(shortcut=reading.option_a)
+    if reading.lenient:
+        return architecture
+    raise FamilyError(
+        "its shortcuts have weights, or none changes the channels: there are no zeros to place.",
+        "Leave --option-a out (teacher.option_a in a recipe).",
     )
 
 
@@ -166,15 +179,17 @@ def _reason_outside(plain: str, root: str) -> str:
     return f"outside '{root}', which holds the network"
 
 
-def _unknown(best: Match, architecture: ResNetArchitecture, filled: Mapping[str, str]) -> tuple[str, ...]:
+def _unknown(
+    best: Match, architecture: ResNetArchitecture, filled: Mapping[str, str], reading: Reading
+) -> tuple[str, ...]:
     fixed = {trait.field for trait in best.scheme.traits}
     told = {
         STEM_STRIDE: "stem_pool" in fixed,
         BOTTLENECK_STRIDE: architecture.block == "basic" or "bottleneck_stride" in fixed,
         # In these names alone both are the same.
-        AVERAGED_SHORTCUTS: architecture.shortcut == "pad"
+        AVERAGED_SHORTCUTS: architecture.shortcut.startswith("pad")
         or not (best.scheme.name in _ANY_SHORTCUT or any(".shortcut." in name for name in filled)),
-        OPTION_A_CHANNELS: architecture.shortcut != "pad",
+        OPTION_A_CHANNELS: architecture.shortcut != "pad" or reading.option_a is not None,
         INPUT_NORMALISATION: "input.mean" in best.used,
         NEURONS: not best.scheme.spiking,
     }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import Architecture, BottleneckStride, build_description, options_like
 from idsnn_cli.checkpoint import TensorsDigest, open_checkpoint
 from idsnn_cli.errors import UsageError
-from idsnn_cli.families import Certainty, Reading, Scheme, Weights
+from idsnn_cli.families import Certainty, OptionA, Reading, Scheme, Weights
 from idsnn_cli.initializer.applying import apply
 from idsnn_cli.initializer.conversion import Conversion, convert
 from idsnn_cli.initializer.counterparts import make_plan
@@ -104,6 +104,7 @@ def initialize(
     kind: Literal["auto", "ann"] = "auto",
     root: str | None = None,
     levels: int | None = None,
+    option_a: OptionA | None = None,
     bottleneck_stride: BottleneckStride | None = None,
     images: Sequence[tuple[Tensor, Tensor]] | None = None,
     seed: int = 0,
@@ -116,15 +117,18 @@ def initialize(
     identified already; ``target`` a name such as ``spiking-resnet18`` (stem, shortcut and classes are then the source's
     unless ``num_classes`` is given, and T is 4) or a whole description. ``normalise`` is the (mean, std) of images in 0
     to 1 that the source was trained with, used where it does not carry it (default: ImageNet's). ``weights``,
-    ``allow_unused``, ``scheme``, ``kind``, ``root``, ``levels`` and ``bottleneck_stride`` (read where the source
-    has to run) are as for :func:`idsnn_cli.load`. ``images`` are batches for the rules that look at the source running:
-    float32 (N, 3, H, W) in 0 to 1 and labels int64 (N,), which a search for blocks alone reads. Values are gathered,
+    ``allow_unused``, ``scheme``, ``kind``, ``root``, ``levels``, ``option_a`` and ``bottleneck_stride`` (read where
+    the source has to run) are as for :func:`idsnn_cli.load`. ``images`` are batches for the rules that look at the
+    source running: float32 (N, 3, H, W) in 0 to 1 and labels int64 (N,), which a search for blocks alone reads. Values
+    are gathered,
     and such a source runs, on ``device``; ``say`` hears of long work. Raises :class:`MappingError` naming both tensors
     where one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a Model, and
     :class:`UsageError` for a target that is not known, or not wholly described by what is given.
     """
     with ExitStack() as stack:
-        network = open_source(source, stack, Reading(weights, allow_unused, scheme, kind, root=root, levels=levels))
+        network = open_source(
+            source, stack, Reading(weights, allow_unused, scheme, kind, None, root, levels, option_a=option_a)
+        )
         description = _describe_target(target, network, num_classes)
         rules, where = rules or Rules(), torch.device(device)
         name = str(source) if isinstance(source, str | Path | Published) else network.where

@@ -10,7 +10,7 @@ from torch import Tensor
 from idsnn_cli.architecture import Architecture, BottleneckStride
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
-from idsnn_cli.families import FileKind, Reading, Scheme, SpikingReading, Weights
+from idsnn_cli.families import FileKind, OptionA, Reading, Scheme, SpikingReading, Weights
 from idsnn_cli.models.base import Model
 from idsnn_cli.models.building import build
 from idsnn_cli.models.identify import MeanStd, Network, floating, identify
@@ -32,6 +32,7 @@ def load(
     timesteps: int | None = None,
     root: str | None = None,
     levels: int | None = None,
+    option_a: OptionA | None = None,
 ) -> Model:
     """The network in ``path``, in evaluation mode on ``device``: an ANN gives (N, K) logits, a student (T, N, K).
 
@@ -44,14 +45,16 @@ def load(
     which copy is taken of a foreign file with raw and averaged ones (``auto``: the averaged), and ``allow_unused``
     drops keys of it that are not explained and change nothing; ``scheme`` is a table of names that the known ones lack;
     ``root`` what the names of the network that is meant begin with, of several; ``levels`` those of its QCFS
-    activations, which only have thresholds in it. ``kind`` says whether it spikes where it does not tell, and
-    ``spiking`` its time steps and neurons. ``timesteps`` runs a student for so many steps instead of its own T. Raises
+    activations, which only have thresholds in it; ``option_a`` where its shortcuts without weights put their zeros
+    (``pad``, half before and half behind, unless it is given). ``kind`` says whether it spikes where it does not tell,
+    and ``spiking`` its time steps and neurons. ``timesteps`` runs a student for so many steps instead of its own T.
+    Raises
     :class:`CheckpointError` or :class:`FamilyError` for a file that is not a Model, :class:`UsageError` where
     ``normalise`` is missing, or an option speaks against the file.
     """
     with open_checkpoint(as_source(path)) as file:
         return load_identified(
-            identify(file, Reading(weights, allow_unused, scheme, kind, spiking, root, levels)),
+            identify(file, Reading(weights, allow_unused, scheme, kind, spiking, root, levels, option_a=option_a)),
             path,
             device=device,
             normalise=normalise,

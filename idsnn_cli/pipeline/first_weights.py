@@ -84,7 +84,14 @@ def mapped(
 ) -> tuple[Initialization, dict[str, Any]]:
     """``architecture`` started from ``origin`` by ``rules``, and what a checkpoint's provenance says of the source."""
     settled = workspace.settle_normalisation(origin)
+    workspace.settle_option_a(origin)
     with workspace.open(origin) as opened:
+        if {_shortcut(opened.architecture), _shortcut(architecture)} == {"pad", "pad-end"}:
+            theirs = _shortcut(opened.architecture)
+            workspace.say(
+                f"{origin} and the student put the zeros of option A in other places, so that shortcuts carry channels "
+                f"elsewhere; student.shortcut={theirs} keeps them"
+            )
         looks = rules.looks_at_activations and looks_at_images(rules, opened.network, architecture)
         found = initialize(
             opened.network,
@@ -112,6 +119,10 @@ def mapped(
             f"{origin} does not carry its input normalisation; the student gets {workspace.normalisation_words()}"
         )
     return found, provenance
+
+
+def _shortcut(architecture: Architecture) -> str | None:
+    return architecture.name_options().get("shortcut")
 
 
 def _images(workspace: Workspace) -> list[tuple[torch.Tensor, torch.Tensor]]:

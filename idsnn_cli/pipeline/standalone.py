@@ -71,6 +71,7 @@ class Request:
             spiking_reading(self._student(), whole=False) if kind == "spiking" else None,
             self.foreign.get("root"),
             self.foreign.get("levels"),
+            option_a=self.foreign.get("option_a"),
         )
 
     def _student(self) -> Student:
@@ -121,7 +122,7 @@ def mapping_workspace(request: Request, arch: str, num_classes: int | None) -> W
         recipe = recipe_from_mapping(plain, overrides, origin=f"the options of {where}")
         data_given = any(word.startswith("data.dataset=") for word in overrides)
         _refuse_missing(recipe, network, recipe.student.architecture(classes), data_given=data_given)
-    return Workspace(
+    workspace = Workspace(
         recipe,
         source.name,
         data_given=data_given,
@@ -130,6 +131,12 @@ def mapping_workspace(request: Request, arch: str, num_classes: int | None) -> W
         events=request.events,
         shelf=shelf,
     )
+    workspace.settle_option_a(source)
+    with workspace.open(source, download=False) as opened:
+        # The student's shortcuts are the source's, which the images may have shown only now.
+        plain["student"] = {"arch": arch, **options_like(arch, opened.architecture)}
+        workspace.recipe = recipe_from_mapping(plain, overrides, origin=f"the options of {where}")
+    return workspace
 
 
 def check_mapping(request: Request, arch: str | None, output: Path | None, *, force: bool) -> tuple[str, Path]:

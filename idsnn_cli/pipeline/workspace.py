@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -13,9 +13,11 @@ from idsnn_cli.data import DataBundle, DataPlan, Split, calibration_batches, loa
 from idsnn_cli.data.load import CONSTANTS
 from idsnn_cli.errors import DataError, UsageError
 from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
-from idsnn_cli.families import Reading, SpikingReading
+from idsnn_cli.evaluation.untold import find_form
+from idsnn_cli.families import OptionA, Reading, SpikingReading
 from idsnn_cli.models import Model, load, load_identified
 from idsnn_cli.models.identify import MeanStd
+from idsnn_cli.models.loading import assemble
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd as RecipeMeanStd
@@ -82,6 +84,7 @@ class Workspace:
     shelf: Shelf = field(default_factory=Shelf)
     students: dict[Source, SpikingReading] = field(default_factory=dict)
     _settled: dict[Source, Settled] = field(default_factory=dict)
+    _option_a: dict[Source, OptionA] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
 
     def say(self, message: str) -> None:
@@ -197,13 +200,23 @@ class Workspace:
         levels = self.levels_given or (None if trained else teacher.levels)
         # In a recipe they are those of one of its files.
         lenient = self.levels_given is None
-        return Reading(teacher.weights, teacher.allow_unused, scheme, teacher.kind, None, teacher.root, levels, lenient)
+        return Reading(
+            weights=teacher.weights,
+            allow_unused=teacher.allow_unused,
+            scheme=scheme,
+            kind=teacher.kind,
+            root=teacher.root,
+            levels=levels,
+            lenient=lenient,
+            option_a=teacher.option_a,
+        )
 
     def reading_of(self, source: Source) -> Reading:
-        """:attr:`reading`, of a student with what its file does not tell."""
+        """:attr:`reading`, with what images showed of the file; of a student with what its file does not tell."""
+        shown = replace(self.reading, option_a=self._option_a.get(source, self.reading.option_a))
         if source not in self.students:
-            return self.reading
-        return replace(self.reading, kind="spiking", spiking=self.students[source])
+            return shown
+        return replace(shown, kind="spiking", spiking=self.students[source])
 
     @property
     def bottleneck_stride(self) -> BottleneckStride | None:
@@ -252,6 +265,37 @@ class Workspace:
         settled = self._settled[source] = Settled((verdict.mean, verdict.std), verdict)
         return settled
 
+    def settle_option_a(self, source: Source) -> None:
+        """Find where ``source`` has the zeros of its option-A shortcuts, if neither it nor the recipe says so.
+
+        The training images show it; without them half before and half behind are assumed, and that is told. Raises
+        :class:`UsageError` where what they show is not clear.
+        """
+        with self.open(source, download=False) as opened:
+            if not opened.zeros_untold:
+                return
+            untold = f"{source} does not say where its option-A shortcuts put their zeros"
+            if not self.data_given:
+                self.say_once(f"{untold}; half before and half behind are assumed (--option-a pad-end for all behind)")
+                return
+            values = self.settle_normalisation(source).values
+            forms: dict[OptionA, Model] = {}
+            for form in get_args(OptionA):
+                network = replace(opened.network, architecture=opened.network.architecture.changed(shortcut=form))
+                forms[form] = assemble(network, str(source), values or CONSTANTS["imagenet"])
+            seed = derive_seed(self.recipe.seed, "option-a")
+            batches = calibration_batches(self.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu")
+            fix = "Say it: --option-a pad (half before, half behind) or pad-end (teacher.option_a in a recipe)."
+            verdict = find_form(forms, batches)
+            form = verdict.require_clear(untold, fix)
+        self._option_a[source] = form
+        words = {"pad": "half before and half behind", "pad-end": "all behind"}[form]
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in verdict.divergences.items())
+        self.say_once(
+            f"{untold}; the statistics of {verdict.norm} on {verdict.images} images show them {words} ({listed}"
+            f"; --option-a {form})"
+        )
+
     def normalisation_words(self) -> str:
         """What a source that does not carry its input normalisation is given, in words."""
         chosen = self.recipe.teacher.normalise
@@ -264,6 +308,8 @@ class Workspace:
 
         Without ``look`` nothing is looked for in images: the description is right, the normalisation need not be.
         """
+        if look:
+            self.settle_option_a(source)
         with self.open(source) as opened:
             if not opened.foreign:
                 return load(source, device=device).to(self.dtype)

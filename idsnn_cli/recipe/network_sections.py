@@ -146,7 +146,8 @@ class Teacher(Training, Network):
     ``allow_unused`` drops tensors of it that are not explained, if they change nothing of what it gives; ``kind`` ann
     says that it is no spiking network where that is not told; ``scheme`` is a YAML file with a table of its tensors'
     names; ``root`` is what the names of the network that is meant begin with, where it holds several; and ``levels``
-    those of its QCFS activations, which only have thresholds in it.
+    those of its QCFS activations, which only have thresholds in it; ``option_a`` says where its shortcuts without
+    weights put their zeros (found from training images where nothing is said).
     """
 
     arch: str = "resnet34"
@@ -160,6 +161,7 @@ class Teacher(Training, Network):
     kind: Literal["auto", "ann"] = "auto"
     scheme: Path | None = None
     root: str | None = None
+    option_a: Literal["pad", "pad-end"] | None = None
     seed: Seed | None = None
 
     @field_validator("arch")

@@ -11,7 +11,7 @@ from typing import Any, Self
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import CheckpointFile, checkpoint_files, checkpoint_sha256, open_checkpoint
 from idsnn_cli.errors import MissingInputError
-from idsnn_cli.families import BOTTLENECK_STRIDE, Certainty, Reading
+from idsnn_cli.families import BOTTLENECK_STRIDE, OPTION_A_CHANNELS, Certainty, Reading
 from idsnn_cli.models import Network, described_in, identify
 from idsnn_cli.models.identify import refuse_reading
 from idsnn_cli.sources.names import Published, Source
@@ -63,6 +63,11 @@ class OpenedSource:
     def normalises_itself(self) -> bool:
         """Whether how its images are normalised comes with it."""
         return "input.mean" in self.network.names or self.network.normalisation is not None
+
+    @property
+    def zeros_untold(self) -> bool:
+        """Whether its shortcuts without weights may put their zeros here or there, which names cannot tell."""
+        return OPTION_A_CHANNELS in self.network.unknown
 
     @property
     def strides_untold(self) -> bool:
