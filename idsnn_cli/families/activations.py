@@ -13,7 +13,7 @@ from idsnn_cli.families.tensor_parts import Shape
 from idsnn_cli.families.words import grouped, shown
 
 # Last names of what QCFS activations learn: of Bu et al.'s own code, of those who followed, and ours.
-_THRESHOLDS = frozenset(("thresh", "threshold", "thre", "up", "vthr", "v_thr", "vth", "limit"))
+_THRESHOLDS = frozenset(("thresh", "threshold", "thre", "up", "vthr", "limit"))
 # Last names of what other activations learn.
 _LEARNT = re.compile(
     r"(alpha|beta|gamma|slope|negative_slope|lam|lambda|lambd|bound|clip|clip_val|bias_act|tau|decay|amplitude|step"
@@ -22,6 +22,8 @@ _LEARNT = re.compile(
 _ACTIVATION = re.compile(
     r"(p?relu|act|act_fn|activation|neuron|lif|plif|if|sn|qcfs|nonlin|nonlinearity|swish|mish)_?\d*"
 )
+# Of SpikingJelly, snnTorch, Norse and their like.
+_OF_NEURONS = ("v_threshold", "v_reset", "v_th", "vth", "tau_mem_inv", "mem", "membrane", "graded_spikes_factor")
 # Last names of what a stored tensor is to be multiplied by.
 _SCALE = re.compile(r"\w*scales?(_inv)?|scale_\w+|zero_points?|\w*_zero_point|amax|\w*_amax")
 
@@ -40,6 +42,11 @@ def is_threshold(key: str, shape: Shape) -> bool:
     """Whether a tensor is, by its name, the threshold of an activation: one number, or one for each channel."""
     module, _, leaf = key.rpartition(".")
     return bool(module) and leaf in _THRESHOLDS and sum(size != 1 for size in shape) <= 1
+
+
+def is_of_neuron(key: str) -> bool:
+    """Whether a tensor is a neuron's own, by the names that libraries of spiking networks give."""
+    return key.rpartition(".")[2] in _OF_NEURONS
 
 
 def is_learnt(key: str) -> bool:

@@ -78,8 +78,8 @@ class Recognised:
     is False, ``ending`` says in words what there is instead, and ``architecture.num_classes`` is 1, which only stands
     in. ``copy`` says whether the weights are averaged ones, ``copies`` which kinds the file has. ``certainty`` is that
     of a layout that no table gave but shapes and order (scheme ``structure``). ``neurons`` says whether the names tell
-    that it spikes, and ``decays`` are the keys of the time constants that its neurons learnt. ``notes`` say in words
-    what was chosen where the file leaves a choice, and what was found by its shape alone.
+    that it spikes, and ``decays`` are the keys of the time constants that its neurons learnt. ``notes`` say in
+    words what was chosen where the file leaves a choice, and what was found by its shape alone.
     """
 
     scheme: str

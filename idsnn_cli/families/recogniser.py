@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 
 from idsnn_cli.errors import FamilyError, UsageError
 from idsnn_cli.families.activations import (
+    is_of_neuron,
     levels_unknown,
     no_thresholds,
     odd_thresholds,
@@ -35,8 +36,6 @@ from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 _ANY_SHORTCUT = ("idsnn", "timm-resnetv2", "structure")
 _MOST_TENSORS = 50_000
-# Of SpikingJelly, snnTorch, Norse and their like.
-_OF_NEURONS = ("v_threshold", "v_reset", "v_th", "vth", "tau_mem_inv", "mem", "membrane", "graded_spikes_factor")
 
 
 def _never_alike(key: str, other: str) -> bool:
@@ -91,9 +90,9 @@ def recognise(
         copy=copy_of(best),
         copies=choice.copies,
         certainty=choice.certainty,
-        notes=(*choice.notes(), *([f"its linear layer is {shown(head['head.weight'])}"] if head else ())),
-        neurons="told" if any(_is_of_neuron(key) for key in dropped) else best.scheme.neurons,
+        neurons="told" if any(map(is_of_neuron, dropped)) else best.scheme.neurons,
         decays=tuple(key for key, reason in dropped.items() if reason == LEARNT_DECAY),
+        notes=(*choice.notes(), *([f"its linear layer is {shown(head['head.weight'])}"] if head else ())),
     )
 
 
@@ -107,11 +106,6 @@ def _padded(architecture: ResNetArchitecture, reading: Reading) -> ResNetArchite
         "its shortcuts have weights, or none changes the channels: there are no zeros to place.",
         "Leave --option-a out (teacher.option_a in a recipe).",
     )
-
-
-def _is_of_neuron(key: str) -> bool:
-    """Whether a tensor that is set aside is a neuron's own, by the names that libraries of spiking networks give."""
-    return key.rpartition(".")[2] in _OF_NEURONS
 
 
 def _head_beside(best: Match, layout: Layout, file: File, reading: Reading) -> tuple[dict[str, str], str]:

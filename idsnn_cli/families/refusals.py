@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from idsnn_cli.errors import FamilyError
-from idsnn_cli.families.activations import is_learnt, is_scale
+from idsnn_cli.families.activations import is_learnt, is_of_neuron, is_scale
 from idsnn_cli.families.completing import block_prefixes
 from idsnn_cli.families.matching import Match
 from idsnn_cli.families.surroundings import TRAITS
@@ -68,4 +68,8 @@ def vital_keys(found: Match) -> list[str]:
     stem = {key.partition(".")[0] for name, key in found.used.items() if name.startswith("stem.")}
     container = stem if len(stem) == 1 else set()  # such as conv1.0 and conv1.1, behind which a third may stand
     places = (*block_prefixes(found.used).values(), *(f"{each}." for each in modules | container if each))
-    return [key for key in found.unexplained if key.startswith(places) or is_learnt(key) or is_scale(key)]
+    return [
+        key
+        for key in found.unexplained
+        if not is_of_neuron(key) and (key.startswith(places) or is_learnt(key) or is_scale(key))
+    ]

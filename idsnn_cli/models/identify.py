@@ -34,7 +34,8 @@ class Network:
     a head ``architecture`` says one class, which means nothing, and ``ending`` what there is instead of a linear layer.
     ``certainty`` says how sure the layout is where no table of names gave it; ``where`` names the source in errors.
     ``neurons`` says whether a foreign file tells that the network spikes, and ``decays`` are the keys of the time
-    constants that its neurons learnt; ``notes`` say what else was chosen in reading it.
+    constants that its neurons learnt.
+    ``notes`` say what else was chosen in reading it.
     """
 
     architecture: Architecture

@@ -34,6 +34,12 @@ class _Quantised(torch.autograd.Function):
         return grad * inside, total.to(limit.dtype), None
 
 
+def _along_channels(limit: Tensor, x: Tensor) -> Tensor:
+    """One lambda for all of ``x``, or one for each of its channels, axis 1."""
+    bound = limit.to(x.dtype)
+    return bound if bound.dim() == 0 else bound.view(-1, *(1 for _ in range(x.dim() - 2)))
+
+
 def quantised(x: Tensor, limit: Tensor, levels: int) -> Tensor:
     """What :class:`QCFS` gives for ``x``; one node in the graphs of torch.fx."""
     y: Tensor = _Quantised.apply(x, limit, levels)
@@ -41,12 +47,6 @@ def quantised(x: Tensor, limit: Tensor, levels: int) -> Tensor:
 
 
 torch.fx.wrap("quantised")
-
-
-def _along_channels(limit: Tensor, x: Tensor) -> Tensor:
-    """One lambda for all of ``x``, or one for each of its channels, axis 1."""
-    bound = limit.to(x.dtype)
-    return bound if bound.dim() == 0 else bound.view(-1, *(1 for _ in range(x.dim() - 2)))
 
 
 class QCFS(nn.Module):
