@@ -18,6 +18,7 @@ Coding = Literal["direct", "poisson"]
 Reset = Literal["hard", "soft"]
 Start = Literal["zero", "half"]
 Activation = Literal["relu", "qcfs"]
+Limits = Literal["shared", "each", "channel"]
 # Learnt for each channel, or folded into the layers behind the spikes.
 Amplitude = Literal["one", "channel", "folded"]
 
@@ -112,9 +113,14 @@ class ReLU:
 
 @dataclass(frozen=True, slots=True)
 class QCFS:
-    """An activation whose values are ``levels`` equal parts of a learnt lambda, and 0."""
+    """An activation whose values are ``levels`` equal parts of a learnt lambda, and 0.
+
+    ``limits`` says who has a lambda of its own: each residual stream and each activation inside a block (``shared``),
+    each activation (``each``), or each of its channels (``channel``).
+    """
 
     levels: int
+    limits: Limits = "shared"
 
     kind: ClassVar[str] = "qcfs"
 

@@ -15,7 +15,9 @@ from idsnn_cli.cli.options import (
     FileKind,
     Json,
     JsonFile,
+    Levels,
     Quiet,
+    Root,
     RunDir,
     Scheme,
     Stride,
@@ -88,6 +90,8 @@ def evaluate(
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
     kind: FileKind = None,
+    root: Root = None,
+    levels: Levels = None,
     full: Full = False,
     measure: Measures = None,
     timesteps: Timesteps = None,
@@ -103,7 +107,7 @@ def evaluate(
     """Measure a run's networks into RUN/eval.json, or any checkpoint of ours or of others."""
     console = Console(as_json=as_json, quiet=quiet)
     words = [*(words or []), *measure_overrides(full, measure, timesteps, console)]
-    foreign = foreign_options(normalise, weights, allow_unused, scheme, bottleneck_stride, kind)
+    foreign = foreign_options(normalise, weights, allow_unused, scheme, root, levels, bottleneck_stride, kind)
     if checkpoint is None:
         refuse_without("--checkpoint FILE", {"data": data, **foreign})
         run_step(

@@ -15,8 +15,10 @@ from idsnn_cli.cli.options import (
     DryRun,
     Force,
     Json,
+    Levels,
     Output,
     Quiet,
+    Root,
     RunDir,
     Scheme,
     TeacherFile,
@@ -66,6 +68,8 @@ def init(
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
     kind: AnnKind = None,
+    root: Root = None,
+    levels: Levels = None,
     teacher: TeacherFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -79,7 +83,7 @@ def init(
 ) -> None:
     """Map a ResNet's weights into the student: RUN/init.safetensors and RUN/mapping.json, or -o FILE."""
     console = Console(as_json=as_json, quiet=quiet)
-    foreign = foreign_options(normalise, weights, allow_unused, scheme, None, kind)
+    foreign = foreign_options(normalise, weights, allow_unused, scheme, root, levels, None, kind)
     words = [*(words or []), *mapping]
     if from_ is None:
         refuse_without("--from CKPT", {"arch": arch, "num_classes": num_classes, **foreign})

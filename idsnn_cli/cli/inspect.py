@@ -14,7 +14,9 @@ from idsnn_cli.cli.options import (
     FileKind,
     Html,
     Json,
+    Levels,
     Quiet,
+    Root,
     Scheme,
     Weights,
     foreign_options,
@@ -61,6 +63,8 @@ def inspect(
     allow_unused: AllowUnused = False,
     scheme: Scheme = None,
     kind: FileKind = None,
+    root: Root = None,
+    levels: Levels = None,
     as_json: Json = False,
     quiet: Quiet = False,
     *,
@@ -87,7 +91,7 @@ def inspect(
     from idsnn_cli.cli.show import show_plan_map
     from idsnn_cli.cli.show_checkpoint import show_comparison, show_contents
 
-    foreign = foreign_options(None, weights, allow_unused, scheme, None, kind)
+    foreign = foreign_options(None, weights, allow_unused, scheme, root, levels, None, kind)
     values = as_json or html is not None
     if plan is not None and to is not None:
         document = _plan(console, _source(console, plan), to, given, num_classes, foreign, values)

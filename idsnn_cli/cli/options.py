@@ -51,12 +51,24 @@ Stride = Annotated[
     typer.Option("--bottleneck-stride", help="Of a foreign file's bottlenecks: which convolution strides, 3x3 or 1x1."),
 ]
 AllowUnused = Annotated[
-    bool, typer.Option("--allow-unused", help="Drop tensors of a foreign file that no naming scheme explains.")
+    bool, typer.Option("--allow-unused", help="Drop a foreign file's tensors that nothing explains and no block has.")
 ]
 Scheme = Annotated[
     Path | None,
     typer.Option(
         "--scheme", help="A YAML table of a foreign file's tensor names (docs/checkpoints.md).", metavar="FILE"
+    ),
+]
+Root = Annotated[
+    str | None,
+    typer.Option(
+        "--root", help="Of a foreign file with several networks: what the one's names begin with.", metavar="PREFIX"
+    ),
+]
+Levels = Annotated[
+    int | None,
+    typer.Option(
+        "--levels", help="Of a foreign file's QCFS activations: the values above 0 that each has.", metavar="L", min=1
     ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the checkpoint here.", metavar="FILE")]
@@ -75,6 +87,8 @@ def foreign_options(
     weights: str | None,
     allow_unused: bool,
     scheme: Path | None,
+    root: str | None,
+    levels: int | None,
     bottleneck_stride: str | None = None,
     kind: str | None = None,
 ) -> dict[str, Any]:
@@ -86,6 +100,8 @@ def foreign_options(
         "allow_unused": allow_unused or None,
         "scheme": None if scheme is None else str(scheme),
         "kind": kind,
+        "root": root,
+        "levels": levels,
     }
     return {key: value for key, value in given.items() if value is not None}
 

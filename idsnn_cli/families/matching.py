@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from idsnn_cli.families.scheme import Row, Scheme
-from idsnn_cli.families.surroundings import AVERAGED, DROPPED_LEAVES, PREFIXES, TRANSPARENT, WRAPPERS
+from idsnn_cli.families.surroundings import DROPPED_LEAVES
 
 # The tensors of each kind of module.
 LEAVES: dict[str, tuple[str, ...]] = {
@@ -23,7 +23,6 @@ LEAVES: dict[str, tuple[str, ...]] = {
 }
 _PLACEHOLDER = re.compile(r"\{([sbi])(?:\+(\d))?\}")
 _Table = tuple[re.Pattern[str], list[tuple[str, dict[str, int]]]]
-_DEEPEST = 8  # prefixes around a network
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,23 @@ class Match:
         return len(self.used) + len(self.dropped)
 
     @property
+    def whole(self) -> bool:
+        """Whether there are a ResNet's blocks and its linear layer among what is used."""
+        return "head.weight" in self.used and self.has_blocks
+
+    @property
+    def begins(self) -> bool:
+        """Whether there are a stem and a first stage among what is used."""
+        return all(any(name.startswith(part) for name in self.used) for part in ("stem.", "stages.0."))
+
+    @property
+    def has_blocks(self) -> bool:
+        return any(name.startswith("stages.") for name in self.used)
+
+    @property
     def fits(self) -> bool:
         """Whether every key is explained and there are a ResNet's blocks among them."""
-        return not self.unexplained and any(name.startswith("stages.") for name in self.used)
+        return not self.unexplained and self.has_blocks
 
 
 def match(scheme: Scheme, root: str, keys: Iterable[str]) -> Match:
@@ -61,8 +74,9 @@ def match(scheme: Scheme, root: str, keys: Iterable[str]) -> Match:
     table = _table(scheme)
     for key in keys:
         module, _, leaf = key.rpartition(".")
-        if leaf in DROPPED_LEAVES:
-            dropped[key] = DROPPED_LEAVES[leaf]
+        first_row = next((row for row, pattern in _patterns(scheme.first) if pattern.fullmatch(key)), None)
+        if first_row is not None or leaf in DROPPED_LEAVES:
+            dropped[key] = DROPPED_LEAVES[leaf] if first_row is None else first_row.reason
             continue
         if module not in modules:
             modules[module] = _canonical(table, module)
@@ -114,46 +128,6 @@ def source_name(scheme: Scheme, canonical: str) -> str | None:
     return None
 
 
-def without_transparent(key: str) -> str:
-    """``key`` without the parts that wrappers of modules put anywhere."""
-    if not any(part in key for part in TRANSPARENT):
-        return key
-    return ".".join(part for part in key.split(".") if part not in TRANSPARENT)
-
-
-def roots(keys: Iterable[str]) -> dict[str, list[str]]:
-    """Every sub-tree that the wrappers and prefixes lead to: what stands before it -> its keys without that.
-
-    The whole file is the sub-tree of the empty root. Shallower ones come first.
-    """
-    names = tuple(dict.fromkeys((*WRAPPERS, *PREFIXES)))
-    found: dict[str, list[str]] = {"": list(keys)}
-    pending = [("", 0)]
-    for root, depth in pending:
-        if depth == _DEEPEST:
-            continue
-        inside: dict[str, list[str]] = {}
-        for key in found[root]:
-            first, dot, rest = key.partition(".")
-            if dot and first in names:
-                inside.setdefault(first, []).append(rest)
-        for name in names:
-            if name in inside:
-                found[f"{root}{name}."] = inside[name]
-                pending.append((f"{root}{name}.", depth + 1))
-    return found
-
-
-def wrapper_rank(root: str) -> int:
-    """The place of a root's outermost wrapper among :data:`WRAPPERS`; before all of them where there is none."""
-    return next((WRAPPERS.index(part) for part in root.split(".") if part in WRAPPERS), -1)
-
-
-def is_averaged(root: str) -> bool:
-    """Whether what stands under a root is an average of weights (EMA), by the names of the wrappers in it."""
-    return any(part in AVERAGED for part in root.split("."))
-
-
 def _fill(template: str, numbers: Mapping[str, int]) -> str:
     return _PLACEHOLDER.sub(lambda at: str(numbers[at[1]] + int(at[2] or 0)), template)
 
@@ -203,10 +177,11 @@ def _part(part: str, suffix: str) -> str:
 
 
 def _dropping_row(scheme: Scheme, key: str) -> Row | None:
-    return next((row for row, pattern in _drops(scheme) if pattern.fullmatch(key)), None)
+    return next((row for row, pattern in _patterns(scheme.rows) if pattern.fullmatch(key)), None)
 
 
 @cache
-def _drops(scheme: Scheme) -> list[tuple[Row, re.Pattern[str]]]:
-    drops = [row for row in scheme.rows if row.canonical is None]
+def _patterns(rows: tuple[Row, ...]) -> list[tuple[Row, re.Pattern[str]]]:
+    """The rows that drop."""
+    drops = [row for row in rows if row.canonical is None]
     return [(row, re.compile(_pattern(row.source), re.DOTALL)) for row in drops]

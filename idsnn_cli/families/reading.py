@@ -46,9 +46,12 @@ class Reading:
     """What to do where a file leaves a choice.
 
     ``weights`` says which copy is taken of a file with raw and averaged ones (EMA); ``auto`` takes the averaged.
-    ``allow_unused`` drops keys that no row explains, where the others are a whole ResNet. ``scheme`` is a table of the
-    caller's own, the only one that is tried then. ``kind`` says whether the network spikes; of one that does
-    ``spiking`` holds what the file does not tell.
+    ``allow_unused`` drops keys that no row explains, where the others are a whole ResNet and those change nothing of
+    what it computes. ``scheme`` is a table of the caller's own; what it does not say is as in the known table that
+    comes nearest. ``root`` is what stands before the names of the network that is meant, of several in a file.
+    ``kind`` says whether the network spikes; of one that does ``spiking`` holds what the file does not tell.
+    ``levels`` are those of QCFS activations, of which a file has the thresholds alone; ``lenient`` says that they may
+    be meant for another file.
     """
 
     weights: Weights = "auto"
@@ -56,6 +59,9 @@ class Reading:
     scheme: Scheme | None = None
     kind: FileKind = "auto"
     spiking: SpikingReading | None = None
+    root: str | None = None
+    levels: int | None = None
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,8 @@ class Recognised:
     is False, ``ending`` says in words what there is instead, and ``architecture.num_classes`` is 1, which only stands
     in. ``copy`` says whether the weights are averaged ones, ``copies`` which kinds the file has. ``certainty`` is that
     of a layout that no table gave but shapes and order (scheme ``structure``). ``neurons`` says whether the names tell
-    that it spikes, and ``decays`` are the keys of the time constants that its neurons learnt.
+    that it spikes, and ``decays`` are the keys of the time constants that its neurons learnt. ``notes`` say in
+    words what was chosen where the file leaves a choice, and what was found by its shape alone.
     """
 
     scheme: str
@@ -86,3 +93,4 @@ class Recognised:
     certainty: Certainty | None = None
     neurons: Neurons = "unsaid"
     decays: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

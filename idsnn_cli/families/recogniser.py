@@ -3,178 +3,128 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Set as AbstractSet
 
-from idsnn_cli.errors import FamilyError
-from idsnn_cli.families.layout import infer
-from idsnn_cli.families.matching import Match, is_averaged, match, roots, source_name, without_transparent, wrapper_rank
+from idsnn_cli.errors import FamilyError, UsageError
+from idsnn_cli.families.activations import (
+    is_of_neuron,
+    levels_unknown,
+    no_thresholds,
+    odd_thresholds,
+    own_thresholds,
+    place_thresholds,
+    shape_of_limit,
+)
+from idsnn_cli.families.choosing import File, Layout, choose, copy_of, laid_out, prefix_of
+from idsnn_cli.families.completing import Alike, head_beside
+from idsnn_cli.families.matching import Match
 from idsnn_cli.families.reading import (
-    ALLOWED,
     AVERAGED_SHORTCUTS,
     BOTTLENECK_STRIDE,
     INPUT_NORMALISATION,
     NEURONS,
     OPTION_A_CHANNELS,
     STEM_STRIDE,
-    Copy,
     Reading,
     Recognised,
 )
-from idsnn_cli.families.refusals import RESNET, nearest, no_fit
-from idsnn_cli.families.regrouping import regroup
-from idsnn_cli.families.scheme import Scheme
-from idsnn_cli.families.schemes import SCHEMES
-from idsnn_cli.families.structure import Certainty, infer_structure, unexplained
-from idsnn_cli.families.surroundings import BESIDE, WRAPPERS
+from idsnn_cli.families.refusals import RESNET
+from idsnn_cli.families.surroundings import BESIDE, WRAPPERS, without_transparent
 from idsnn_cli.families.torchvision_tables import LEARNT_DECAY
 from idsnn_cli.families.words import shown
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
-# What a file is called whose names no table knows; an unknown network may spike.
-_STRUCTURE = Scheme("structure", "shapes and order", (), spiking=True)
 _ANY_SHORTCUT = ("idsnn", "timm-resnetv2", "structure")
 _MOST_TENSORS = 50_000
-# Of SpikingJelly, snnTorch, Norse and their like.
-_OF_NEURONS = ("v_threshold", "v_reset", "v_th", "vth", "tau_mem_inv", "mem", "membrane", "graded_spikes_factor")
-_COPY_WORDS = {"ema": "averaged (EMA)", "raw": "raw"}
 
 
-def recognise(shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = None) -> Recognised:
+def _never_alike(key: str, other: str) -> bool:
+    return False
+
+
+def recognise(
+    shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = None, alike: Alike = _never_alike
+) -> Recognised:
     """Recognise the ResNet whose tensors have these names and ``shapes``, by ``reading`` where there is a choice.
 
     Wrappers and prefixes are seen through: the sub-tree that a scheme's table explains whole is taken, and what stands
-    beside it is dropped by name. Where the names are not half known, shapes and order tell the layout. A block that
-    ends its stage and changes the channels begins the next stage here, which is the same network. Every key ends used,
-    dropped or unexplained. Raises :class:`FamilyError` where a key of the network stays unexplained, a tensor is
-    missing or of another shape, where it is no ResNet that can be described, or where the copy that ``reading`` wants
-    is not there.
+    beside it is dropped by name, but for a linear layer. A module that a table lacks is found by its shape where just
+    one can be it. Where the names are not half known, shapes and order tell the layout. A block that ends its stage and
+    changes the channels begins the next stage here, which is the same network. ``alike`` says whether two keys hold the
+    same values. Every key ends used, dropped or unexplained. Raises :class:`FamilyError` where a key of the network
+    stays unexplained, a tensor is missing or of another shape, where it is no ResNet that can be described, or where
+    what ``reading`` wants is not there.
     """
     reading = reading or Reading()
-    schemes = SCHEMES if reading.scheme is None else (reading.scheme,)
     if not shapes:
         raise FamilyError("there are no tensors.", RESNET)
     if len(shapes) > _MOST_TENSORS:
         raise FamilyError(f"{len(shapes):,} tensors: no ResNet has so many.", RESNET)
     original = _original_keys(shapes)
-    trees = roots(original)
-    matches = [match(scheme, root, keys) for root, keys in trees.items() for scheme in schemes]
-    fitting = [found for found in matches if found.fits]
-    copies: tuple[Copy, ...] = tuple(dict.fromkeys(_copy(found) for found in fitting))
-    wanted = [found for found in fitting if reading.weights in ("auto", _copy(found))]
-    certainty: dict[str, Certainty] = {}
-    ordered = {key: tuple(shapes[original[key]]) for key in original}
-    if not fitting and reading.scheme is None and _unknown_names(matches, ordered):
-        wanted, certainty = _inferred(trees, ordered, reading)
-        copies = tuple(dict.fromkeys(_copy(found) for found in wanted))
-    if not wanted:
-        wanted = _not_fitting(matches, reading, copies)
-        copies = tuple(dict.fromkeys((*copies, *(_copy(found) for found in wanted))))
-    best = min(wanted, key=lambda found: (wrapper_rank(found.root), -found.explained))
+    file = File({key: tuple(shapes[original[key]]) for key in original}, lambda a, b: alike(original[a], original[b]))
+    choice = choose(file, reading)
+    best = choice.match
     if best.twice:
         first, second = (original[best.root + key] for key in best.twice[0])
         raise FamilyError(
             f"{shown(first)} and {shown(second)} are the same tensor by the names of {best.scheme.title}.",
             "Give the state dict of one network.",
         )
-    sources = {name: original[best.root + key] for name, key in best.used.items()}
-    regrouped = regroup({name: tuple(shapes[key]) for name, key in sources.items()})
-    sources = {regrouped.renamed(name): key for name, key in sources.items()}
-
-    def naming(name: str) -> str:
-        key = sources.get(name) or best.root + (source_name(best.scheme, regrouped.original(name)) or name)
-        return shown(key) if key == name else f"{shown(key)} ({name})"
-
-    found = {name: _as_usual(name, tuple(shapes[key])) for name, key in sources.items()}
-    architecture, has_head = infer(found, naming, best.scheme.projection, best.scheme.traits)
-    dropped = _dropped(best, original)
+    layout = laid_out(best, file.shapes)
+    head, ending = ({}, "") if layout.has_head or best.scheme.ending else _head_beside(best, layout, file, reading)
+    layout = laid_out(best, file.shapes, head) if head else layout
+    thresholds = [key for key in file.thresholds if key.startswith(best.root)]
+    architecture, limits = _quantised(layout, best.root, file, thresholds, reading)
+    sources = {**layout.sources, **limits}
+    dropped = _dropped(best, original, {*head.values(), *limits.values()})
     return Recognised(
         scheme=best.scheme.name,
         architecture=architecture,
-        names={name: sources[name] for name in architecture.tensors() if name in sources},
+        names={name: original[sources[name]] for name in architecture.tensors() if name in sources},
         dropped=dropped,
-        unknown=_unknown(best, architecture),
-        has_head=has_head,
-        ending="" if has_head else best.scheme.ending or "has no linear layer",
+        unknown=_unknown(best, architecture, choice.filled),
+        has_head=layout.has_head,
+        ending="" if layout.has_head else best.scheme.ending or ending or "has no linear layer",
         root=best.root,
-        copy=_copy(best),
-        copies=copies,
-        certainty=certainty.get(best.root),
-        neurons="told" if any(_is_of_neuron(key) for key in dropped) else best.scheme.neurons,
+        copy=copy_of(best),
+        copies=choice.copies,
+        certainty=choice.certainty,
+        neurons="told" if any(map(is_of_neuron, dropped)) else best.scheme.neurons,
         decays=tuple(key for key, reason in dropped.items() if reason == LEARNT_DECAY),
+        notes=(*choice.notes(), *([f"its linear layer is {shown(head['head.weight'])}"] if head else ())),
     )
 
 
-def _is_of_neuron(key: str) -> bool:
-    """Whether a tensor that is set aside is a neuron's own, by the names that libraries of spiking networks give."""
-    return key.rpartition(".")[2] in _OF_NEURONS
+def _head_beside(best: Match, layout: Layout, file: File, reading: Reading) -> tuple[dict[str, str], str]:
+    """The linear layer beside the network, within what the user named."""
+    within = "" if reading.root is None else prefix_of(reading.root)
+    inside = {key: shape for key, shape in file.shapes.items() if key.startswith(within)}
+    return head_beside(best.root, inside, layout.architecture.features, file.alike)
 
 
-def _as_usual(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A head's shape where it is stored as a 1x1 convolution's, and a gate's where it is stored as a linear layer's."""
-    if name == "head.weight" and shape[2:] == (1, 1):
-        return shape[:2]
-    gate = name.endswith((".attention.reduce.weight", ".attention.expand.weight"))
-    return (*shape, 1, 1) if gate and len(shape) == 2 else shape
-
-
-def _unknown_names(matches: list[Match], shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether not even half of the kernels are named as any table would have it: else what is odd is to be said.
-
-    ``shapes`` goes by the keys that were matched.
-    """
-    near = nearest(matches)
-    known = sum(len(shapes[near.root + key]) == 4 for key in near.used.values())
-    return 2 * known < known + sum(len(shapes[near.root + key]) == 4 for key in near.unexplained)
-
-
-def _inferred(
-    trees: Mapping[str, list[str]], shapes: Mapping[str, tuple[int, ...]], reading: Reading
-) -> tuple[list[Match], dict[str, Certainty]]:
-    """The sub-trees that are a ResNet by shapes and order alone, and how sure each is."""
-    found: list[Match] = []
-    certainty: dict[str, Certainty] = {}
-    doubts: list[FamilyError] = []
-    for root, keys in trees.items():
+def _quantised(
+    layout: Layout, root: str, file: File, keys: list[str], reading: Reading
+) -> tuple[ResNetArchitecture, dict[str, str]]:
+    """The description with the activations that learnt the thresholds ``keys``, and the key of each."""
+    if not keys:
+        if reading.levels is not None and not reading.lenient:
+            raise no_thresholds()
+        return layout.architecture, {}
+    if reading.levels is None:
+        raise levels_unknown(keys)
+    inside = {key.removeprefix(root): file.shapes[key] for key in keys}
+    used = {name: key.removeprefix(root) for name, key in layout.sources.items()}
+    found = own_thresholds(inside) or place_thresholds(inside, used)
+    given = {name: shape_of_limit(inside[key]) for name, key in found.used.items()}
+    for limits in found.limits:
         try:
-            structure = infer_structure({key: shapes[root + key] for key in keys})
-        except FamilyError as error:
-            doubts.append(error)
-            continue
-        copy: Copy = "ema" if is_averaged(root) else "raw"
-        if structure is None or reading.weights not in ("auto", copy):
-            continue
-        if structure.unexplained and not reading.allow_unused:
-            doubts.append(unexplained(structure, len(keys)))
-            continue
-        dropped = {**structure.dropped, **dict.fromkeys(structure.unexplained, ALLOWED)}
-        found.append(Match(_STRUCTURE, root, structure.used, dropped, (), ()))
-        certainty[root] = structure.certainty
-    if doubts and not found:
-        raise doubts[-1]
-    return found, certainty
-
-
-def _copy(found: Match) -> Copy:
-    return "ema" if is_averaged(found.root) else "raw"
-
-
-def _not_fitting(matches: list[Match], reading: Reading, copies: tuple[Copy, ...]) -> list[Match]:
-    """The nearest matches without their unexplained keys, where ``reading`` allows that; else the error."""
-    near = [found for found in matches if reading.weights in ("auto", _copy(found))]
-    most = max((len(found.used) for found in near), default=0)
-    if copies and not most:
-        raise FamilyError(
-            f"there are no {_COPY_WORDS[reading.weights]} weights in it, only {_COPY_WORDS[copies[0]]} ones.",
-            "Take those: leave --weights out (teacher.weights=auto in a recipe).",
-        )
-    refusal = no_fit(near or matches)
-    if not (reading.allow_unused and refusal.can_go_on):
-        raise refusal
-    return [
-        replace(found, dropped={**found.dropped, **dict.fromkeys(found.unexplained, ALLOWED)}, unexplained=())
-        for found in near
-        if len(found.used) == most
-    ]
+            architecture = layout.architecture.changed(activation="qcfs", levels=reading.levels, limits=limits)
+        except UsageError as error:
+            raise FamilyError(f"a ResNet that cannot be described: {error.message}.", error.fix or RESNET) from error
+        wanted = {name: shape for name, shape in architecture.tensors().items() if name.endswith(".limit")}
+        if wanted == given:
+            return architecture, {name: root + key for name, key in found.used.items()}
+    raise odd_thresholds(keys, f"{len(given)} activations have one, and this network has {len(wanted)}")
 
 
 def _original_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
@@ -191,15 +141,14 @@ def _original_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     return original
 
 
-def _dropped(best: Match, original: Mapping[str, str]) -> dict[str, str]:
-    dropped: dict[str, str] = {}
-    taken = set(best.used.values())
-    for plain, key in original.items():
-        if not plain.startswith(best.root):
-            dropped[key] = _reason_outside(plain, best.root)
-        elif plain[len(best.root) :] not in taken:
-            dropped[key] = best.dropped[plain[len(best.root) :]]
-    return dropped
+def _dropped(best: Match, original: Mapping[str, str], also: AbstractSet[str]) -> dict[str, str]:
+    """Why each key that is not used is not; ``also`` are used beside those of the match."""
+    taken = {*(best.root + key for key in best.used.values()), *also}
+    return {
+        key: best.dropped[plain[len(best.root) :]] if plain.startswith(best.root) else _reason_outside(plain, best.root)
+        for plain, key in original.items()
+        if plain not in taken
+    }
 
 
 def _reason_outside(plain: str, root: str) -> str:
@@ -211,13 +160,14 @@ def _reason_outside(plain: str, root: str) -> str:
     return f"outside '{root}', which holds the network"
 
 
-def _unknown(best: Match, architecture: ResNetArchitecture) -> tuple[str, ...]:
+def _unknown(best: Match, architecture: ResNetArchitecture, filled: Mapping[str, str]) -> tuple[str, ...]:
     fixed = {trait.field for trait in best.scheme.traits}
     told = {
         STEM_STRIDE: "stem_pool" in fixed,
         BOTTLENECK_STRIDE: architecture.block == "basic" or "bottleneck_stride" in fixed,
         # In these names alone both are the same.
-        AVERAGED_SHORTCUTS: best.scheme.name not in _ANY_SHORTCUT or architecture.shortcut == "pad",
+        AVERAGED_SHORTCUTS: architecture.shortcut == "pad"
+        or not (best.scheme.name in _ANY_SHORTCUT or any(".shortcut." in name for name in filled)),
         OPTION_A_CHANNELS: architecture.shortcut != "pad",
         INPUT_NORMALISATION: "input.mean" in best.used,
         NEURONS: not best.scheme.spiking,

@@ -7,7 +7,7 @@ of None drops on purpose whatever tensors the pattern covers, with the reason be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 # The blocks of which a trait holds; dense ones are bottlenecks without groups.
@@ -30,7 +30,7 @@ class Trait:
     """A field of the description that every network of a family has, of the blocks that ``where`` says."""
 
     field: str
-    value: str | bool
+    value: str | bool | int
     where: Where = "any"
 
 
@@ -41,7 +41,8 @@ class Scheme:
     ``spiking`` says that networks with neurons use the same names, ``neurons`` whether one of them is such a network,
     ``projection`` what a shortcut with weights is,
     ``traits`` what else the family fixes. ``ending`` says in words what the network ends in where that is no linear
-    layer.
+    layer. ``first`` are rows that drop what other rows would explain. ``told`` says that ``projection`` was said by the
+    user, whose own table it is.
     """
 
     name: str
@@ -52,6 +53,20 @@ class Scheme:
     projection: str = "projection"
     traits: tuple[Trait, ...] = ()
     ending: str = ""
+    first: tuple[Row, ...] = ()
+    told: bool = False
+
+    def over(self, base: Scheme) -> Scheme:
+        """A table of these rows and, for all that they do not say, those of ``base``."""
+        return replace(
+            base,
+            name=self.name,
+            title=f"{self.title}, and else {base.title}",
+            rows=self.rows + base.rows,
+            spiking=self.spiking,
+            projection=self.projection if self.told else base.projection,
+            first=tuple(row for row in self.rows if row.canonical is None),
+        )
 
 
 def rows(*pairs: tuple[str, str]) -> tuple[Row, ...]:

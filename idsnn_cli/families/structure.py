@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from idsnn_cli.errors import FamilyError
 from idsnn_cli.families.layout import infer
 from idsnn_cli.families.paths import Path, PathBlock, paths
 from idsnn_cli.families.tensor_parts import Part, Shape, parts_of
-from idsnn_cli.families.words import dims, grouped, shown
+from idsnn_cli.families.words import MAY_BE_DROPPED, NEVER_DROPPED, dims, grouped, shown
 
 _OWN_TABLE = "Say which tensor is which in a table of your own: --scheme FILE (teacher.scheme in a recipe)."
 
@@ -25,11 +26,15 @@ class Certainty:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What shapes and order say: canonical tensor name -> key, and every other key as dropped or unexplained."""
+    """What shapes and order say: canonical tensor name -> key, and every other key as dropped or unexplained.
+
+    ``inside`` are those unexplained that do not stand behind all blocks.
+    """
 
     used: Mapping[str, str]
     dropped: Mapping[str, str]
     unexplained: tuple[str, ...]
+    inside: tuple[str, ...]
     certainty: Certainty
 
 
@@ -65,10 +70,11 @@ class _Wanted:
     last: int
 
 
-def infer_structure(shapes: Mapping[str, Shape]) -> Structure | None:
+def infer_structure(shapes: Mapping[str, Shape], given: Mapping[str, str]) -> Structure | None:
     """The one ResNet that tensors of these ``shapes``, in this order, can be; None where they can be none.
 
-    Raises :class:`FamilyError` where they can be two different ones.
+    ``given`` are keys that are known, by their canonical names. Raises :class:`FamilyError` where they can be two
+    different ones.
     """
     parts, named = parts_of(shapes)
     places = [at for at, part in enumerate(parts) if part.kind == "convolution" and "bias" not in part.tensors]
@@ -76,7 +82,8 @@ def infer_structure(shapes: Mapping[str, Shape]) -> Structure | None:
     for path in paths([parts[at].shape for at in places]):
         for preactivation in (False, True):
             reading = _read(parts, places, path, preactivation)
-            if reading is not None and _is_network(reading, shapes) and not _is_mostly_else(reading):
+            agrees = reading is not None and all(reading.used.get(name) == key for name, key in given.items())
+            if reading is not None and agrees and _is_network(reading, shapes) and not _is_mostly_else(reading):
                 readings.append(reading)
     if not readings:
         return None
@@ -86,7 +93,16 @@ def infer_structure(shapes: Mapping[str, Shape]) -> Structure | None:
     for other in best[1:]:
         if other.used != first.used:
             raise _ambiguous(first, other)
-    return Structure(first.used, first.dropped, tuple(first.unexplained), _certainty(first, named))
+    order = {key: place for place, key in enumerate(shapes)}
+    last = max(order[key] for name, key in first.used.items() if name.startswith("stages."))
+    inside = tuple(key for key in first.unexplained if order[key] < last)
+    certainty = _certainty(first, named, in_order=not is_sorted(shapes))
+    return Structure(first.used, first.dropped, tuple(first.unexplained), inside, certainty)
+
+
+def is_sorted(keys: Iterable[str]) -> bool:
+    """Whether keys are in the order of the alphabet, which need not be that of the layers."""
+    return all(first <= second for first, second in itertools.pairwise(keys))
 
 
 def _is_mostly_else(reading: _Reading) -> bool:
@@ -261,7 +277,7 @@ def _use_gate(
     return True
 
 
-def _certainty(reading: _Reading, named: bool) -> Certainty:
+def _certainty(reading: _Reading, named: bool, in_order: bool) -> Certainty:
     path = reading.path
     doubts: list[tuple[float, str]] = []
     if not any(block.projection is not None for block in path.blocks):
@@ -272,6 +288,8 @@ def _certainty(reading: _Reading, named: bool) -> Certainty:
         doubts.append((0.2, f"{len(reading.unexplained)} tensors that might be part of it are left out"))
     if "head.weight" not in reading.used:
         doubts.append((0.1, "there is no linear layer at its end"))
+    if not in_order:
+        doubts.append((0.3, "the names are in the order of the alphabet, which need not be that of the layers"))
     if not named:
         doubts.append((0.05, "gamma, beta, mean and variance of norms are told by their order alone"))
     doubts.append((0.02, "a block that changes the channels is taken as a stage's first, and as one that strides"))
@@ -285,5 +303,5 @@ def unexplained(structure: Structure, total: int) -> FamilyError:
     return FamilyError(
         f"no naming scheme explains these tensors; their structure is a ResNet's but for {len(structure.unexplained)} "
         f"of {total}:\n{grouped(structure.unexplained, 6)}.",
-        "Go on without them if the network never uses them: --allow-unused. Else give a table: --scheme FILE.",
+        NEVER_DROPPED if structure.inside else MAY_BE_DROPPED,
     )

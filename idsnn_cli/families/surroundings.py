@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # Dictionaries that training scripts put around a state dict; where a file holds several, the earlier one is taken.
 WRAPPERS: tuple[str, ...] = (
     "state_dict_ema",
     "model_ema",
     "ema_state",
+    "ema_state_dict",
+    "ema_model",
+    "ema",
     "state_dict",
     "model_state_dict",
     "model_state",
@@ -17,7 +22,7 @@ WRAPPERS: tuple[str, ...] = (
 )
 
 # Those of them that hold averaged weights (EMA).
-AVERAGED: frozenset[str] = frozenset(("state_dict_ema", "model_ema", "ema_state"))
+AVERAGED: frozenset[str] = frozenset(WRAPPERS[:6])
 
 # Modules around the network.
 PREFIXES: tuple[str, ...] = (
@@ -32,6 +37,14 @@ PREFIXES: tuple[str, ...] = (
     "visual",
     "resnet",
 )
+
+# Prefixes of networks that others of the same file are trained with: taken where there is none but them.
+SECOND: frozenset[str] = frozenset(
+    ("teacher", "encoder_k", "momentum_encoder", "target_encoder", "target", "key_encoder")
+)
+
+_DEEPEST = 8  # prefixes around a network
+_FEWEST = 30  # tensors under a prefix that nobody knows; the smallest ResNet has more, and few blocks alone do
 
 # Parts of a name that torch.compile, FSDP, DeepSpeed and checkpointing put anywhere.
 TRANSPARENT: frozenset[str] = frozenset(
@@ -71,3 +84,52 @@ TRAITS: tuple[tuple[str, str, bool], ...] = (
     (r"\.(weight_g|weight_v)$|\.parametrizations\.", "weight normalisation", False),
     (r"(^|\.)(conv\w*|convolution|proj|[abc]|downsample\.0|shortcut(\.0)?)\.bias$", "convolutions with a bias", False),
 )
+
+
+def without_transparent(key: str) -> str:
+    """``key`` without the parts that wrappers of modules put anywhere."""
+    if not any(part in key for part in TRANSPARENT):
+        return key
+    return ".".join(part for part in key.split(".") if part not in TRANSPARENT)
+
+
+def roots(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Every sub-tree that wrappers and prefixes lead to: what stands before it -> its keys without that.
+
+    The whole file is the sub-tree of the empty root. Shallower ones come first. A first part that nobody knows counts
+    as a prefix too where enough tensors stand under it.
+    """
+    names = tuple(dict.fromkeys((*WRAPPERS, *PREFIXES)))
+    found: dict[str, list[str]] = {"": list(keys)}
+    pending = [("", 0)]
+    for root, depth in pending:
+        if depth == _DEEPEST:
+            continue
+        inside: dict[str, list[str]] = {}
+        for key in found[root]:
+            first, dot, rest = key.partition(".")
+            if dot and first:
+                inside.setdefault(first, []).append(rest)
+        strange = [first for first, rests in inside.items() if first not in names and len(rests) >= _FEWEST]
+        for name in (*names, *strange):
+            if name in inside:
+                found[f"{root}{name}."] = inside[name]
+                pending.append((f"{root}{name}.", depth + 1))
+    return found
+
+
+def is_known(root: str) -> bool:
+    """Whether a root is of wrappers and prefixes that are known."""
+    return all(part in WRAPPERS or part in PREFIXES for part in root.split(".")[:-1])
+
+
+def preference(root: str) -> tuple[int, bool]:
+    """Which of several networks in a file is taken: the lowest."""
+    parts = root.split(".")
+    wrapper = next((WRAPPERS.index(part) for part in parts if part in WRAPPERS), -1)
+    return wrapper, any(part in SECOND for part in parts)
+
+
+def is_averaged(root: str) -> bool:
+    """Whether what stands under a root is an average of weights (EMA), by the names of the wrappers in it."""
+    return any(part in AVERAGED for part in root.split("."))

@@ -45,6 +45,17 @@ def parts_of(shapes: Mapping[str, Shape]) -> tuple[list[Part], bool]:
     return _gated(_by_name(shapes) if named else _by_order(shapes)), named
 
 
+def modules_of(shapes: Mapping[str, Shape]) -> tuple[dict[str, Part], list[str]]:
+    """The modules whose tensors have usual last names, by their own names, and all other keys."""
+    usual = {key: shape for key, shape in shapes.items() if key.rpartition(".")[2] in _LEAVES}
+    modules: dict[str, dict[str, str]] = {}
+    for key in usual:
+        module, _, leaf = key.rpartition(".")
+        modules.setdefault(module, {})[_LEAVES[leaf]] = key
+    found = {module: _part(tensors, shapes) for module, tensors in modules.items()}
+    return found, [key for key in shapes if key not in usual]
+
+
 def _by_name(shapes: Mapping[str, Shape]) -> list[Part]:
     modules: dict[str, dict[str, str]] = {}
     for key in shapes:

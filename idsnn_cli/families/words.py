@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _LONGEST = 80
+MAY_BE_DROPPED = (
+    "Say what they are in a table of their names: --scheme FILE (teacher.scheme in a recipe), rows that differ are "
+    "enough; or go on without them if the network does not need them: --allow-unused (teacher.allow_unused)."
+)
+NEVER_DROPPED = (
+    "Say what they are in a table of their names: --scheme FILE (teacher.scheme in a recipe), rows that differ are "
+    "enough, and `dropped` those that the network never calls. --allow-unused does not leave out what may change what "
+    "it computes."
+)
 
 
 def shown(name: str) -> str:

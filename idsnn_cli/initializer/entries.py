@@ -40,6 +40,11 @@ def check_rules(rules: Rules, source: Architecture, target: Architecture, *, has
 
     ``has_head`` says whether the source has its linear layer.
     """
+    if rules.head == "match" and not has_head:
+        raise UsageError(
+            "head: match copies the source's linear layer, which it lacks",
+            "Use head: random (--head random), or a source that has one.",
+        )
     used = rules.used()
     for rule in used:
         if not rule.searches:

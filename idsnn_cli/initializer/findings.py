@@ -105,14 +105,27 @@ def merges(rules: Rules, source: Architecture, target: Architecture, names: Mapp
 
 
 def _learnt(source: Network) -> dict[str, float]:
-    """lambda of each channel space of a QCFS source; empty for another. Raises :class:`MappingError` for one of 0."""
+    """lambda of each channel space of a QCFS source; empty for another.
+
+    Raises :class:`MappingError` for one of 0, and where a space has several: each channel its own, or each of the
+    activations that an identity shortcut joins.
+    """
     architecture = source.architecture
     if not isinstance(architecture.activation, QCFS):
         return {}
-    found = {}
+    found: dict[str, float] = {}
     spaces = activation_spaces(architecture)
     for name, owner in architecture.activations():
-        found[spaces[name]] = float(source.read(source.names[f"{owner}.limit"]))
+        limit = source.read(source.names[f"{owner}.limit"])
+        before = found.setdefault(spaces[name], float(limit.flatten()[0]))
+        if bool((limit != before).any()):
+            raise MappingError(
+                f"the source learnt a threshold for each channel or activation, and {owner}.limit is not that of all "
+                f"whose spikes are added to its own",
+                "Convert by another rule, such as convert: weight-normalisation, or use a source with one threshold "
+                "for each residual stream.",
+            )
+        found[spaces[name]] = float(limit.flatten()[0])
         if not 0 < found[spaces[name]] < math.inf:
             raise MappingError(
                 f"{owner}.limit of the source is {found[spaces[name]]:g}, and no spike can stand for that",

@@ -125,10 +125,11 @@ class Plan:
     lambdas: Mapping[str, float] = field(default_factory=dict)
 
     def reads(self) -> list[str]:
-        """The source keys that applying the plan reads, and converting what it makes, each once, sorted."""
+        """The source keys that applying the plan reads, each once, sorted, and of QCFS limits, which converting what it
+        makes reads, the canonical names.
+        """
         keys = {key for entry in self.entries for key in entry.source_keys()}
         if self.source is not None and isinstance(self.source.activation, QCFS) and self.rules.convert != "none":
-            # Such a source is always ours, in canonical names.
             keys |= {f"{owner}.limit" for _, owner in self.source.activations()}
         return sorted(keys)
 

@@ -102,6 +102,8 @@ def initialize(
     allow_unused: bool = False,
     scheme: Scheme | None = None,
     kind: Literal["auto", "ann"] = "auto",
+    root: str | None = None,
+    levels: int | None = None,
     bottleneck_stride: BottleneckStride | None = None,
     images: Sequence[tuple[Tensor, Tensor]] | None = None,
     seed: int = 0,
@@ -114,16 +116,15 @@ def initialize(
     identified already; ``target`` a name such as ``spiking-resnet18`` (stem, shortcut and classes are then the source's
     unless ``num_classes`` is given, and T is 4) or a whole description. ``normalise`` is the (mean, std) of images in 0
     to 1 that the source was trained with, used where it does not carry it (default: ImageNet's). ``weights``,
-    ``allow_unused``, ``scheme``, and ``kind`` and ``bottleneck_stride`` (which count where the source has to run) are
-    as for :func:`idsnn_cli.load`. ``images`` are
-    batches for the rules that look at the source running: float32 (N, 3, H, W) in 0 to 1 and labels int64 (N,), which
-    a search for blocks alone reads. Values are gathered, and such a source runs, on ``device``; ``say`` hears of long
-    work. Raises :class:`MappingError` naming both tensors where one cannot be made, :class:`FamilyError` or
-    :class:`CheckpointError` for a source that is not a Model, and :class:`UsageError` for a target that is not known,
-    or not wholly described by what is given.
+    ``allow_unused``, ``scheme``, ``root``, ``levels``, ``kind`` and ``bottleneck_stride`` (these count where the source
+    has to run) are as for :func:`idsnn_cli.load`. ``images`` are batches for the rules that look at the source running:
+    float32 (N, 3, H, W) in 0 to 1 and labels int64 (N,), which a search for blocks alone reads. Values are gathered,
+    and such a source runs, on ``device``; ``say`` hears of long work. Raises :class:`MappingError` naming both tensors
+    where one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a Model, and
+    :class:`UsageError` for a target that is not known, or not wholly described by what is given.
     """
     with ExitStack() as stack:
-        network = open_source(source, stack, Reading(weights, allow_unused, scheme, kind))
+        network = open_source(source, stack, Reading(weights, allow_unused, scheme, kind, root=root, levels=levels))
         description = _describe_target(target, network, num_classes)
         rules, where = rules or Rules(), torch.device(device)
         name = str(source) if isinstance(source, str | Path | Published) else network.where
@@ -152,7 +153,7 @@ def initialize(
         digest = stack.enter_context(TensorsDigest())
 
         def read(key: str) -> Tensor:
-            value = network.read(key)
+            value = network.read(network.names.get(key, key) if key.endswith(".limit") else key)
             if key not in digest:
                 digest.add(key, value)
             return value

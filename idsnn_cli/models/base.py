@@ -91,8 +91,16 @@ class Model(nn.Module):
         return nn.ReLU
 
     def share_ranges(self) -> None:
-        """Let learnt activations that shortcuts join learn one range."""
+        """Give learnt activations the ranges that the description says: one for those that shortcuts join, or one for
+        each channel.
+        """
+        shapes = self.architecture.tensors()
         for name, owner in self.architecture.activations():
+            shape = shapes[f"{owner}.limit"]
+            if shape:
+                own = self.get_submodule(name)
+                assert isinstance(own, QCFS)
+                own.limit = nn.Parameter(torch.empty(shape, device=own.limit.device))
             if name != owner:
                 follower, leader = self.get_submodule(name), self.get_submodule(owner)
                 assert isinstance(follower, QCFS)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+import torch
 from torch import Tensor
 
 from idsnn_cli.architecture import Architecture, read_description
@@ -34,6 +35,7 @@ class Network:
     ``certainty`` says how sure the layout is where no table of names gave it; ``where`` names the source in errors.
     ``neurons`` says whether a foreign file tells that the network spikes, and ``decays`` are the keys of the time
     constants that its neurons learnt.
+    ``notes`` say what else was chosen in reading it.
     """
 
     architecture: Architecture
@@ -52,15 +54,20 @@ class Network:
     where: str = "the source"
     neurons: Neurons = "unsaid"
     decays: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def choice(self) -> str | None:
-        """Which copy of the weights was taken, in words; None where there was no choice."""
+        """What was chosen in reading it, in words; None where there was no choice."""
+        return "; ".join((*self._copy_words(), *self.notes)) or None
+
+    def _copy_words(self) -> tuple[str, ...]:
         if len(self.copies) < 2:
-            return None
-        if self.copy == "ema":
-            return "it holds raw and averaged (EMA) weights; the averaged ones are taken (--weights raw for the others)"
-        return "it holds raw and averaged (EMA) weights; the raw ones are taken (--weights ema for the others)"
+            return ()
+        taken, other = ("averaged", "raw") if self.copy == "ema" else ("raw", "ema")
+        return (
+            f"it holds raw and averaged (EMA) weights; the {taken} ones are taken (--weights {other} for the others)",
+        )
 
 
 def floating(key: str, value: Tensor) -> Tensor:
@@ -101,7 +108,7 @@ def refuse_reading(where: str) -> NoReturn:
     """Raise :class:`UsageError`: ``where`` is one of ours, of which nothing is to be chosen."""
     raise UsageError(
         f"{where} is idsnn's own: it holds one copy of the weights, and nothing in it is unexplained",
-        "Leave --kind, --weights, --allow-unused and --scheme out.",
+        "Leave --kind, --weights, --allow-unused, --scheme, --root and --levels out.",
     )
 
 
@@ -123,7 +130,7 @@ def identify_tensors(
             refuse_reading(where)
         return _own(described, shapes, read, where)
     try:
-        found = recognise(shapes, reading)
+        found = recognise(shapes, reading, lambda key, other: _alike(read(key), read(other)))
     except FamilyError as error:
         raise FamilyError(f"{where}: {error.message}", error.fix) from None
     if told:
@@ -144,7 +151,13 @@ def identify_tensors(
         certainty=found.certainty,
         neurons=found.neurons,
         decays=found.decays,
+        notes=found.notes,
     )
+
+
+def _alike(value: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same values; False of a file that is not on this machine."""
+    return not (value.is_meta or other.is_meta) and torch.equal(value, other)
 
 
 def _own(architecture: Architecture, shapes: Mapping[str, Shape], read: Read, where: str) -> Network:

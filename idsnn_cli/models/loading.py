@@ -30,6 +30,8 @@ def load(
     kind: FileKind = "auto",
     spiking: SpikingReading | None = None,
     timesteps: int | None = None,
+    root: str | None = None,
+    levels: int | None = None,
 ) -> Model:
     """The network in ``path``, in evaluation mode on ``device``: an ANN gives (N, K) logits, a student (T, N, K).
 
@@ -40,7 +42,9 @@ def load(
     itself. A foreign file does not say how, so it needs ``normalise``, the (mean, std) that it was trained with; nor in
     which convolution its bottlenecks stride, the 3x3 unless ``bottleneck_stride`` says otherwise. ``weights`` says
     which copy is taken of a foreign file with raw and averaged ones (``auto``: the averaged), and ``allow_unused``
-    drops keys of it that are not explained; ``scheme`` is a table of its names, instead of those that are known.
+    drops keys of it that are not explained and change nothing; ``scheme`` is a table of names that the known ones lack;
+    ``root`` what the names of the network that is meant begin with, of several; ``levels`` those of its QCFS
+    activations, which only have thresholds in it.
     ``kind`` says whether it spikes where it does not tell, and ``spiking`` its time steps and neurons. ``timesteps``
     runs a student for so many steps instead of its own T. Raises
     :class:`CheckpointError` or :class:`FamilyError` for a file that is not a Model, :class:`UsageError` where
@@ -48,7 +52,7 @@ def load(
     """
     with open_checkpoint(as_source(path)) as file:
         return load_identified(
-            identify(file, Reading(weights, allow_unused, scheme, kind, spiking)),
+            identify(file, Reading(weights, allow_unused, scheme, kind, spiking, root, levels)),
             path,
             device=device,
             normalise=normalise,
@@ -146,6 +150,11 @@ def _fill(model: Model, network: Network, path: str) -> None:
             stored = floating(f"{path}: {key}", stored).to(own.dtype)
         if stored.is_floating_point() and not torch.isfinite(stored).all():
             raise CheckpointError(f"{path}: {key} holds NaN or infinite values", "Use another checkpoint.")
+        if name.endswith(".limit") and not network.described and bool((stored <= 0).any()):
+            raise CheckpointError(
+                f"{path}: {key} holds a threshold of {float(stored.min()):g}, and an activation's is above 0",
+                "Use another checkpoint: its training drove a layer's range below 0.",
+            )
         if name.endswith(".running_var") and bool((stored < 0).any()):
             raise CheckpointError(
                 f"{path}: {key} holds a variance of {float(stored.min()):g}, and none is below 0",

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 class _Quantised(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, limit: Tensor, levels: int) -> Tensor:
-        bound = limit.to(x.dtype)
+        bound = _along_channels(limit, x)
         step = torch.floor(x * (levels / bound) + 0.5)
         y = step.clamp(0, levels) * (bound / levels)
         ctx.save_for_backward(x, limit)
@@ -24,13 +24,20 @@ class _Quantised(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         x, limit = ctx.saved_tensors
-        grad, bound = grads[0], limit.to(x.dtype)
+        grad, bound = grads[0], _along_channels(limit, x)
         step = torch.floor(x * (ctx.levels / bound) + 0.5)
         inside = (step >= 0) & (step <= ctx.levels)
         # floor counts as the identity: y / lambda - x / lambda inside, 1 above, 0 below.
         by_limit = torch.where(inside, step / ctx.levels - x / bound, (step > ctx.levels).to(x.dtype))
-        total = (grad * by_limit).sum(dtype=torch.promote_types(x.dtype, limit.dtype))
+        others = [axis for axis in range(x.dim()) if limit.dim() == 0 or axis != 1]
+        total = (grad * by_limit).sum(others, dtype=torch.promote_types(x.dtype, limit.dtype))
         return grad * inside, total.to(limit.dtype), None
+
+
+def _along_channels(limit: Tensor, x: Tensor) -> Tensor:
+    """One lambda for all of ``x``, or one for each of its channels, axis 1."""
+    bound = limit.to(x.dtype)
+    return bound if bound.dim() == 0 else bound.view(-1, *(1 for _ in range(x.dim() - 2)))
 
 
 def quantised(x: Tensor, limit: Tensor, levels: int) -> Tensor:
@@ -43,7 +50,8 @@ torch.fx.wrap("quantised")
 
 
 class QCFS(nn.Module):
-    """y = lambda * clip(floor(x L / lambda + 1/2) / L, 0, 1) of maps of any shape; lambda, ``limit``, is learnt.
+    """y = lambda * clip(floor(x L / lambda + 1/2) / L, 0, 1) of maps of any shape; lambda, ``limit``, is learnt: one
+    number (), or one for each channel (C,) of maps (N, C, ...).
 
     Backward floor is the identity (straight through): where floor(...) is 0 to L, dy/dx is 1 and dy/dlambda is
     (y - x) / lambda; above, dy/dlambda is 1; all else is 0. That is the authors' first release, whose clip stands

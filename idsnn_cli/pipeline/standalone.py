@@ -69,6 +69,8 @@ class Request:
             None if scheme is None else read_scheme(Path(scheme)),
             kind,
             spiking_reading(self._student(), whole=False) if kind == "spiking" else None,
+            self.foreign.get("root"),
+            self.foreign.get("levels"),
         )
 
     def _student(self) -> Student:
@@ -86,6 +88,10 @@ class Request:
                 "Leave it out.",
             )
         return recipe.student
+
+    def section(self) -> dict[str, Any]:
+        """The options by their keys in ``teacher``, but for the levels, which there are a trained teacher's too."""
+        return {key: value for key, value in self.foreign.items() if key != "levels"}
 
 
 # Mapping a network into a student
@@ -110,7 +116,7 @@ def mapping_workspace(request: Request, arch: str, num_classes: int | None) -> W
         if named and "input.mean" in network.names:
             raise UsageError(f"{source} carries its own input normalisation", "Leave the normalisation out.")
         student = {"arch": arch, **options_like(arch, found)}
-        plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student, "teacher": request.foreign}
+        plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student, "teacher": request.section()}
         where = "inspect --plan" if request.option == "--plan" else f"init {request.option}"
         recipe = recipe_from_mapping(plain, overrides, origin=f"the options of {where}")
         data_given = any(word.startswith("data.dataset=") for word in overrides)
@@ -120,6 +126,7 @@ def mapping_workspace(request: Request, arch: str, num_classes: int | None) -> W
         source.name,
         data_given=data_given,
         num_classes_given=classes,
+        levels_given=request.foreign.get("levels"),
         events=request.events,
         shelf=shelf,
     )
@@ -264,10 +271,11 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
         )
     foreign = {key: value for key, value in foreign.items() if (key, value) != ("kind", "spiking")}
     if foreign:
-        plain["teacher"] = dict(plain.get("teacher", {})) | foreign
+        plain["teacher"] = dict(plain.get("teacher", {})) | request.section()
     recipe = recipe_from_mapping(plain, [*overrides, *device], origin=f"the recipe in {path.name}")
     students = {} if reading.spiking is None else {path: reading.spiking}
-    return Workspace(recipe, path.name, events=request.events, shelf=shelf, students=students)
+    levels = request.foreign.get("levels")
+    return Workspace(recipe, path.name, levels_given=levels, events=request.events, shelf=shelf, students=students)
 
 
 def _named_data(data: str) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class Workspace:
     ``data_given`` is False where the recipe's data section only fills its place (``idsnn init --from``), and
     ``num_classes_given`` are the student's classes where no data says so. ``students`` says what sources that
     are state dicts of spiking networks do not hold.
+    ``num_classes_given`` are the student's classes where no data says so; ``levels_given`` those of a foreign file's
+    QCFS activations where no recipe says so.
     """
 
     recipe: Recipe
@@ -76,6 +78,7 @@ class Workspace:
     text: str | None = None
     data_given: bool = True
     num_classes_given: int | None = None
+    levels_given: int | None = None
     events: Events = field(default_factory=Events)
     shelf: Shelf = field(default_factory=Shelf)
     students: dict[Source, SpikingReading] = field(default_factory=dict)
@@ -184,13 +187,18 @@ class Workspace:
 
     @cached_property
     def reading(self) -> Reading:
-        """How a foreign file is read: ``teacher.weights``, ``teacher.allow_unused`` and the ``teacher.scheme``'s table.
+        """How a foreign file is read: ``teacher.weights``, ``allow_unused``, ``root``, ``levels`` where the teacher is
+        not trained here, and the table of ``scheme``.
 
         Raises :class:`SchemeError` for a table that is wrong.
         """
         teacher = self.recipe.teacher
         scheme = None if teacher.scheme is None else read_scheme(teacher.scheme)
-        return Reading(teacher.weights, teacher.allow_unused, scheme, teacher.kind)
+        trained = teacher.checkpoint is None and teacher.activation == "qcfs"
+        levels = self.levels_given or (None if trained else teacher.levels)
+        # In a recipe they are those of one of its files.
+        lenient = self.levels_given is None
+        return Reading(teacher.weights, teacher.allow_unused, scheme, teacher.kind, None, teacher.root, levels, lenient)
 
     def reading_of(self, source: Source) -> Reading:
         """:attr:`reading`, of a student with what its file does not tell."""

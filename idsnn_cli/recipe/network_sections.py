@@ -143,9 +143,10 @@ class Teacher(Training, Network):
     ``normalise`` is its input normalisation, which it does not carry (auto: found from training images);
     ``bottleneck_stride`` the convolution in which its bottlenecks stride, which its names cannot tell (3x3 where
     nothing is said); ``weights`` says which copy is taken where it holds raw and averaged ones (auto: the averaged);
-    ``allow_unused`` drops tensors of it that are not explained; ``kind`` ann says that it is no spiking network where
-    that is not told; ``scheme`` is a YAML file with a table of its tensors'
-    names.
+    ``allow_unused`` drops tensors of it that are not explained, if they change nothing of what it computes; ``scheme``
+    is a YAML file with a table of its tensors' names; ``root`` is what the names of the network that is meant begin
+    with, where it holds several; and ``levels`` those of its QCFS activations, which only have thresholds in it.
+    ``kind`` ann says that it is no spiking network where that is not told.
     """
 
     arch: str = "resnet34"
@@ -158,18 +159,13 @@ class Teacher(Training, Network):
     allow_unused: bool = False
     kind: Literal["auto", "ann"] = "auto"
     scheme: Path | None = None
+    root: str | None = None
     seed: Seed | None = None
 
     @field_validator("arch")
     @classmethod
     def _known(cls, value: str) -> str:
         return one_of(value, ann_names())
-
-    @model_validator(mode="after")
-    def _quantised(self) -> Self:
-        if self.activation == "relu" and self.levels is not None:
-            raise ValueError("levels are for activation qcfs")
-        return self
 
     def traits(self) -> dict[str, Any]:
         levels = (self.levels or QCFS_LEVELS) if self.activation == "qcfs" else 0

@@ -144,6 +144,9 @@ class Recipe(Section):
         for key, split in (("data.select", self.data.select), ("eval.split", self.eval.split)):
             if split == "validation" and not held_out:
                 raise ValueError(f"{key} is validation, but data.validation keeps no images for it")
+        foreign = self.teacher.checkpoint is not None or self.init.source is not None
+        if self.teacher.activation == "relu" and self.teacher.levels is not None and not foreign:
+            raise ValueError("teacher: levels are for activation qcfs, or for a foreign file")
         if self.pretrain.epochs and self.init.rule == "none":
             raise ValueError("pretrain starts from mapped weights, but init.rule is none; use loop, best or 0 epochs")
         if self.pretrain.epochs and self.init.rules().reads_learnt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from idsnn_cli.errors import SchemeError, did_you_mean
 from idsnn_cli.families import Row, Scheme
-from idsnn_cli.families.own_table import canonical_fault, source_fault
+from idsnn_cli.families.matching import LEAVES, kind_of
 from idsnn_cli.recipe.nodes import Fault, Leaf, Node, Place, Table
 from idsnn_cli.recipe.source import Unreadable, display, parse
 
@@ -20,6 +21,10 @@ _KEYS = ("title", "shortcut", "rows", "dropped")
 _FORM = (
     "A table has rows: {name in the file: canonical name}, and dropped: {name: reason}; title, shortcut if you like."
 )
+_ANY_BRACES = re.compile(r"\{[^{}]*\}|[{}]")
+_PLACEHOLDER = re.compile(r"\{([sbi])(?:\+[0-9])?\}")
+_BLOCK = r"stages\.N\.N\.(convN|normN|shortcut\.(conv|norm)|attention\.(reduce|expand|mix))"
+_CANONICAL = re.compile(rf"input|stem\.(N\.)?(conv|norm)|{_BLOCK}|final_norm|head")
 _PROJECTIONS: tuple[str, ...] = ("projection", "average")
 
 
@@ -73,18 +78,19 @@ def _scheme(tree: Node, path: Path, faults: list[Fault]) -> Scheme | None:
         faults.append(Fault(place or tree.place, "shortcut", f"is '{shortcut[:40]}', not {' or '.join(_PROJECTIONS)}"))
     rows: list[Row] = []
     for pattern, canonical, at in _pairs(tree, "rows", faults):
-        fault = source_fault(pattern, wild=False) or canonical_fault(pattern, canonical)
+        fault = _source_fault(pattern, wild=False) or _canonical_fault(pattern, canonical)
         rows.append(Row(pattern, canonical))
         if fault:
             faults.append(Fault(at, f"rows.{pattern[:60]}", f"{canonical[:60]!r} {fault}"))
     for pattern, reason, at in _pairs(tree, "dropped", faults):
-        fault = source_fault(pattern, wild=True)
+        fault = _source_fault(pattern, wild=True)
         rows.append(Row(pattern, None, reason))
         if fault:
             faults.append(Fault(at, f"dropped.{pattern[:60]}", fault))
-    if not any(row.canonical for row in rows) and not faults:
+    if not rows and not faults:
         faults.append(Fault(tree.place, "rows", "there are none"))
-    return Scheme("own", title, tuple(rows), spiking=True, projection=projection or "projection")
+    told = place is not None
+    return Scheme("own", title, tuple(rows), spiking=True, projection=projection or "projection", told=told)
 
 
 def _leaf(tree: Table, key: str, faults: list[Fault]) -> tuple[str, Place] | None:
@@ -115,3 +121,35 @@ def _pairs(tree: Table, key: str, faults: list[Fault]) -> Iterator[tuple[str, st
         else:
             words = "needs a canonical name" if key == "rows" else "needs a reason in words"
             faults.append(Fault(row.node.place, f"{key}.{pattern[:60]}", words))
+
+
+def _source_fault(pattern: str, *, wild: bool) -> str | None:
+    """What is wrong with a pattern of names in a file, in words; ``wild`` allows ``{*}``."""
+    if not pattern:
+        return "is empty"
+    names = []
+    for braces in _ANY_BRACES.findall(pattern):
+        found = _PLACEHOLDER.fullmatch(braces)
+        if found is not None:
+            names.append(found[1])
+        elif braces == "{*}" and not wild:
+            return "has {*}, which only patterns under dropped may have"
+        elif braces != "{*}":
+            return f"has {braces}; placeholders are {{s}}, {{b}} and {{i}}, from 1 {{s+1}}, and {{*}} under dropped"
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    return f"has {{{twice[0]}}} twice" if twice else None
+
+
+def _canonical_fault(source: str, canonical: str) -> str | None:
+    """What is wrong with the canonical name, of a module or of a tensor, that stands beside a pattern."""
+    plain = re.sub(r"(?<![0-9])[0-9]+(?![0-9])", "N", _PLACEHOLDER.sub("N", canonical))
+    module, _, leaf = plain.rpartition(".")
+    known = _CANONICAL.fullmatch(plain) or (
+        _CANONICAL.fullmatch(module) and leaf in LEAVES[kind_of(module.replace("N", ""))]
+    )
+    if not known:
+        return "is no canonical name, such as stem.conv, stages.{s}.{b}.norm{i}, stages.{s}.{b}.shortcut.conv or head"
+    left, right = (sorted(_PLACEHOLDER.findall(text)) for text in (source, canonical))
+    if left != right:
+        return "does not have the placeholders of its pattern, each once"
+    return None

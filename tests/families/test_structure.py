@@ -18,7 +18,7 @@ from resnet_families import BUILDERS, Size, Torchvision, answer
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import FamilyError
-from idsnn_cli.families import NEURONS, Reading, recognise
+from idsnn_cli.families import NEURONS, Reading, Row, Scheme, recognise
 
 Shapes = dict[str, tuple[int, ...]]
 FULL = Size(depths=(2, 1, 3, 2), widths=(4, 8, 16, 32), kernel=7)
@@ -144,6 +144,19 @@ def test_the_order_within_a_block_does_not_matter(
     assert {name: old[key] for name, key in found.names.items()} == {n: k for n, k in names.items() if k in turned}
 
 
+def test_names_in_the_order_of_the_alphabet_make_it_less_sure() -> None:
+    shapes = renamed(answer(Torchvision(FULL))[0], True)[0]
+    modules: dict[str, str] = {}
+    for key in shapes:
+        modules.setdefault(key.rpartition(".")[0], f"{len(modules):04}")
+    in_order = {f"{modules[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": shape for key, shape in shapes.items()}
+    sure, less = recognise(in_order).certainty, recognise(dict(sorted(in_order.items()))).certainty
+    assert sure is not None
+    assert less is not None
+    assert less.number == pytest.approx(sure.number - 0.3)
+    assert "alphabet" in " ".join(less.reasons)
+
+
 def test_no_head_and_no_counters() -> None:
     shapes = {k: v for k, v in answer(Torchvision(FULL, head=None))[0].items() if not k.endswith("tracked")}
     found = recognise(renamed(shapes, False)[0])
@@ -202,11 +215,19 @@ def test_what_might_be_part_of_it_is_unexplained(behind: str, doubtful: Shapes, 
     strange, old = renamed(inserted(shapes, behind, doubtful), leaves)
     with pytest.raises(FamilyError, match=f"a ResNet's but for {len(doubtful)} of {len(strange)}") as caught:
         recognise(strange)
-    assert "--allow-unused" in str(caught.value.fix)
-    assert "--scheme" in str(caught.value.fix)
-    found = recognise(strange, Reading(allow_unused=True))
-    assert {name: old[key] for name, key in found.names.items()} == names
-    assert {old[key] for key in found.dropped} == set(doubtful)
+    fix = str(caught.value.fix)
+    assert 0 <= fix.index("--scheme") < fix.index("--allow-unused")
+    rows = tuple(Row(key, None, "never called") for key, before in old.items() if before in doubtful)
+    choices = [Reading(scheme=Scheme("own", "mine", rows, spiking=True))]
+    if behind == "fc":
+        choices.append(Reading(allow_unused=True))
+    else:  # among the blocks only the user's own table may leave something out
+        with pytest.raises(FamilyError, match="a ResNet's but for"):
+            recognise(strange, Reading(allow_unused=True))
+    for choice in choices:
+        found = recognise(strange, choice)
+        assert {name: old[key] for name, key in found.names.items()} == names
+        assert {old[key] for key in found.dropped} == set(doubtful)
 
 
 def test_two_readings_are_an_error_that_says_so() -> None:
@@ -226,8 +247,11 @@ def test_a_single_stage_may_have_its_norms_on_either_side() -> None:
 def test_a_file_that_a_table_almost_explains_is_the_tables() -> None:
     shapes = answer(Torchvision(FULL))[0]
     odd = {key.replace("layer2.0.bn1", "layer2.0.oddity"): shape for key, shape in shapes.items()}
+    found = recognise(odd)
+    assert (found.scheme, found.certainty) == ("torchvision", None)
+    assert found.names["stages.1.0.norm0.weight"] == "layer2.0.oddity.weight"
     with pytest.raises(FamilyError, match=r"not explained by the nearest naming scheme \(torchvision"):
-        recognise(odd)
+        recognise(odd | {"layer2.0.more.weight": (8, 8, 5, 5)})
     # With most of the names gone, the structure speaks.
     strange = {f"x.{key}" if key > "layer2" else key: shape for key, shape in shapes.items()}
     assert recognise(strange).scheme == "structure"

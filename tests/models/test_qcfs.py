@@ -82,6 +82,43 @@ def test_edges_are_those_of_the_first_release() -> None:
     assert (x.grad > 0).tolist() == [limit * -0.125 <= value < limit * 1.125 for value in values]
 
 
+def test_a_limit_for_each_channel_is_that_many_activations() -> None:
+    """Values and gradients of one activation over all channels are those of one for each channel beside it."""
+    limits = torch.tensor([0.5, 2.0, 1.2], dtype=torch.float64)
+    x = 2 * torch.rand((4, 3, 5, 5), generator=torch.Generator().manual_seed(3), dtype=torch.float64) - 0.5
+    weights = torch.rand(x.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    act = QCFS(4).double()
+    act.limit = torch.nn.Parameter(limits.clone())
+    whole = x.clone().requires_grad_()
+    (act(whole) * weights).sum().backward()
+    assert whole.grad is not None
+    assert act.limit.grad is not None
+    for channel, limit in enumerate(limits):
+        one = QCFS(4).double()
+        one.load_state_dict({"limit": limit})
+        part = x[:, channel].clone().requires_grad_()
+        y = one(part)
+        (y * weights[:, channel]).sum().backward()
+        assert part.grad is not None
+        assert one.limit.grad is not None
+        assert torch.equal(act(x)[:, channel], y)
+        assert torch.equal(whole.grad[:, channel], part.grad)
+        assert act.limit.grad[channel].item() == pytest.approx(one.limit.grad.item())
+
+
+@pytest.mark.parametrize(("limits", "own"), [("each", 17), ("channel", 17)])
+def test_limits_of_their_own_stand_in_the_description(limits: str, own: int) -> None:
+    architecture = build_description("resnet18", 5, width=4, stem="3x3", activation="qcfs", levels=4, limits=limits)
+    model = build(architecture, 0)
+    found = {name: tuple(value.shape) for name, value in model.state_dict().items() if name.endswith(".limit")}
+    assert len(found) == own
+    assert set(found.values()) == ({()} if limits == "each" else {(4,), (8,), (16,), (32,)})
+    assert read_description(architecture.to_dict()) == architecture
+    assert "its own lambda" in architecture.describe()
+    with pytest.raises(UsageError, match="limits are for activation qcfs"):
+        build_description("resnet8", 5, limits=limits)
+
+
 @pytest.mark.parametrize(("shortcut", "own"), [("projection", 1 + 3 + 2), ("pad", 1 + 3)])
 def test_one_limit_for_each_stream_and_each_inner_activation(shortcut: str, own: int) -> None:
     """Identities tie a join to what it adds; a projection, which can rescale, starts a stream of its own."""

@@ -66,7 +66,7 @@ class ResNetArchitecture(Architecture):
             block_part=BLOCKS[found["block"]].of(found),
             shortcut_part=SHORTCUTS[found["shortcut"]].of(found),
             attention_part=ATTENTIONS[found["attention"]].of(found),
-            activation=QCFS(found["levels"]) if found["activation"] == "qcfs" else ReLU(),
+            activation=QCFS(found["levels"], found["limits"]) if found["activation"] == "qcfs" else ReLU(),
             spiking=spiking,
         )
 
@@ -81,6 +81,7 @@ class ResNetArchitecture(Architecture):
             "in_channels": self.in_channels,
             "activation": self.activation.kind,
             "levels": self.levels,
+            "limits": self.activation.limits if isinstance(self.activation, QCFS) else "shared",
         }
         for part in (self.stem_part, self.block_part, self.shortcut_part, self.attention_part):
             found |= part.traits()
@@ -204,15 +205,16 @@ class ResNetArchitecture(Architecture):
     def activations(self) -> Iterator[tuple[str, str]]:
         """Of a network without pre-activation or deep stem. Identities and option-A shortcuts carry one activation's
         output into another's input, and both then share a range; itself where a projection, or nothing, stands before
-        the sum.
+        the sum, or where each activation learnt a range of its own.
         """
+        own = isinstance(self.activation, QCFS) and self.activation.limits != "shared"
         stream = "stem.act"
         yield stream, stream
         for stage, block in self.blocks():
             names = [f"stages.{stage}.{block}.act{i}" for i in range(self.block_part.length)]
             yield from ((name, name) for name in names[:-1])
             stream = stream if self.passes_input(stage, block) else names[-1]
-            yield names[-1], stream
+            yield names[-1], names[-1] if own else stream
 
     def tensors(self) -> Shapes:
         shapes: Shapes = {"input.mean": (self.in_channels, 1, 1), "input.std": (self.in_channels, 1, 1)}
@@ -220,12 +222,12 @@ class ResNetArchitecture(Architecture):
         for conv in self.stem_convolutions():
             shapes |= normed(conv)
         shapes |= self._amplitude("stem.amplitude", self.stem_width, "channel")
-        shapes |= {"stem.act.limit": ()} if "stem.act" in learnt else {}
+        shapes |= self._limit("stem.act", self.stem_width) if "stem.act" in learnt else {}
         for stage, block in self.blocks():
             at = f"stages.{stage}.{block}"
             for i, conv in enumerate(self.block_convolutions(stage, block)):
                 shapes |= normed(conv) | self._amplitude(f"{at}.amplitude{i}", conv.out_channels, "channel")
-                shapes |= {f"{at}.act{i}.limit": ()} if f"{at}.act{i}" in learnt else {}
+                shapes |= self._limit(f"{at}.act{i}", conv.out_channels) if f"{at}.act{i}" in learnt else {}
             shapes |= self.attention_tensors(stage, block)
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:
@@ -237,6 +239,10 @@ class ResNetArchitecture(Architecture):
         shapes["head.weight"] = (self.num_classes, self.features)
         shapes["head.bias"] = (self.num_classes,)
         return shapes
+
+    def _limit(self, act: str, channels: int) -> Shapes:
+        each = isinstance(self.activation, QCFS) and self.activation.limits == "channel"
+        return {f"{act}.limit": (channels,) if each else ()}
 
     def _amplitude(self, name: str, channels: int, kind: str) -> Shapes:
         return {f"{name}.weight": (channels,)} if self.amplitude == kind else {}
@@ -351,7 +357,10 @@ class ResNetArchitecture(Architecture):
 
     def family_words(self) -> list[str]:
         odd = self.stem_part.padding != self.stem_part.usual_padding
-        quantised = [f"QCFS activations of {self.levels} levels"] if isinstance(self.activation, QCFS) else []
+        quantised = []
+        if isinstance(self.activation, QCFS):
+            whose = {"shared": "", "each": ", each its own lambda", "channel": ", each channel its own lambda"}
+            quantised.append(f"QCFS activations of {self.levels} levels{whose[self.activation.limits]}")
         return [
             f"{'Spiking ' if self.kind == 'spiking' else ''}ResNet-{self.depth}",
             f"{self.block} blocks {'-'.join(map(str, self.depths))}",

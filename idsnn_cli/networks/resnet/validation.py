@@ -11,6 +11,7 @@ from idsnn_cli.architecture.parts import (
     Coding,
     Join,
     Kind,
+    Limits,
     Neuron,
     Reset,
     SpikingBlock,
@@ -43,6 +44,7 @@ ANN_TRAITS: dict[str, Any] = {
     "final_norm": True,
     "activation": "relu",
     "levels": 0,
+    "limits": "shared",
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
@@ -53,6 +55,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "stem_pool": tuple(POOLS),
     "attention": tuple(ATTENTIONS),
     "activation": get_args(Activation),
+    "limits": get_args(Limits),
     "spiking_block": get_args(SpikingBlock),
     "join": get_args(Join),
     "coding": get_args(Coding),
@@ -174,6 +177,8 @@ def _validate_activation(traits: Traits) -> None:
             f"activation is {traits['activation']} with {levels!r} levels",
             "Give qcfs one level or more, and relu none.",
         )
+    if not quantised and traits["limits"] != "shared":
+        raise UsageError("limits are for activation qcfs", "Leave them out.")
     if quantised and (traits["preactivation"] or traits["stem"] == "deep" or traits["attention"] != "none"):
         raise UsageError(
             "QCFS activations in a network with pre-activation, a deep stem or attention",

@@ -24,7 +24,7 @@ STEPS = "idsnn_cli.pipeline.steps"
 # Keys that name files or how to get them: what is in the files counts, by its hash.
 PLACES = ("data.root", "data.path", "data.download", "teacher.checkpoint", "teacher.scheme", "init.source")
 # Keys of ``teacher`` that only the reading of a foreign file looks at.
-FOREIGN_KEYS = ("normalise", "bottleneck_stride", "weights", "allow_unused", "kind")
+FOREIGN_KEYS = ("normalise", "bottleneck_stride", "weights", "allow_unused", "kind", "root")
 FOREIGN = tuple(f"teacher.{key}" for key in (*FOREIGN_KEYS, "scheme"))
 
 

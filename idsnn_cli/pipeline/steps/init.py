@@ -42,7 +42,7 @@ class InitStep(Step):
     def reads(self, recipe: Recipe) -> Reads:
         init = recipe.init
         sections = ("student", "init", *(("data",) if needs_data(init) else ()))
-        foreign = FOREIGN if init.rule != "none" else ()
+        foreign = (*FOREIGN, "teacher.levels") if init.rule != "none" else ()
         # Images are shown in batches of the student's training.
         batches = ("distill.batch_size",) if init.looks_at_images else ()
         return Reads(sections, ("seed", *foreign, *batches))

@@ -39,7 +39,7 @@ class TeacherStep(Step):
         own_seeds = recipe.teacher.seed is not None and recipe.data.seed is not None
         seed = () if own_seeds else ("seed",)
         if self.untrained(recipe):
-            return Reads(("data",), (*seed, "teacher.checkpoint", *FOREIGN))
+            return Reads(("data",), (*seed, "teacher.checkpoint", "teacher.levels", *FOREIGN))
         return Reads(("data", "teacher", "runtime"), seed, ("teacher.keep", *FOREIGN))
 
     def settings(self, workspace: Workspace) -> dict[str, Any]:
