@@ -24,6 +24,7 @@ from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 # What a file is called whose names no table knows; an unknown network may spike.
 _STRUCTURE = Scheme("structure", "shapes and order", (), spiking=True)
+_MOST_OPEN = 500  # tensors that a table lacks and order may tell
 _COPY_WORDS = {"ema": "averaged (EMA)", "raw": "raw"}
 
 
@@ -283,7 +284,7 @@ def _by_order(found: Match, file: File) -> Completed | None:
     known = {*found.used.values(), *found.unexplained}
     shapes = {key[len(found.root) :]: shape for key, shape in file.shapes.items() if key.startswith(found.root)}
     shapes = {key: shape for key, shape in shapes.items() if key in known}
-    if not found.has_blocks or is_sorted(shapes):
+    if not found.has_blocks or len(found.unexplained) > _MOST_OPEN or is_sorted(shapes):
         return None
     try:
         structure = infer_structure(shapes, found.used)

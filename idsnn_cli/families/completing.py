@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from idsnn_cli.families.words import listed, shown
 
 Place = tuple[int, int]
 Alike = Callable[[str, str], bool]
+_MOST_OPEN = 1_000  # modules that may be what a table lacks
 _MOST_DOUBLES = 40  # modules that are compared value by value
 _BLOCK = re.compile(r"stages\.(\d+)\.(\d+)\.(.+)")
 _HEAD_WORDS = frozenset(
@@ -48,7 +50,7 @@ def complete(found: Match, shapes: Mapping[str, Shape], alike: Alike) -> Complet
     """
     found = _without_doubles(found, shapes, alike)
     parts, _ = modules_of({key: shapes[key] for key in found.unexplained})
-    if not parts or not found.has_blocks:
+    if not parts or not found.has_blocks or len(parts) > _MOST_OPEN:
         return Completed(found, {})
     prefixes = block_prefixes(found.used)
     chosen = _assigned(list(_roles(found, shapes, prefixes)), parts, list(prefixes.values()))
@@ -114,9 +116,9 @@ def linear_layer(parts: Mapping[str, Part], features: int, alike: Alike, *, name
     Dropout. None where there is no such, or several that differ. ``named`` takes only what is called as heads are.
     """
     fitting = []
+    containers = Counter(module.partition(".")[0] for module in parts)
     for module, part in parts.items():
-        container = module.partition(".")[0]
-        alone = sum(other.partition(".")[0] == container for other in parts) == 1
+        alone = containers[module.partition(".")[0]] == 1
         if _reads(part, features) and alone and not _NO_HEAD.search(module.lower()):
             fitting.append(module)
     called = [module for module in fitting if is_called_head(module)]
@@ -153,9 +155,9 @@ def _refuse_between(head: str, parts: Mapping[str, Part], features: int) -> None
     """Raise :class:`FamilyError` for what may stand between the network and the linear layer beside it: a norm, or an
     activation, that is alone in its module.
     """
-    containers = [module.partition(".")[0] for module in parts]
+    containers = Counter(module.partition(".")[0] for module in parts)
     for module, part in parts.items():
-        alone = containers.count(module.partition(".")[0]) == 1
+        alone = containers[module.partition(".")[0]] == 1
         if alone and module != head and part.kind in ("norm", "other") and part.shape in ((features,), (1,)):
             raise FamilyError(
                 f"{shown(module)} may stand between the network and its linear layer {shown(head)}.",

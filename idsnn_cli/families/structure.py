@@ -12,6 +12,7 @@ from idsnn_cli.families.paths import Path, PathBlock, paths
 from idsnn_cli.families.tensor_parts import Part, Shape, parts_of
 from idsnn_cli.families.words import MAY_BE_DROPPED, NEVER_DROPPED, dims, grouped, shown
 
+_MOST = 10_000  # tensors; ResNet-1202 has 7,200
 _OWN_TABLE = "Say which tensor is which in a table of your own: --scheme FILE (teacher.scheme in a recipe)."
 
 
@@ -76,6 +77,8 @@ def infer_structure(shapes: Mapping[str, Shape], given: Mapping[str, str]) -> St
     ``given`` are keys that are known, by their canonical names. Raises :class:`FamilyError` where they can be two
     different ones.
     """
+    if len(shapes) > _MOST:
+        return None
     parts, named = parts_of(shapes)
     places = [at for at, part in enumerate(parts) if part.kind == "convolution" and "bias" not in part.tensors]
     readings: list[_Reading] = []
@@ -151,8 +154,8 @@ def _read(parts: list[Part], places: list[int], path: Path, preactivation: bool)
     beside = _leave_dead(reading, parts, places)
     if not _use_norms(reading, parts, _wanted(parts, places, path, blocks, preactivation), beside):
         return None
-    rest = [part for part in parts if not {*part.keys} & {*reading.used.values(), *reading.dropped}]
-    rest = [part for part in rest if not {*part.keys} & {*reading.unexplained}]
+    placed = {*reading.used.values(), *reading.dropped, *reading.unexplained}
+    rest = [part for part in parts if placed.isdisjoint(part.keys)]
     heads = [part for part in rest if part.kind == "linear" and part.shape[1] == path.blocks[-1].outer]
     if heads:
         reading.use("head", heads[-1])

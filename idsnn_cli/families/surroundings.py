@@ -43,7 +43,7 @@ SECOND: frozenset[str] = frozenset(
     ("teacher", "encoder_k", "momentum_encoder", "target_encoder", "target", "key_encoder")
 )
 
-_DEEPEST = 8  # prefixes around a network
+_DEEPEST, _STRANGEST = 8, 3  # prefixes around a network, and those that nobody knows
 _FEWEST = 30  # tensors under a prefix that nobody knows; the smallest ResNet has more, and few blocks alone do
 
 # Parts of a name that torch.compile, FSDP, DeepSpeed and checkpointing put anywhere.
@@ -110,7 +110,11 @@ def roots(keys: Iterable[str]) -> dict[str, list[str]]:
             first, dot, rest = key.partition(".")
             if dot and first:
                 inside.setdefault(first, []).append(rest)
-        strange = [first for first, rests in inside.items() if first not in names and len(rests) >= _FEWEST]
+        strange = (
+            [first for first, rests in inside.items() if first not in names and len(rests) >= _FEWEST]
+            if depth < _STRANGEST
+            else []
+        )
         for name in (*names, *strange):
             if name in inside:
                 found[f"{root}{name}."] = inside[name]

@@ -328,3 +328,16 @@ def test_random_damage_is_recognised_or_refused() -> None:
 def test_modules_of_a_plain_stack_are_no_resnet() -> None:
     stack = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     assert "not a ResNet" in refusal({key: tuple(value.shape) for key, value in stack.state_dict().items()})
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {f"{'model.' * 9}m{i}.weight": (4, 4, 3, 3) for i in range(49_999)},
+        {f"{'x.' * 9}m{i}.weight": (4, 4, 3, 3) for i in range(49_999)},
+        {**shapes_of(), **{f"layer1.0.odd{i}.weight": (4, 4, 3, 3) for i in range(5_000)}},
+    ],
+    ids=["known prefixes", "strange prefixes", "odd modules"],
+)
+def test_many_tensors_are_refused_without_trying_everything(shapes: Shapes) -> None:
+    refusal(shapes)
