@@ -207,7 +207,7 @@ def test_our_own_state_dict_tells_whose_its_thresholds_are(tmp_path: Path) -> No
     for limits in ("shared", "each"):
         network = build(build_description("resnet8", 5, width=4, activation="qcfs", levels=LEVELS, limits=limits), 0)
         torch.save(network.state_dict(), tmp_path / "ours.pth")
-        assert load(tmp_path / "ours.pth", levels=LEVELS).architecture == network.architecture
+        assert load(tmp_path / "ours.pth", levels=LEVELS, kind="ann").architecture == network.architecture
 
 
 def test_thresholds_convert_where_a_stream_has_one(tmp_path: Path) -> None:
