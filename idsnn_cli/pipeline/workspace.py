@@ -67,10 +67,9 @@ class Workspace:
     """``name`` is the recipe's, ``text`` the recipe as given, None where it came out of a checkpoint or from options.
 
     ``data_given`` is False where the recipe's data section only fills its place (``idsnn init --from``), and
-    ``num_classes_given`` are the student's classes where no data says so. ``students`` says what sources that
-    are state dicts of spiking networks do not hold.
     ``num_classes_given`` are the student's classes where no data says so; ``levels_given`` those of a foreign file's
-    QCFS activations where no recipe says so.
+    QCFS activations where no recipe says so. ``students`` says what sources that are state dicts of spiking networks do
+    not hold.
     """
 
     recipe: Recipe
