@@ -35,6 +35,8 @@ from idsnn_cli.training import Events
 # Fills the place of a data section that the overrides do not give; digits need no files.
 PLACEHOLDER = {"dataset": "digits"}
 STUDENT = "student."
+# What a foreign file may be said to be that a teacher is not.
+SPIKES = ("kind", "spiking")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,10 @@ class Request:
         return recipe.student
 
     def section(self) -> dict[str, Any]:
-        """The options by their keys in ``teacher``, but for the levels, which there are a trained teacher's too."""
-        return {key: value for key, value in self.foreign.items() if key != "levels"}
+        """The options by their keys in ``teacher``, but for the levels, which there are a trained teacher's too, and for
+        what no teacher is.
+        """
+        return {key: value for key, value in self.foreign.items() if key != "levels" and (key, value) != SPIKES}
 
 
 # Mapping a network into a student
@@ -276,8 +280,7 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
             f"{path} does not say which images it is for",
             "Name them: --data cifar10, or --data npz:FILE, or data.dataset=NAME.",
         )
-    foreign = {key: value for key, value in foreign.items() if (key, value) != ("kind", "spiking")}
-    if foreign:
+    if request.section():
         plain["teacher"] = dict(plain.get("teacher", {})) | request.section()
     recipe = recipe_from_mapping(plain, [*overrides, *device], origin=f"the recipe in {path.name}")
     students = {} if reading.spiking is None else {path: reading.spiking}

@@ -105,6 +105,7 @@ def test_names_that_tell_nothing_are_taken_as_an_anns_aloud(capsys: Capture) -> 
     assert found.code == 0
     assert "taken as an ANN with ReLU" in found.err
     spiking = invoke(capsys, *words, *GIVEN, "--json")
+    assert "results" in spiking.document, spiking
     assert spiking.document["results"][0]["kind"] == "spiking"
     assert "taken as an ANN" not in invoke(capsys, *words, "--kind", "ann").err
 
