@@ -17,6 +17,7 @@ from idsnn_cli.report.inspect.checkpoint import Contents, PlannedStart
 from idsnn_cli.report.inspect.comparison import Comparison
 from idsnn_cli.report.inspect.layer_map import LayerMap
 from idsnn_cli.report.inspect.tensor_statistics import Statistics
+from idsnn_cli.report.runs.document import RunsDocument
 from idsnn_cli.results import Key, Result, key_for, keys
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"
@@ -29,12 +30,7 @@ page is made of the dataclasses that the documents are (`python tests/json_page.
 GRID = """With `--seeds` or `--vary` it is of the whole grid:"""
 DRY_RUN = """Of every step, and of `run`. Of a grid it is `run_dir` and `grid`, a list of these, each with its `run` and
 the folders of what it shares with others, by step."""
-CLOSING = """## report
-
-`targets` (each with the `arms` that it is for), `networks` (each with its `curve`, `teacher`, `last`, `best`,
-`measured`, `energy_uj`, `reach`), `arms` (the same over seeds, and `paper`) and `notes`.
-
-## Failures
+CLOSING = """## Failures
 
 A failure prints `{"error": {"type", "message", "fix"}}`, and the exit code is 1 or 2.
 """
@@ -68,6 +64,7 @@ def page() -> str:
     ]
     parts += ["## idsnn teacher, pretrain, init, distill", *_described(StepsDone, skip={StepResult})]
     parts += ["## --dry-run", DRY_RUN, *_described(Preview)]
+    parts += ["## idsnn report", *_described(RunsDocument)]
     parts += ["## idsnn export", *_described(Exported)]
     parts += ["## idsnn doctor", *_described(Examination), CLOSING]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"

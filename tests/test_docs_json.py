@@ -15,6 +15,7 @@ from idsnn_cli.pipeline.run import GridDone, RunDone
 from idsnn_cli.pipeline.steps.base import StepsDone
 from idsnn_cli.report.inspect.checkpoint import Contents, PlannedStart
 from idsnn_cli.report.inspect.comparison import Comparison
+from idsnn_cli.report.runs.document import RunsDocument
 from idsnn_cli.results import Result, key_for, keys
 
 
@@ -24,7 +25,7 @@ def test_the_page_is_what_the_dataclasses_say() -> None:
 
 DOCUMENTS = (
     *(Evaluation, EvaluationDocument, Contents, Comparison, PlannedStart, Examination),
-    *(RunDone, GridDone, StepsDone, Preview, Exported),
+    *(RunDone, GridDone, StepsDone, Preview, Exported, RunsDocument),
 )
 
 

@@ -47,10 +47,10 @@ def report(
     from idsnn_cli.checkpoint import write_json, write_text
     from idsnn_cli.pipeline.collecting import gather
     from idsnn_cli.report.runs.page import render_markdown, render_runs
-    from idsnn_cli.report.runs.side_by_side import describe_runs
+    from idsnn_cli.report.runs.side_by_side import compare_runs
     from idsnn_cli.text import well_formed
 
-    document = {"command": "report", **describe_runs(gather(runs), reach)}
+    document = {"command": "report", **compare_runs(gather(runs), reach).to_dict()}
     if html is not None:
         write_text(html, render_runs(document))
     if markdown is not None:

@@ -93,7 +93,7 @@ class Request:
         return recipe.student
 
     def section(self) -> dict[str, Any]:
-        """The options by their keys in ``teacher``, but for the levels, which there are a trained teacher's too, and for
+        """The options by their keys in ``teacher``, but for the levels, which a trained teacher has too, and for
         what no teacher is.
         """
         return {key: value for key, value in self.foreign.items() if key != "levels" and (key, value) != SPIKES}

@@ -1,4 +1,4 @@
-"""Runs side by side, as a plain dictionary: accuracy, what it took, energy, and the paper's value."""
+"""Runs side by side: accuracy, what it took, energy, and the paper's value."""
 
 from __future__ import annotations
 
@@ -8,42 +8,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from idsnn_cli.report.runs.document import RunsDocument
 from idsnn_cli.report.runs.paper import epochs_of, reported, row_of
 from idsnn_cli.report.runs.shared_baselines import baseline_names, counted_once, sharing_notes
 from idsnn_cli.report.runs.targets import target_notes, targets
 from idsnn_cli.report.runs.trainings import Role, Run, curve, pretraining_cost, reach, teacher_cost
+from idsnn_cli.results import read
 
 ROLES: tuple[Role, ...] = ("student", "baseline")
 COSTS = ("epoch", "images", "macs", "seconds", "macs_with_teacher", "seconds_with_teacher")
 
 
-def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, Any]:
+def compare_runs(runs: Sequence[Run], top1: float | None = None) -> RunsDocument:
     """``runs`` compared; ``top1`` is the accuracy in percent to reach, by default the baseline's best.
 
-    Keys, each a list:
-
-    ``targets``, for each ``dataset`` and ``split``: the ``top1`` to reach and what it is ``of``, given or baseline; the
-    names of the ``arms`` that it is for, and their ``timesteps`` where it is a baseline's. That is the mean, over the
-    baselines of one setting, of each one's best epoch (None where there is none), and for the arms of that setting
-    alone (:func:`~idsnn_cli.report.runs.targets.targets`). Baselines are the networks trained beside a student, and
-    students that were trained from a random start without a teacher.
-
-    ``networks``, the student and the baseline of each run, a baseline of several runs once: ``run`` (its folder),
-    ``shared_with`` (the other runs' folders), ``arm`` (of a baseline that of its runs, or the settings that they have
-    in common), ``role``, ``seed``, ``dataset``, ``split``, ``timesteps``, ``planned`` epochs,
-    ``pretraining`` (:func:`pretraining_cost`, which the costs of its curve include), ``curve`` (:func:`curve`),
-    ``teacher`` (:func:`teacher_cost`), ``last`` and ``best`` top-1 on ``split`` with ``best_epoch``,
-    ``measured`` (eval.json's ``split`` and ``top1``, and the ``keep`` that chose its epoch; None without one),
-    ``energy_uj``, microjoules of an image (None where it was not measured) and ``reach`` (:func:`reach`).
-
-    ``arms``, the networks that differ in their seeds alone: ``name``, ``role``, ``runs``, ``seeds``, ``complete``
-    (those that finished); ``last``, ``best``, ``measured`` (with its ``split`` and ``keep``) and ``energy_uj``, each
-    ``values``, ``mean`` and ``spread`` (the standard deviation of a sample; None of one value), or None; ``reach``: how
-    many ``reached`` the target, and the mean of each cost over those; ``paper``: its ``table``, ``row``, ``top1`` and
-    ``epoch``, and ``ours`` and the ``difference``, None where no row is claimed.
-
-    ``notes``, what a reader must know.
+    Baselines are the networks trained beside a student, and students that were trained from a random start without a
+    teacher.
     """
+    compared: RunsDocument = read(RunsDocument, _compared(runs, top1))
+    return compared
+
+
+def describe_runs(runs: Sequence[Run], top1: float | None = None) -> dict[str, Any]:
+    """:func:`compare_runs` as a plain dictionary."""
+    return compare_runs(runs, top1).to_dict()
+
+
+def _compared(runs: Sequence[Run], top1: float | None) -> dict[str, Any]:
     names = _names(runs)
     by_folder = {run.folder: run for run in runs}
     bases = baseline_names([run for run in runs if _trained(run, "baseline")], names)
