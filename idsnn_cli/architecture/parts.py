@@ -17,6 +17,7 @@ Join = Literal["add", "and", "iand"]
 Coding = Literal["direct", "poisson"]
 Reset = Literal["hard", "soft"]
 Start = Literal["zero", "half"]
+ResetGradient = Literal["detached", "full"]
 Activation = Literal["relu", "qcfs"]
 Limits = Literal["shared", "each", "channel"]
 # Learnt for each channel, or folded into the layers behind the spikes.
@@ -33,7 +34,8 @@ class Neuron:
 
         hard: U(t) = decay * U(t-1) * (1 - F(t-1)) + X(t)        soft: U(t) = decay * (U(t-1) - theta F(t-1)) + X(t)
 
-    so a start leaks as any membrane does: U(0) = decay * U(-1) + X(0).
+    so a start leaks as any membrane does: U(0) = decay * U(-1) + X(0). ``reset_gradient`` says whether the gradient
+    passes through what F takes from the membrane (full) or not (detached).
     """
 
     v_threshold: float = 0.5
@@ -42,6 +44,7 @@ class Neuron:
     surrogate_scale: float = 0.5
     reset: Reset = "hard"
     start: Start = "zero"
+    reset_gradient: ResetGradient = "detached"
 
     @property
     def first_potential(self) -> float:
@@ -50,13 +53,13 @@ class Neuron:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it is the paper's neuron, which all kernels know: hard reset, from zero."""
-        return self.reset == "hard" and self.start == "zero"
+        """Whether it is the paper's neuron, which all kernels know: hard reset, from zero, which passes no gradient."""
+        return (self.reset, self.start, self.reset_gradient) == ("hard", "zero", "detached")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; the usual reset and start are left out."""
+        """JSON-ready; the usual reset, its gradient and start are left out."""
         plain = asdict(self)
-        usual = {"reset": "hard", "start": "zero"}
+        usual = {"reset": "hard", "start": "zero", "reset_gradient": "detached"}
         return {key: value for key, value in plain.items() if key not in usual or value != usual[key]}
 
 

@@ -19,7 +19,7 @@ _MEANT = {
     "train": "`idsnn teacher`, `pretrain` and `distill` train one network each, and `idsnn run` does all of it.",
     "fit": "`idsnn teacher`, `pretrain` and `distill` train one network each, and `idsnn run` does all of it.",
     "finetune": "`idsnn distill` trains a student from its first weights, with `distill.alpha=0` without its teacher.",
-    "convert": "`idsnn init --convert balance` makes a spiking network of an ANN, `idsnn export` writes another form.",
+    "convert": "`idsnn init --convert weight-normalisation` makes an ANN spike, `idsnn export` writes another form.",
     "test": "`idsnn eval` measures networks.",
     "validate": "`idsnn eval` measures networks; `idsnn run RECIPE --dry-run` checks a recipe and does nothing.",
     "measure": "`idsnn eval` measures networks.",

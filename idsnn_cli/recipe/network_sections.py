@@ -17,6 +17,7 @@ from idsnn_cli.architecture import (
     Join,
     Neuron,
     Reset,
+    ResetGradient,
     Shortcut,
     SpikingBlock,
     Start,
@@ -127,10 +128,21 @@ class Pretrain(Training):
     """The student's training as an ANN of its own shape, from the source's mapped weights, before it is made spiking.
 
     L = CE + alpha * temperature^2 * KL(teacher || student). With 0 ``epochs``, the default, there is none, and the
-    other keys mean nothing.
+    other keys mean nothing. With ``activation`` qcfs its activations have ``levels`` values above 0 (the student's T
+    where it is not given), as a spiking neuron of so many steps has; each lambda starts at the ``percentile`` of what
+    the mapped network's ReLU gives on training images, and is learnt.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 0
+    activation: Activation = "relu"
+    levels: Positive | None = None
+    percentile: Annotated[float, Field(gt=0, le=100)] = 99.0
+
+    @model_validator(mode="after")
+    def _quantised(self) -> Self:
+        if self.activation == "relu" and (self.levels is not None or "percentile" in self.model_fields_set):
+            raise ValueError("levels and percentile are for activation qcfs")
+        return self
 
 
 @losses.with_keys("teacher")
@@ -178,7 +190,8 @@ class Student(Network):
     """The spiking network. Give the leak as ``decay`` or as ``tau`` (decay = exp(-1/tau)), not both.
 
     ``reset``: a spike sets the membrane to 0 (hard) or lowers it by the threshold (soft). ``start``: the membrane
-    before the first step is 0 or half the threshold; :class:`~idsnn_cli.architecture.Neuron` has the equations.
+    before the first step is 0 or half the threshold; ``reset_gradient``: whether the gradient passes through what a
+    spike takes from it; :class:`~idsnn_cli.architecture.Neuron` has the equations.
     ``amplitude`` channel lets each channel learn what its spikes count (Real Spike); ``idsnn export`` folds it.
     """
 
@@ -192,6 +205,7 @@ class Student(Network):
     tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     reset: Reset = "hard"
     start: Start = "zero"
+    reset_gradient: ResetGradient = "detached"
     surrogate: SurrogateName = "rectangle"
     surrogate_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     coding: Coding = "direct"
@@ -214,9 +228,9 @@ class Student(Network):
             raise ValueError("a 7x7 stem pads by 3")
         return self
 
-    def ann(self, num_classes: int) -> Architecture:
+    def ann(self, num_classes: int, **traits: Any) -> Architecture:
         """The ANN of the student's shape, whose weights are the student's by name and shape."""
-        return self.build(self.arch.removeprefix("spiking-"), num_classes, stem_padding=self.stem_padding)
+        return self.build(self.arch.removeprefix("spiking-"), num_classes, stem_padding=self.stem_padding, **traits)
 
     def neuron(self) -> Neuron:
         """The neuron's constants; the leak is 0.25 where neither ``decay`` nor ``tau`` is given."""
@@ -224,7 +238,7 @@ class Student(Network):
         if decay is None:
             decay = 0.25 if self.tau is None else math.exp(-1 / self.tau)
         scale = surrogate(self.surrogate).default if self.surrogate_scale is None else self.surrogate_scale
-        return Neuron(self.v_threshold, decay, self.surrogate, scale, self.reset, self.start)
+        return Neuron(self.v_threshold, decay, self.surrogate, scale, self.reset, self.start, self.reset_gradient)
 
     def traits(self) -> dict[str, Any]:
         return {

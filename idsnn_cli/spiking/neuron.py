@@ -82,13 +82,14 @@ def lif_reference(x: Tensor, neuron: Neuron) -> Tensor:
     """Leaky integrate-and-fire over all time steps (eq. 1-3), as a plain autograd loop.
 
     ``x`` is the input current (T, ...), finite; the result has its shape and dtype and holds 0 or 1. What a spike
-    takes from the membrane, all of it (hard reset) or theta (soft), is detached. :class:`Neuron` has the equations.
+    takes from the membrane, all of it (hard reset) or theta (soft), passes a gradient where the neuron's
+    ``reset_gradient`` is full. :class:`Neuron` has the equations.
     """
     current = x.to(compute_dtype(x.dtype))
     u = current[0] + neuron.first_potential if neuron.start == "half" else current[0]
     spikes = [_Spike.apply(u, neuron)]
     for t in range(1, x.shape[0]):
-        fired = spikes[-1].detach()
+        fired = spikes[-1] if neuron.reset_gradient == "full" else spikes[-1].detach()
         if neuron.reset == "soft":
             u = neuron.decay * (u - neuron.v_threshold * fired) + current[t]
         else:
@@ -103,7 +104,9 @@ def _chunks(size: int, device: torch.device) -> Iterator[slice]:
 
 
 def _window(neuron: Neuron) -> Window | None:
-    """The rectangle that the neuron's surrogate is, where it is one."""
+    """The rectangle that the neuron's surrogate is, where it is one and bits and spikes are enough for the gradient."""
+    if neuron.reset == "hard" and neuron.reset_gradient == "full":
+        return None  # what a hard reset takes is the membrane itself
     of = surrogate(neuron.surrogate).window
     return None if of is None else of(neuron.surrogate_scale)
 
@@ -205,8 +208,12 @@ def _forward_bits(x: Tensor, spikes: Tensor, state: Tensor, neuron: Neuron, wind
 def _backward_bits(
     grad: Tensor, out: Tensor, state: Tensor, spikes: Tensor, neuron: Neuron, window: Window, dtype: torch.dtype
 ) -> None:
-    """dL/dU(t) = dL/dF(t) * inside(t) * height + dL/dU(t+1) * decay * (1 - F(t)), without 1 - F for a soft reset."""
+    """dL/dU(t) = dL/dF(t) * inside(t) * height + dL/dU(t+1) * decay * (1 - F(t)), without 1 - F for a soft reset.
+
+    With the full gradient of a soft reset dL/dF(t) is less by dL/dU(t+1) * decay * theta.
+    """
     steps, size = grad.shape
+    full = neuron.reset_gradient == "full"
     direct = out.dtype == dtype
     factor, u_grad = (torch.empty(size, dtype=dtype, device=grad.device) for _ in range(2))
     byte = torch.empty(size, dtype=torch.uint8, device=grad.device)
@@ -226,6 +233,8 @@ def _backward_bits(
             u_grad = torch.mul(u_grad, decay, out=now)
             if hard:
                 u_grad.addcmul_(u_grad, spikes[t].to(dtype), value=-1)
+            if full:
+                given = given - u_grad * neuron.v_threshold
             if fuses:
                 u_grad.addcmul_(factor, given, value=scale)
             else:
@@ -237,14 +246,20 @@ def _backward_bits(
 def _backward_membrane(grad: Tensor, out: Tensor, state: Tensor, neuron: Neuron, dtype: torch.dtype) -> None:
     u_grad = torch.zeros(grad.shape[1], dtype=dtype, device=grad.device)
     kept = torch.empty_like(u_grad)
-    derivative = surrogate(neuron.surrogate).derivative
+    derivative, full = surrogate(neuron.surrogate).derivative, neuron.reset_gradient == "full"
     for t in reversed(range(grad.shape[0])):
+        given = grad[t]
         if t < grad.shape[0] - 1:
+            if full:
+                # dL/dF(t) through the reset: the membrane, or theta, that it takes from the next step.
+                hard = neuron.reset == "hard"
+                passed = u_grad * (state[t] * neuron.decay) if hard else u_grad * neuron.decay * neuron.v_threshold
+                given = given.to(u_grad.dtype) - passed
             if neuron.reset == "hard":
                 u_grad.mul_(torch.le(state[t], neuron.v_threshold, out=kept))
             u_grad.mul_(neuron.decay)
         slope = derivative(state[t] - neuron.v_threshold, neuron.surrogate_scale)
-        u_grad.add_(slope.mul_(grad[t]))
+        u_grad.add_(slope.mul_(given))
         out[t].copy_(u_grad)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from idsnn_cli.architecture import Neuron, Reset, Start
+from idsnn_cli.architecture import Neuron, Reset, ResetGradient, Start
 from idsnn_cli.registry import names
 from idsnn_cli.spiking import LIF, lif, lif_reference
 from idsnn_cli.spiking.surrogates import surrogate
@@ -64,7 +64,8 @@ def neurons(draw: st.DrawFn) -> Neuron:
     decay = draw(st.sampled_from([0.25, 0.5, 0.0, 1.0]) | st.floats(0, 1))
     reset: Reset = draw(st.sampled_from(["hard", "soft"]))
     start: Start = draw(st.sampled_from(["zero", "half"]))
-    return Neuron(theta, decay, name, scale, reset, start)
+    gradient: ResetGradient = draw(st.sampled_from(["detached", "detached", "full"]))
+    return Neuron(theta, decay, name, scale, reset, start, gradient)
 
 
 def currents(shape: tuple[int, ...], neuron: Neuron, dtype: torch.dtype, seed: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idsnn_cli.architecture import Neuron, Start
+from idsnn_cli.architecture import Neuron, ResetGradient, Start
 from idsnn_cli.spiking import lif_reference
 from idsnn_cli.spiking.surrogates import surrogate
 
@@ -30,7 +30,7 @@ def slope(v: float, neuron: Neuron) -> float:
 
 
 def one_neuron(current: list[float], spike_grads: list[float], neuron: Neuron) -> tuple[list[float], list[float]]:
-    """Spikes F(t) and dL/dX(t) of one neuron; what a reset takes passes no gradient."""
+    """Spikes F(t) and dL/dX(t) of one neuron; what a reset takes passes a gradient if that is full."""
     membranes: list[float] = []
     spikes: list[float] = []
     before, fired = (neuron.v_threshold / 2 if neuron.start == "half" else 0.0), 0.0
@@ -43,7 +43,10 @@ def one_neuron(current: list[float], spike_grads: list[float], neuron: Neuron) -
     after = 0.0
     for t in reversed(range(len(current))):
         through_leak = after * neuron.decay * (1.0 if neuron.reset == "soft" else 1 - spikes[t])
-        after = spike_grads[t] * slope(membranes[t] - neuron.v_threshold, neuron) + through_leak
+        through_reset = 0.0
+        if neuron.reset_gradient == "full":
+            through_reset = after * neuron.decay * (neuron.v_threshold if neuron.reset == "soft" else membranes[t])
+        after = (spike_grads[t] - through_reset) * slope(membranes[t] - neuron.v_threshold, neuron) + through_leak
         grads[t] = after
     return spikes, grads
 
@@ -60,7 +63,8 @@ def neurons(draw: st.DrawFn) -> Neuron:
     scale = surrogate(name).default * draw(st.sampled_from([0.5, 1.0, 1.0, 1.75]))
     theta = draw(st.sampled_from([0.5, 1.0, 0.25, 0.3]))
     decay = draw(st.sampled_from([0.25, 0.5, 0.0, 1.0, 0.36787944]))
-    return Neuron(theta, decay, name, scale, draw(st.sampled_from(["hard", "soft"])), draw(starts))
+    gradients: st.SearchStrategy[ResetGradient] = st.sampled_from(["detached", "full"])
+    return Neuron(theta, decay, name, scale, draw(st.sampled_from(["hard", "soft"])), draw(starts), draw(gradients))
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)

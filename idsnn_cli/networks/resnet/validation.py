@@ -14,6 +14,7 @@ from idsnn_cli.architecture.parts import (
     Limits,
     Neuron,
     Reset,
+    ResetGradient,
     SpikingBlock,
     Start,
 )
@@ -190,7 +191,11 @@ def _validate_neuron(neuron: Neuron) -> None:
     surrogates = names("idsnn_cli.spiking.surrogates")
     if neuron.surrogate not in surrogates:
         raise UsageError(f"surrogate is {neuron.surrogate!r}", f"Give one of {', '.join(surrogates)}.")
-    for word, value, allowed in (("reset", neuron.reset, get_args(Reset)), ("start", neuron.start, get_args(Start))):
+    for word, value, allowed in (
+        ("reset", neuron.reset, get_args(Reset)),
+        ("start", neuron.start, get_args(Start)),
+        ("reset_gradient", neuron.reset_gradient, get_args(ResetGradient)),
+    ):
         if value not in allowed:
             raise UsageError(f"{word} is {value!r}", f"Give one of {', '.join(allowed)}.")
     for key in ("v_threshold", "surrogate_scale"):

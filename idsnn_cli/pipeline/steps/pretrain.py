@@ -9,9 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from idsnn_cli.architecture import Architecture
+from idsnn_cli.data import calibration_batches
 from idsnn_cli.errors import UsageError
-from idsnn_cli.initializer import Initialization
+from idsnn_cli.initializer import Initialization, reestimate
+from idsnn_cli.initializer.activations import activation_spaces
+from idsnn_cli.initializer.thresholds import thresholds
 from idsnn_cli.models import Model, build
 from idsnn_cli.pipeline.first_weights import count_mapping, mapped, shape_source, where_from
 from idsnn_cli.pipeline.requirements import check_classes, distinct, require_teacher, usable
@@ -20,11 +25,13 @@ from idsnn_cli.pipeline.steps.base import FOREIGN, Given, Plan, Reads, Step, Ste
 from idsnn_cli.pipeline.training_step import Job, described, train
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import Recipe
+from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
 from idsnn_cli.sources.opened import require
 from idsnn_cli.training import Objective
 
 # Of ``student``, what an ANN of its shape has too; of ``init``, what is done to the student only afterwards.
+_BATCHES = 8
 _SHAPE = tuple(f"student.{key}" for key in ("arch", "width", "stem", "stem_padding", "shortcut"))
 _LATER = tuple(f"init.{key}" for key in ("convert", "percentile", "reestimate", "calibrate"))
 
@@ -44,7 +51,11 @@ class PretrainStep(Step):
     def reads(self, recipe: Recipe) -> Reads:
         # Rules that look at images see them in batches of distill.batch_size.
         batches = ("distill.batch_size",) if recipe.init.shaping().looks_at_activations else ()
-        keys = ("seed", *_SHAPE, *FOREIGN, *batches)
+        # As many levels as time steps where nothing is said.
+        levels = (
+            ("student.timesteps",) if (recipe.pretrain.activation, recipe.pretrain.levels) == ("qcfs", None) else ()
+        )
+        keys = ("seed", *_SHAPE, *FOREIGN, *batches, *levels)
         return Reads(("data", "pretrain", "init", "runtime"), keys, ("pretrain.keep", *_LATER))
 
     def taught(self, recipe: Recipe) -> bool:
@@ -61,7 +72,7 @@ class PretrainStep(Step):
         return () if recipe.init.source is None or recipe.init.rule == "none" else (recipe.init.source,)
 
     def description(self, recipe: Recipe, num_classes: int) -> Architecture | None:
-        return recipe.student.ann(num_classes)
+        return _network(recipe, num_classes)
 
     def outputs(self, run: RunDirectory, given: Given) -> dict[str, Path]:
         last = self.destination(run, given.output)
@@ -74,7 +85,7 @@ class PretrainStep(Step):
             guide = given.teacher or step("teacher").kept(run)
             require_teacher(workspace, guide)
             plan.networks["teacher"] = usable(workspace, guide)
-        target = plan.networks["pretrain"] = recipe.student.ann(workspace.num_classes)
+        target = plan.networks["pretrain"] = _network(recipe, workspace.num_classes)
         if recipe.init.rule != "none":
             origin = recipe.init.source or given.teacher
             count_mapping(run, plan, target, origin, recipe.init.rules())
@@ -97,7 +108,7 @@ class PretrainStep(Step):
                 distinct(target, path)
                 workspace.ensure(path)
                 inputs[name] = workspace.sha256(path)
-        architecture = recipe.student.ann(workspace.num_classes)
+        architecture = _network(recipe, workspace.num_classes)
         first: list[tuple[Initialization, dict[str, Any]]] = []
 
         def make() -> tuple[Model, Model | None]:
@@ -107,6 +118,8 @@ class PretrainStep(Step):
             first.append(mapped(workspace, origin, architecture, recipe.init.shaping()))
             model = build(architecture, seed=0)
             model.load_state_dict(first[0][0].state)
+            if recipe.pretrain.activation == "qcfs":
+                _start_limits(workspace, model)
             return model, network
 
         def metadata(record: dict[str, Any]) -> dict[str, Any]:
@@ -118,6 +131,34 @@ class PretrainStep(Step):
         objective = Objective.of(dict(recipe.pretrain))
         job = Job(self, recipe.pretrain, make, objective, metadata, inputs, target, "pretrain", recipe.seed)
         return train(run, job)
+
+
+def _network(recipe: Recipe, num_classes: int) -> Architecture:
+    """The student's shape with the activations of ``pretrain``."""
+    if recipe.pretrain.activation == "relu":
+        return recipe.student.ann(num_classes)
+    return recipe.student.ann(num_classes, activation="qcfs", levels=recipe.pretrain.levels or recipe.student.timesteps)
+
+
+def _start_limits(workspace: Workspace, model: Model) -> None:
+    """Let each lambda of ``model`` start at the percentile of what a ReLU in its place gives on training images.
+
+    BatchNorm's statistics are re-estimated for that, since a network that was cut sees other values than its source.
+    """
+    recipe = workspace.recipe
+    twin = build(model.architecture.changed(activation="relu", levels=0), seed=0)
+    twin.load_state_dict({name: value for name, value in model.state_dict().items() if not name.endswith(".limit")})
+    twin.to(workspace.device)
+    seed = derive_seed(recipe.seed, "pretrain", "limits")
+    batches = list(
+        calibration_batches(workspace.data.train, recipe.pretrain.batch_size, _BATCHES, seed, workspace.device)
+    )
+    reestimate(twin, batches)
+    found = thresholds(twin, batches, recipe.pretrain.percentile)
+    spaces = activation_spaces(model.architecture)
+    for _, owner in model.architecture.activations():
+        with torch.no_grad():
+            model.get_parameter(f"{owner}.limit").fill_(found[spaces[owner]])
 
 
 STEP = PretrainStep()
