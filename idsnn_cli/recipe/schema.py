@@ -149,8 +149,11 @@ class Recipe(Section):
             raise ValueError("teacher: levels are for activation qcfs, or for a foreign file")
         if self.pretrain.epochs and self.init.rule == "none":
             raise ValueError("pretrain starts from mapped weights, but init.rule is none; use loop, best or 0 epochs")
-        if self.pretrain.epochs and self.init.rules().reads_learnt:
-            raise ValueError("pretrain trains a network of ReLUs, which learns no thresholds for init.convert")
+        if self.pretrain.epochs and self.pretrain.activation == "relu" and self.init.rules().reads_learnt:
+            raise ValueError(
+                "pretrain trains a network of ReLUs, which learns no thresholds for init.convert; "
+                "pretrain.activation=qcfs does"
+            )
         return self
 
     @property

@@ -88,7 +88,7 @@ class PretrainStep(Step):
         target = plan.networks["pretrain"] = _network(recipe, workspace.num_classes)
         if recipe.init.rule != "none":
             origin = recipe.init.source or given.teacher
-            count_mapping(run, plan, target, origin, recipe.init.rules())
+            count_mapping(run, plan, target, origin, recipe.init.shaping())
 
     def do(self, run: RunDirectory, given: Given) -> StepResult:
         """Raises :class:`UsageError` where the recipe has no epochs for it."""
