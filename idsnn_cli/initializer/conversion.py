@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from idsnn_cli import rulebook
-from idsnn_cli.architecture import QCFS, Architecture, Spaces
+from idsnn_cli.architecture import QCFS, Architecture, Convolution, Spaces
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.activations import activation_spaces
-from idsnn_cli.initializer.plan import Entry, Plan
+from idsnn_cli.initializer.plan import BlockPair, Entry, Plan
 from idsnn_cli.models import Model, build
 
 State = dict[str, Tensor]
@@ -50,11 +50,15 @@ def require_convertible(target: Architecture) -> None:
         refusal = ("a spiking target", "Use convert: none.")
     elif target.spiking_block != "spiking":
         refusal = ("spiking blocks: a SEW block's sum of spikes is no ReLU of a sum", "Use student.block=spiking.")
-    elif target.amplitude != "one":
+    elif target.amplitude == "channel":
         refusal = ("spikes that count 1, not a learnt amplitude", "Use student.amplitude=one.")
     elif target.coding != "direct":
         refusal = ("direct coding: Poisson spikes are not the normalised image", "Use student.coding=direct.")
-    elif target.neuron.v_threshold != 1 and any(target.passes_input(*at) for at in target.blocks()):
+    elif (
+        target.amplitude == "one"
+        and target.neuron.v_threshold != 1
+        and any(target.passes_input(*at) for at in target.blocks())
+    ):
         theta = target.neuron.v_threshold
         refusal = (
             f"v_threshold 1, not {theta:g}: identity shortcuts add spikes of 1 to currents in units of the threshold",
@@ -62,6 +66,11 @@ def require_convertible(target: Architecture) -> None:
         )
     if refusal is not None:
         raise UsageError(f"convert is for {refusal[0]}", refusal[1])
+
+
+def _passes(target: Architecture) -> bool:
+    """Whether an identity or option-A shortcut passes spikes on."""
+    return any(target.passes_input(*at) for at in target.blocks())
 
 
 def convert(
@@ -104,15 +113,45 @@ def scaled_plan(plan: Plan, lambdas: Mapping[str, float]) -> Plan:
 
 
 def scales(target: Architecture, lambdas: Mapping[str, float]) -> dict[str, float]:
-    """Target tensor -> the factor that converts it, where it is not 1; a space without a lambda counts as 1."""
+    """Target tensor -> the factor that converts it, where it is not 1; what has no lambda counts as 1.
+
+    ``lambdas`` go by channel space, or by activation where each learnt its own (:func:`apart`). A spike that stands for
+    one lambda becomes one of another by the scale of the shortcut that passes it, in a target whose shortcuts have one.
+    """
     spaces, theta = target.streams(), target.neuron.v_threshold
+    acts = {conv.name: act for act, conv in target.activation_layers().items()}
     found: dict[str, float] = {}
-    for conv in target.convolutions():
-        fire = theta / lambdas.get(spaces.writes[conv.name], 1.0)
-        found[f"{conv.name}.weight"] = lambdas.get(spaces.reads[conv.name], 1.0)
-        found |= {f"{conv.norm}.weight": fire, f"{conv.norm}.bias": fire}
-    found["head.weight"] = lambdas.get(spaces.features, 1.0)
+
+    def of(space: str, act: str) -> float:
+        return lambdas.get(act, lambdas.get(space, 1.0))
+
+    def convert_one(conv: Convolution, into: float, out: float) -> None:
+        found[f"{conv.name}.weight"] = into
+        found.update(dict.fromkeys((f"{conv.norm}.weight", f"{conv.norm}.bias"), theta / out))
+
+    stream = 1.0
+    for conv in target.stem_convolutions():
+        out = of(spaces.writes[conv.name], acts.get(conv.name, ""))
+        convert_one(conv, stream, out)
+        stream = out
+    for stage, block in target.blocks():
+        into, before = stream, stream
+        for conv in target.block_convolutions(stage, block):
+            stream = of(spaces.writes[conv.name], acts.get(conv.name, ""))
+            convert_one(conv, into, stream)
+            into = stream
+        projection = target.shortcut_convolution(stage, block)
+        if projection is not None:
+            convert_one(projection, before, stream)
+        elif target.amplitude == "folded" and target.passes_input(stage, block):
+            found[f"stages.{stage}.{block}.shortcut.amplitude.weight"] = theta * before / stream
+    found["head.weight"] = stream
     return {name: factor for name, factor in found.items() if factor != 1.0}
+
+
+def apart(source: Architecture) -> bool:
+    """Whether each activation of a QCFS network learnt a lambda of its own, also along identity shortcuts."""
+    return isinstance(source.activation, QCFS) and source.activation.limits == "each"
 
 
 def ann_twin(plan: Plan, state: Mapping[str, Tensor]) -> Model:
@@ -123,14 +162,16 @@ def ann_twin(plan: Plan, state: Mapping[str, Tensor]) -> Model:
         kind="ann",
         activation="qcfs" if quantised else "relu",
         levels=source.levels if source is not None and quantised else 0,
+        **({"limits": "each"} if source is not None and apart(source) else {}),
     )
-    tensors = dict(state)
+    tensors = {name: value for name, value in state.items() if ".amplitude" not in name}
     if quantised:
         like = state["head.weight"]
         for act, space in activation_spaces(description).items():
             name = f"{act}.limit"
             if name in description.tensors():
-                tensors[name] = torch.tensor(plan.lambdas.get(space, 1.0), dtype=like.dtype, device=like.device)
+                value = plan.lambdas.get(act, plan.lambdas.get(space, 1.0))
+                tensors[name] = torch.tensor(value, dtype=like.dtype, device=like.device)
     return _filled(description, tensors)
 
 
@@ -154,6 +195,30 @@ def learnt_lambdas(made_of: Mapping[str, set[str]], ours: Spaces, learnt: Mappin
     # Also of what is made of nothing, where an identity carries what has a lambda into it.
     joined = {root: next(iter(values.values())) for root, values in found.items() if values}
     return {space: joined[ours.linked(space)] for space in ours.sizes if ours.linked(space) in joined}
+
+
+def lambdas_apart(target: Architecture, pairs: Sequence[BlockPair], learnt: Mapping[str, float]) -> dict[str, float]:
+    """lambda of each activation of the target, of those that each activation of the source learnt.
+
+    Raises :class:`MappingError` for a target whose shortcuts cannot turn spikes of one worth into those of another.
+    """
+    if target.amplitude != "folded" and _passes(target):
+        raise MappingError(
+            "the source learnt a threshold for each activation, and the target's identity shortcuts pass spikes on as "
+            "they are",
+            "Give the student thresholds of its own: student.threshold=channel.",
+        )
+    chosen = {f"stages.{pair.stage}.{pair.block}": pair for pair in pairs}
+    found = {}
+    for act in target.activation_layers():
+        place, _, leaf = act.rpartition(".")
+        pair = chosen.get(place)
+        if pair is not None and pair.source_block is None:
+            continue
+        theirs = act if pair is None else f"stages.{pair.stage}.{pair.source_block}.{leaf}"
+        if theirs in learnt:
+            found[act] = learnt[theirs]
+    return found
 
 
 def _spiking(plan: Plan, state: Mapping[str, Tensor]) -> Model:

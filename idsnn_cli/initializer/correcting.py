@@ -98,5 +98,5 @@ def calibrate(model: Model, conversion: Conversion, batches: Sequence[Tensor]) -
         assert isinstance(norm, BatchNorm)
         # A block's last activation is what the block gives, and seen under the block's name.
         activation = wanted[name if name in wanted else name.rpartition(".")[0]].value()
-        error = rate.value() - activation / conversion.lambdas.get(space, 1.0)
+        error = rate.value() - activation / conversion.lambdas.get(name, conversion.lambdas.get(space, 1.0))
         norm.bias.sub_((theta * error).to(norm.bias.dtype))

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from idsnn_cli.architecture import Architecture, Convolution
 from idsnn_cli.errors import MappingError
-from idsnn_cli.initializer.conversion import learnt_lambdas
+from idsnn_cli.initializer.conversion import apart, lambdas_apart, learnt_lambdas
 from idsnn_cli.initializer.entries import Findings, Planner
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan, constant_reason
 from idsnn_cli.initializer.selections import Selection
+from idsnn_cli.rulebook import NONE
 from idsnn_cli.rules import Rules
 
 
@@ -225,7 +226,11 @@ def make_plan(
     :class:`UsageError` where a rule's facts are not in ``found``.
     """
     planner, pairs = planned(source, target, names, rules, found or Findings(), seed)
-    lambdas = learnt_lambdas(planner.made_of, planner.ours, planner.found.learnt) if planner.found.learnt else {}
+    learnt, lambdas = planner.found.learnt, dict[str, float]()
+    if learnt and apart(source) and rules.convert != NONE:
+        lambdas = lambdas_apart(target, pairs, learnt)
+    elif learnt:
+        lambdas = learnt_lambdas(planner.made_of, planner.ours, learnt)
     entries = tuple(planner.entries[name] for name in planner.target_shapes)
     return Plan(source, target, rules, pairs, entries, tuple(planner.selections), lambdas)
 

@@ -12,7 +12,7 @@ from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.activations import activation_spaces
 from idsnn_cli.initializer.blocks import choose_blocks
 from idsnn_cli.initializer.channel_facts import channel_scores, correlations
-from idsnn_cli.initializer.conversion import scaled_plan
+from idsnn_cli.initializer.conversion import apart, scaled_plan
 from idsnn_cli.initializer.counterparts import make_plan, planned
 from idsnn_cli.initializer.entries import Findings, check_rules
 from idsnn_cli.initializer.thresholds import thresholds
@@ -83,8 +83,10 @@ def count_values(source: Architecture, target: Architecture, names: Mapping[str,
     # Any lambda makes as many values; nothing scales what comes in. What is learnt apart will differ.
     spaces = source.streams()
     scaled = spaces.sizes.keys() - {"input"}
-    apart = {space: math.e + place for place, space in enumerate(spaces.sizes)}
-    learnt = {space: apart[spaces.linked(space)] for space in scaled}
+    different = {space: math.e + place for place, space in enumerate(spaces.sizes)}
+    learnt = {space: different[spaces.linked(space)] for space in scaled}
+    if apart(source):
+        learnt = {act: math.e + place for place, act in enumerate(source.activation_layers())}
     quantised = rules.convert != NONE and isinstance(source.activation, QCFS)
     found = Findings(thresholds=dict.fromkeys(scaled, math.e), learnt=learnt if quantised else {})
     plan = make_plan(source, target, names, rules.without_images(), found)
@@ -105,7 +107,8 @@ def merges(rules: Rules, source: Architecture, target: Architecture, names: Mapp
 
 
 def _learnt(source: Network) -> dict[str, float]:
-    """lambda of each channel space of a QCFS source; empty for another.
+    """lambda of each channel space of a QCFS source, or of each activation where those learnt their own; empty for
+    another.
 
     Raises :class:`MappingError` for one of 0, and where a space has several: each channel its own, or each of the
     activations that an identity shortcut joins.
@@ -114,7 +117,8 @@ def _learnt(source: Network) -> dict[str, float]:
     if not isinstance(architecture.activation, QCFS):
         return {}
     found: dict[str, float] = {}
-    spaces = activation_spaces(architecture)
+    each = apart(architecture)
+    spaces = {act: act if each else space for act, space in activation_spaces(architecture).items()}
     for name, owner in architecture.activations():
         limit = source.read(source.names[f"{owner}.limit"])
         before = found.setdefault(spaces[name], float(limit.flatten()[0]))

@@ -86,6 +86,23 @@ def thresholds(model: Model, batches: Iterable[Tensor], percentile: float = PERC
     return {space: value for space, value in found.items() if value > 0}
 
 
+def activation_thresholds(model: Model, batches: Iterable[Tensor], percentile: float = PERCENTILE) -> dict[str, float]:
+    """As :func:`thresholds`, but of each activation alone, by its module's name."""
+    names = dict(model.architecture.activations())
+    seen: dict[str, Histogram] = {}
+
+    def see(_space: str, where: str, maps: Tensor) -> None:
+        # A block's last activation is what the block gives, and seen under the block's name.
+        inside = [name for name in names if name.rpartition(".")[0] == where]
+        act = where if where in names else inside[-1] if inside else where
+        if act not in seen:
+            seen[act] = Histogram(maps.device)
+        seen[act].add(maps)
+
+    run_watched(model, batches, see)
+    return {act: histogram.percentile(percentile) for act, histogram in seen.items()}
+
+
 def balance_currents(model: Model, batches: Sequence[Tensor], percentile: float, scales: Scales) -> dict[str, float]:
     """lambda of each channel space of the spiking ``model``, whose tensors are an ANN's and are scaled as it goes.
 

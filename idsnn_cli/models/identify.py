@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import torch
@@ -13,7 +13,9 @@ from idsnn_cli.architecture import Architecture, read_description
 from idsnn_cli.checkpoint import CheckpointFile
 from idsnn_cli.checkpoint.arrays import refuse_odd
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
-from idsnn_cli.families import Certainty, Copy, Neurons, Reading, recognise
+from idsnn_cli.families import Certainty, Copy, Neurons, Reading, Recognised, recognise
+from idsnn_cli.families.folding import recognise_biased
+from idsnn_cli.families.reparametrised import computed
 from idsnn_cli.models.kinds import settle_kind, told_beside
 
 OWN_SCHEME = "idsnn"
@@ -35,7 +37,8 @@ class Network:
     ``certainty`` says how sure the layout is where no table of names gave it; ``where`` names the source in errors.
     ``neurons`` says whether a foreign file tells that the network spikes, and ``decays`` are the keys of the time
     constants that its neurons learnt.
-    ``notes`` say what else was chosen in reading it.
+    ``notes`` say what else was chosen in reading it, and ``parts`` which keys
+    of the file a tensor is computed from.
     """
 
     architecture: Architecture
@@ -55,6 +58,7 @@ class Network:
     neurons: Neurons = "unsaid"
     decays: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def choice(self) -> str | None:
@@ -129,10 +133,15 @@ def identify_tensors(
         if reading is not None and reading != Reading():
             refuse_reading(where)
         return _own(described, shapes, read, where)
+    stored = computed(shapes, read)
+    read = stored.read
+    biases: dict[str, str] = {}
     try:
-        found = recognise(shapes, reading, lambda key, other: _alike(read(key), read(other)))
+        found, biases = _recognised(stored.shapes, read, reading or Reading())
     except FamilyError as error:
         raise FamilyError(f"{where}: {error.message}", error.fix) from None
+    if biases:
+        read = _less_biases(read, biases)
     if told:
         found = replace(found, neurons="told")
     found = settle_kind(found, read, reading or Reading(), where)
@@ -151,8 +160,31 @@ def identify_tensors(
         certainty=found.certainty,
         neurons=found.neurons,
         decays=found.decays,
-        notes=found.notes,
+        notes=(*found.notes, *stored.words),
+        parts=stored.parts,
     )
+
+
+def _recognised(shapes: Mapping[str, Shape], read: Read, reading: Reading) -> tuple[Recognised, dict[str, str]]:
+    """The network, and the bias of each running mean that takes one in."""
+
+    def alike(key: str, other: str) -> bool:
+        return _alike(read(key), read(other))
+
+    try:
+        return recognise(shapes, reading, alike), {}
+    except FamilyError as refusal:
+        return recognise_biased(shapes, reading, alike, refusal)
+
+
+def _less_biases(read: Read, biases: Mapping[str, str]) -> Read:
+    """``read`` of running means that are less by the bias of the convolution before them."""
+
+    def folded(key: str) -> Tensor:
+        value = read(key)
+        return value - read(biases[key]).to(value.dtype) if key in biases else value
+
+    return folded
 
 
 def _alike(value: Tensor, other: Tensor) -> bool:

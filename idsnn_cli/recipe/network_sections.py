@@ -193,6 +193,8 @@ class Student(Network):
     before the first step is 0 or half the threshold; ``reset_gradient``: whether the gradient passes through what a
     spike takes from it; :class:`~idsnn_cli.architecture.Neuron` has the equations.
     ``amplitude`` channel lets each channel learn what its spikes count (Real Spike); ``idsnn export`` folds it.
+    ``threshold`` channel lets each channel learn its threshold: it is learnt in gamma and beta of the BatchNorm before
+    the neuron, and shortcuts without weights learn by what they multiply the spikes that they pass on.
     """
 
     arch: str = "spiking-resnet18"
@@ -210,6 +212,7 @@ class Student(Network):
     surrogate_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     coding: Coding = "direct"
     amplitude: Literal["one", "channel"] = "one"
+    threshold: Literal["fixed", "channel"] = "fixed"
 
     @field_validator("arch")
     @classmethod
@@ -222,6 +225,8 @@ class Student(Network):
             raise ValueError("decay and tau say the same thing (decay = exp(-1/tau)); give one of them")
         if self.block == "spiking" and self.join != "add":
             raise ValueError(f"join {self.join} is for block sew")
+        if self.threshold == "channel" and (self.amplitude, self.block) != ("one", "spiking"):
+            raise ValueError("threshold channel is for block spiking and amplitude one")
         if self.block == "sew" and self.amplitude == "channel":
             raise ValueError("amplitude channel is for block spiking: the sums of sew cannot be folded")
         if self.stem == "7x7" and self.stem_padding == 1:
@@ -248,5 +253,5 @@ class Student(Network):
             "spiking_block": self.block,
             "join": self.join,
             "coding": self.coding,
-            "amplitude": self.amplitude,
+            "amplitude": "folded" if self.threshold == "channel" else self.amplitude,
         }

@@ -15,8 +15,7 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.data import calibration_batches
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer import Initialization, reestimate
-from idsnn_cli.initializer.activations import activation_spaces
-from idsnn_cli.initializer.thresholds import thresholds
+from idsnn_cli.initializer.thresholds import activation_thresholds
 from idsnn_cli.models import Model, build
 from idsnn_cli.pipeline.first_weights import count_mapping, mapped, shape_source, where_from
 from idsnn_cli.pipeline.requirements import check_classes, distinct, require_teacher, usable
@@ -52,9 +51,9 @@ class PretrainStep(Step):
         # Rules that look at images see them in batches of distill.batch_size.
         batches = ("distill.batch_size",) if recipe.init.shaping().looks_at_activations else ()
         # As many levels as time steps where nothing is said.
-        levels = (
-            ("student.timesteps",) if (recipe.pretrain.activation, recipe.pretrain.levels) == ("qcfs", None) else ()
-        )
+        quantised = recipe.pretrain.activation == "qcfs"
+        levels: tuple[str, ...] = ("student.timesteps",) if quantised and recipe.pretrain.levels is None else ()
+        levels += ("student.threshold",) if quantised else ()
         keys = ("seed", *_SHAPE, *FOREIGN, *batches, *levels)
         return Reads(("data", "pretrain", "init", "runtime"), keys, ("pretrain.keep", *_LATER))
 
@@ -137,7 +136,9 @@ def _network(recipe: Recipe, num_classes: int) -> Architecture:
     """The student's shape with the activations of ``pretrain``."""
     if recipe.pretrain.activation == "relu":
         return recipe.student.ann(num_classes)
-    return recipe.student.ann(num_classes, activation="qcfs", levels=recipe.pretrain.levels or recipe.student.timesteps)
+    levels = recipe.pretrain.levels or recipe.student.timesteps
+    network = recipe.student.ann(num_classes, activation="qcfs", levels=levels)
+    return network.changed(limits="each") if recipe.student.threshold == "channel" else network
 
 
 def _start_limits(workspace: Workspace, model: Model) -> None:
@@ -146,7 +147,7 @@ def _start_limits(workspace: Workspace, model: Model) -> None:
     BatchNorm's statistics are re-estimated for that, since a network that was cut sees other values than its source.
     """
     recipe = workspace.recipe
-    twin = build(model.architecture.changed(activation="relu", levels=0), seed=0)
+    twin = build(model.architecture.changed(activation="relu", levels=0, limits="shared"), seed=0)
     twin.load_state_dict({name: value for name, value in model.state_dict().items() if not name.endswith(".limit")})
     twin.to(workspace.device)
     seed = derive_seed(recipe.seed, "pretrain", "limits")
@@ -154,11 +155,12 @@ def _start_limits(workspace: Workspace, model: Model) -> None:
         calibration_batches(workspace.data.train, recipe.pretrain.batch_size, _BATCHES, seed, workspace.device)
     )
     reestimate(twin, batches)
-    found = thresholds(twin, batches, recipe.pretrain.percentile)
-    spaces = activation_spaces(model.architecture)
-    for _, owner in model.architecture.activations():
-        with torch.no_grad():
-            model.get_parameter(f"{owner}.limit").fill_(found[spaces[owner]])
+    found = activation_thresholds(twin, batches, recipe.pretrain.percentile)
+    for name, owner in model.architecture.activations():
+        start = max(found.get(each, 0.0) for each, whose in model.architecture.activations() if whose == owner)
+        if name == owner and start > 0:
+            with torch.no_grad():
+                model.get_parameter(f"{owner}.limit").fill_(start)
 
 
 STEP = PretrainStep()

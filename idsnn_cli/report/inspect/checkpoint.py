@@ -179,8 +179,9 @@ def _stages(network: OpenNetwork) -> list[Part]:
 
 def _stage(network: OpenNetwork, name: str, keys: list[str]) -> Part:
     file = network.file
-    sizes = [math.prod(file.shape(key)) for key in keys]
-    types = [file.dtype(key) for key in keys]
+    stored = [each for key in keys for each in network.stored(key)]
+    sizes = [math.prod(file.shape(key)) for key in stored]
+    types = [file.dtype(key) for key in stored]
     return Part(
         name,
         len(keys),

@@ -60,12 +60,18 @@ class OpenNetwork:
 
     def shape(self, name: str) -> Shape:
         """The shape of a canonical tensor, without axes of one that only some libraries write."""
+        if self.names[name] in self.found.parts:
+            return self.architecture.tensors()[name]
         stored = self.file.shape(self.names[name])
         usual = self.architecture.tensors().get(name, stored)
         return usual if [n for n in stored if n > 1] == [n for n in usual if n > 1] else stored
 
     def dtype(self, name: str) -> torch.dtype:
-        return self.file.dtype(self.names[name])
+        return self.file.dtype(self.stored(self.names[name])[0])
+
+    def stored(self, key: str) -> tuple[str, ...]:
+        """The keys of the file that a tensor is read from: mostly its own."""
+        return self.found.parts.get(key, (key,))
 
     def get(self, name: str) -> Tensor:
         """A canonical tensor on the CPU, read now."""

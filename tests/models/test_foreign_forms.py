@@ -1,0 +1,141 @@
+"""Weights in other forms: biases before BatchNorm, pruning masks, weight and spectral normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+
+from idsnn_cli import initialize, load
+from idsnn_cli.errors import FamilyError
+from idsnn_cli.models import Model
+from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
+
+HALF = ((0.5,) * 3, (0.5,) * 3)
+
+
+def network(seed: int = 0) -> nn.Module:
+    """torchvision's ResNet-18, all of its tensors random, in float64 and evaluation mode."""
+    torch.manual_seed(seed)
+    model = torchvision.models.resnet18(num_classes=5, norm_layer=lambda width: nn.BatchNorm2d(width))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for statistic, values in (("running_mean", torch.randn), ("running_var", torch.rand)):
+                module.get_buffer(statistic).copy_(0.5 + values(module.num_features) / 4)
+    plain: nn.Module = model.double().eval()
+    return plain
+
+
+def with_biases(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.bias = nn.Parameter(torch.randn(module.out_channels, dtype=torch.float64))
+    return model
+
+
+def convolutions(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+
+
+def pruned(model: nn.Module) -> nn.Module:
+    for module in convolutions(model):
+        prune.L1Unstructured.apply(module, "weight", amount=0.4)
+    return model
+
+
+def weight_normed(model: nn.Module) -> nn.Module:
+    for module in convolutions(model)[::2]:
+        parametrizations.weight_norm(module)
+    return model
+
+
+def older_weight_normed(model: nn.Module) -> nn.Module:
+    for module in convolutions(model)[1::2]:
+        nn.utils.weight_norm(module, dim=1)
+    return model
+
+
+def spectral_normed(model: nn.Module) -> nn.Module:
+    for module in convolutions(model):
+        parametrizations.spectral_norm(module)
+    return model.eval()
+
+
+def older_spectral_normed(model: nn.Module) -> nn.Module:
+    for module in convolutions(model):
+        nn.utils.spectral_norm(module)
+    return model.eval()
+
+
+FORMS: dict[str, tuple[Callable[[nn.Module], nn.Module], str]] = {
+    "biases": (with_biases, "the biases of 20 convolutions are folded into the running means"),
+    "pruned": (pruned, "pruning masks are multiplied in (of 20 tensors)"),
+    "weight norm": (weight_normed, "weight normalisation is computed (of 10 tensors)"),
+    "older weight norm": (older_weight_normed, "weight normalisation is computed (of 10 tensors)"),
+    "spectral norm": (spectral_normed, "spectral normalisation is computed (of 20 tensors)"),
+    "older spectral norm": (older_spectral_normed, "spectral normalisation is computed (of 20 tensors)"),
+    "biases and masks": (lambda model: pruned(with_biases(model)), "pruning masks"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+def test_the_function_is_the_modules_own(form: str, tmp_path: Path) -> None:
+    change, words = FORMS[form]
+    theirs = change(network())
+    path = tmp_path / "net.pth"
+    torch.save(theirs.state_dict(), path)
+    ours = load(path, normalise=HALF)
+    images = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        wanted: Tensor = theirs((images - 0.5) / 0.5)
+        torch.testing.assert_close(ours(images), wanted, rtol=1e-9, atol=1e-9)
+    assert words in str(describe_checkpoint(path).choice)
+    assert isinstance(ours, Model)
+    # The same tensors start a student as those of the plain network do.
+    plain = tmp_path / "plain.pth"
+    torch.save(torchvision_state(ours), plain)
+    start, wanted_start = (initialize(each, "spiking-resnet18", num_classes=5).state for each in (path, plain))
+    assert all(torch.equal(start[name], wanted_start[name]) for name in wanted_start)
+
+
+def torchvision_state(model: Model) -> dict[str, Tensor]:
+    """The model's tensors under torchvision's names."""
+    found = {}
+    for name, value in model.state_dict().items():
+        if name.startswith("input."):
+            continue
+        name = name.replace("stem.conv", "conv1").replace("stem.norm", "bn1").replace("head", "fc")
+        for stage in range(4):
+            name = name.replace(f"stages.{stage}.", f"layer{stage + 1}.")
+        for i in range(2):
+            name = name.replace(f"conv{i}.", f"CONV{i + 1}.") if name.startswith("layer") else name
+            name = name.replace(f"norm{i}.", f"bn{i + 1}.") if name.startswith("layer") else name
+        name = name.replace("CONV", "conv").replace("shortcut.conv", "downsample.0")
+        found[name.replace("shortcut.norm", "downsample.1")] = value
+    return found
+
+
+def test_folded_batch_norms_are_named_as_what_they_are(tmp_path: Path) -> None:
+    state = with_biases(network()).state_dict()
+    path = tmp_path / "folded.pth"
+    torch.save({key: value for key, value in state.items() if "bn" not in key and "downsample.1" not in key}, path)
+    with pytest.raises(FamilyError, match="BatchNorms are folded into its convolutions"):
+        load(path, normalise=HALF)
+
+
+def test_a_bias_that_no_norm_takes_away_is_refused(tmp_path: Path) -> None:
+    """Before pre-activation blocks a convolution's output goes to the sum as it is."""
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    state = timm.create_model("resnetv2_50", num_classes=5).state_dict()
+    names = [key for key, value in state.items() if key.endswith("conv2.weight")]
+    state |= {key.replace(".weight", ".bias"): torch.ones(state[key].shape[0]) for key in names}
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(FamilyError, match="bias"):
+        load(tmp_path / "net.pth", normalise=HALF)
