@@ -15,8 +15,8 @@ from idsnn_cli.checkpoint.arrays import refuse_odd
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
 from idsnn_cli.families import Certainty, Copy, Neurons, Reading, Recognised, recognise
 from idsnn_cli.families.folding import recognise_biased
-from idsnn_cli.families.reparametrised import computed
 from idsnn_cli.models.kinds import settle_kind, told_beside
+from idsnn_cli.models.reparametrised import computed
 
 OWN_SCHEME = "idsnn"
 Shape = tuple[int, ...]

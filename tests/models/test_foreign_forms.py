@@ -44,7 +44,7 @@ def convolutions(model: nn.Module) -> list[nn.Module]:
 
 def pruned(model: nn.Module) -> nn.Module:
     for module in convolutions(model):
-        prune.L1Unstructured.apply(module, "weight", amount=0.4)
+        prune.L1Unstructured.apply(module, "weight", amount=0.4)  # type: ignore[no-untyped-call]
     return model
 
 
