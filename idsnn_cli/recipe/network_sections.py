@@ -129,18 +129,18 @@ class Pretrain(Training):
 
     L = CE + alpha * temperature^2 * KL(teacher || student). With 0 ``epochs``, the default, there is none, and the
     other keys mean nothing. With ``activation`` qcfs its activations have ``levels`` values above 0 (the student's T
-    where it is not given), as a spiking neuron of so many steps has; each lambda starts at the ``percentile`` of what
-    the mapped network's ReLU gives on training images, and is learnt.
+    where it is not given), as a spiking neuron of so many steps has; each lambda starts at the ``percentile`` (99) of
+    what the mapped network's ReLU gives on training images, and is learnt.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 0
     activation: Activation = "relu"
     levels: Positive | None = None
-    percentile: Annotated[float, Field(gt=0, le=100)] = 99.0
+    percentile: Annotated[float, Field(gt=0, le=100)] | None = None
 
     @model_validator(mode="after")
     def _quantised(self) -> Self:
-        if self.activation == "relu" and (self.levels is not None or "percentile" in self.model_fields_set):
+        if self.activation == "relu" and (self.levels is not None or self.percentile is not None):
             raise ValueError("levels and percentile are for activation qcfs")
         return self
 

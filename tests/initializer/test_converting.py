@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from conversions import FIRE, ann, as_rates, converted, images, rates, shown, space, spiking
-from torch import nn
+from torch import Tensor, nn
 
 from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.errors import MappingError, UsageError
@@ -258,3 +258,46 @@ def test_a_leak_and_a_random_head_are_told_of() -> None:
         rules = Rules(convert="weight-normalisation", head=head)
         initialize(source, spiking(source, 2, neuron=neuron), rules=rules, images=shown(images()), say=said.append)
         assert [words in line for words, line in zip(wanted, said, strict=True)] == [True] * len(wanted)
+
+
+class Level(nn.Module):
+    """What an integrate-and-fire neuron that starts at half gives of a constant current in ``levels`` steps: a rate."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, x: Tensor, _repeat: int = 1) -> Tensor:
+        return torch.floor(x * self.levels + 0.5).clamp(0, self.levels) / self.levels
+
+
+@pytest.mark.parametrize("shortcut", ["projection", "pad", "pad-end"])
+def test_ranges_of_activations_alone_become_thresholds_and_scales_of_shortcuts(shortcut: str) -> None:
+    """With each activation's own lambda the rates are the levels: the logits are the quantised network's own."""
+    description = build_description("resnet14", 5, width=4, activation="qcfs", levels=3, shortcut=shortcut)
+    source = ann("resnet14", activation="qcfs", levels=3, shortcut=shortcut)
+    own = build(description.changed(limits="each"), 0).double()
+    own.load_state_dict(source.state_dict(), strict=False)
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for name, value in own.named_parameters():
+            if name.endswith("limit"):
+                value.copy_(0.5 + torch.rand((), generator=generator, dtype=value.dtype))
+    own.eval()
+    target = spiking(own, 1, 14, amplitude="folded")
+    _, model = converted(own, target, images(), convert="learnt-thresholds")
+    for name, _ in own.architecture.activations():
+        model.set_submodule(name, Level(3))
+    with torch.no_grad():
+        wanted, found = own(images()), model(images())[0]
+    # Weights are float32 before they are compared, and a level may tip over; hardly one may.
+    assert float((found - wanted).abs().median()) < 1e-5
+    assert wanted.std(0).min() > 0.01
+
+
+def test_ranges_of_activations_alone_need_shortcuts_with_a_scale() -> None:
+    source = ann("resnet8", activation="qcfs", levels=3)
+    own = build(source.architecture.changed(limits="each"), 0).double()
+    own.load_state_dict(source.state_dict(), strict=False)
+    with pytest.raises(MappingError, match=r"student\.threshold=channel|pass spikes on as they"):
+        converted(own.eval(), spiking(own, 4), images(), convert="learnt-thresholds")

@@ -30,7 +30,7 @@ from idsnn_cli.sources.opened import require
 from idsnn_cli.training import Objective
 
 # Of ``student``, what an ANN of its shape has too; of ``init``, what is done to the student only afterwards.
-_BATCHES = 8
+_BATCHES, _PERCENTILE = 8, 99.0
 _SHAPE = tuple(f"student.{key}" for key in ("arch", "width", "stem", "stem_padding", "shortcut"))
 _LATER = tuple(f"init.{key}" for key in ("convert", "percentile", "reestimate", "calibrate"))
 
@@ -155,7 +155,7 @@ def _start_limits(workspace: Workspace, model: Model) -> None:
         calibration_batches(workspace.data.train, recipe.pretrain.batch_size, _BATCHES, seed, workspace.device)
     )
     reestimate(twin, batches)
-    found = activation_thresholds(twin, batches, recipe.pretrain.percentile)
+    found = activation_thresholds(twin, batches, recipe.pretrain.percentile or _PERCENTILE)
     for name, owner in model.architecture.activations():
         start = max(found.get(each, 0.0) for each, whose in model.architecture.activations() if whose == owner)
         if name == owner and start > 0:
