@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idsnn_cli.data.load import CONSTANTS, Triple
+from idsnn_cli.data.channels import CONSTANTS, PerChannel
 from idsnn_cli.errors import CheckpointError, DataError, UsageError
 from idsnn_cli.models import Network, floating
 
@@ -28,7 +28,7 @@ NOISE = 0.0005
 _PIXELS = 2**20
 _EPS = 1e-5  # BatchNorm's own, so that dead channels weigh nothing
 
-Candidates = Mapping[str, tuple[Triple, Triple]]
+Candidates = Mapping[str, tuple[PerChannel, PerChannel]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class NormalisationVerdict:
     random crops leave them, came nearer than the plain images; ``images`` were looked at.
     """
 
-    mean: Triple
-    std: Triple
+    mean: PerChannel
+    std: PerChannel
     divergences: Mapping[str, float]
     padded: bool
     images: int

@@ -51,14 +51,14 @@ def needs_data(init: Init) -> bool:
 
 def looked_at_data(init: Init, plan: Plan) -> bool:
     """Whether the data has had a part: rule ``merge`` looks at images only where the plan merges channels."""
-    merged = any(chosen.merges for chosen in plan.selections)
+    merged = any(chosen.merges and chosen.target != "input" for chosen in plan.selections)
     return init.rule == "none" or init.reestimate > 0 or init.calibrate > 0 or init.rules().always_looks or merged
 
 
 def first_weights(workspace: Workspace, origin: Source | None, rules: Rules) -> FirstWeights:
     """The student's, from ``origin`` by ``rules``, or random without one; then what makes them fit for spikes."""
     recipe = workspace.recipe
-    architecture = recipe.student.architecture(workspace.num_classes)
+    architecture = recipe.student.architecture(workspace.num_classes, workspace.in_channels)
     provenance: dict[str, Any] = {"rule": recipe.init.rule}
     conversion: Conversion | None = None
     if origin is None:

@@ -33,6 +33,7 @@ def check_classes(workspace: Workspace, architecture: Architecture, path: Source
             if teaches
             else "Measure it on images of its own classes.",
         )
+    _check_channels(workspace, architecture, path)
     with workspace.open(path, download=False) as opened:
         theirs, ours = _class_names(opened.metadata), workspace.class_names
     differing = [(a, b) for a, b in zip(theirs, ours, strict=False) if a.casefold() != b.casefold()]
@@ -46,6 +47,17 @@ def check_classes(workspace: Workspace, architecture: Architecture, path: Source
             "Use images of the network's own classes, and give them its names: "
             f"{', '.join(shorten(name) for name in theirs[:10])}{', ...' if len(theirs) > 10 else ''}.",
         )
+
+
+def _check_channels(workspace: Workspace, architecture: Architecture, path: Source) -> None:
+    have, reads = workspace.image_channels, architecture.in_channels
+    if have not in (None, reads) and {have, reads} != {1, 3}:
+        raise UsageError(
+            f"{path} reads images of {reads} channel{'' if reads == 1 else 's'}, and those of "
+            f"{workspace.recipe.data.dataset} have {have}",
+            "Use images of as many channels; only grey and three colours are shown as each other.",
+        )
+    workspace.tell_channels(path, reads)
 
 
 def _class_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import torch
 
 from idsnn_cli.architecture import BottleneckStride
 from idsnn_cli.data import DataBundle, DataPlan, Split, calibration_batches, load_data, plan_data
-from idsnn_cli.data.load import CONSTANTS
+from idsnn_cli.data.channels import CONSTANTS, candidates
+from idsnn_cli.data.load import measure
 from idsnn_cli.errors import DataError, UsageError
 from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
 from idsnn_cli.evaluation.untold import find_form
@@ -69,9 +70,9 @@ class Workspace:
     """``name`` is the recipe's, ``text`` the recipe as given, None where it came out of a checkpoint or from options.
 
     ``data_given`` is False where the recipe's data section only fills its place (``idsnn init --from``), and
-    ``num_classes_given`` are the student's classes where no data says so; ``levels_given`` those of a foreign file's
-    QCFS activations where no recipe says so. ``students`` says what sources that are state dicts of spiking networks do
-    not hold.
+    ``num_classes_given`` and ``in_channels_given`` are the student's classes and channels where no data says so;
+    ``levels_given`` those of a foreign file's QCFS activations where no recipe says so. ``students`` says what sources
+    that are state dicts of spiking networks do not hold.
     """
 
     recipe: Recipe
@@ -79,6 +80,7 @@ class Workspace:
     text: str | None = None
     data_given: bool = True
     num_classes_given: int | None = None
+    in_channels_given: int | None = None
     levels_given: int | None = None
     events: Events = field(default_factory=Events)
     shelf: Shelf = field(default_factory=Shelf)
@@ -154,6 +156,18 @@ class Workspace:
             return self.num_classes_given
         planned = None if self.has_data else self.data_plan.num_classes
         return planned or self.data.num_classes
+
+    @property
+    def image_channels(self) -> int | None:
+        """Of the data's images; None where there are no data."""
+        if self.has_data:
+            return self.data.channels
+        return self.data_plan.channels if self.data_given else None
+
+    @property
+    def in_channels(self) -> int:
+        """What networks made here read: the channels of the data, or the source's where there are none."""
+        return self.image_channels or self.in_channels_given or 3
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -247,7 +261,11 @@ class Workspace:
         if chosen != "auto":
             if chosen is None:
                 return Settled(None)
-            return Settled((chosen.mean, chosen.std) if isinstance(chosen, RecipeMeanStd) else CONSTANTS[chosen])
+            if isinstance(chosen, RecipeMeanStd):
+                return Settled((chosen.mean, chosen.std))
+            with self.open(source, download=False) as opened:
+                fits = candidates(opened.architecture.in_channels)
+            return Settled(fits.get(chosen, CONSTANTS[chosen]))
         if source in self._settled:
             return self._settled[source]
         with self.open(source, download=False) as opened:
@@ -260,7 +278,10 @@ class Workspace:
                 )
             seed = derive_seed(self.recipe.seed, "normalise")
             batches = calibration_batches(self.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu")
-            verdict = find_normalisation(opened.network, batches, where=source).require_clear(source)
+            known = dict(candidates(opened.architecture.in_channels))
+            if len(self.data.mean) == opened.architecture.in_channels != 3:
+                known["measured"] = measure(self.data.train.images.cpu())
+            verdict = find_normalisation(opened.network, batches, known, source).require_clear(source)
         self.say_once(f"{source}: normalised as {verdict.words()}")
         settled = self._settled[source] = Settled((verdict.mean, verdict.std), verdict)
         return settled
@@ -282,7 +303,8 @@ class Workspace:
             forms: dict[OptionA, Model] = {}
             for form in get_args(OptionA):
                 network = replace(opened.network, architecture=opened.network.architecture.changed(shortcut=form))
-                forms[form] = assemble(network, str(source), values or CONSTANTS["imagenet"])
+                anything = candidates(network.architecture.in_channels)
+                forms[form] = assemble(network, str(source), values or anything.get("imagenet", anything["none"]))
             seed = derive_seed(self.recipe.seed, "option-a")
             batches = calibration_batches(self.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu")
             fix = "Say it: --option-a pad (half before, half behind) or pad-end (teacher.option_a in a recipe)."
@@ -316,14 +338,22 @@ class Workspace:
             self._tell(opened)
             anything = self.recipe.teacher.normalise == "auto" and not look
             values = None if anything else self.settle_normalisation(source).values
+            unscaled = candidates(opened.architecture.in_channels)["none"]
             model = load_identified(
                 opened.network,
                 source,
                 device=device,
-                normalise=CONSTANTS["none"] if anything and not opened.normalises_itself else values,
+                normalise=unscaled if anything and not opened.normalises_itself else values,
                 bottleneck_stride=self.bottleneck_stride,
             )
         return model.to(self.dtype)
+
+    def tell_channels(self, source: Source, channels: int) -> None:
+        """Say, once, what a network of other channels than the images is shown of them."""
+        have = self.image_channels
+        if have is not None and have != channels and {have, channels} == {1, 3}:
+            how = "the mean of the images' three" if channels == 1 else "the images' one in each"
+            self.say_once(f"{source} reads {channels} channel{'' if channels == 1 else 's'}: it is shown {how}")
 
     def _tell(self, opened: OpenedSource) -> None:
         for words in opened.remarks():

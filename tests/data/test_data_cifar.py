@@ -15,7 +15,8 @@ import torch
 import torchvision
 
 from idsnn_cli.data import data_root, load_data, plan_data
-from idsnn_cli.data.load import CONSTANTS, measure
+from idsnn_cli.data.channels import CONSTANTS
+from idsnn_cli.data.load import measure
 from idsnn_cli.data.sets import cifar10
 from idsnn_cli.errors import DataError
 from idsnn_cli.recipe.schema import Data, MeanStd

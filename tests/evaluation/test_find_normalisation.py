@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.data import calibration_batches, load_data
-from idsnn_cli.data.load import CONSTANTS
+from idsnn_cli.data.channels import CONSTANTS
 from idsnn_cli.errors import CheckpointError, DataError, UsageError
 from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
 from idsnn_cli.models import Model, Network, build, identify, identify_tensors
