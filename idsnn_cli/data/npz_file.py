@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ def plan_npz(section: Data, path: Path, classes: tuple[str, ...] | None = None) 
         num_classes=len(names),
         image_size=(height, width),
         channels=channels,
+        classes=names,
     )
 
 
@@ -170,6 +172,9 @@ def _headers(path: Path) -> dict[str, tuple[Shape, np.dtype[Any]]]:
                     reader = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
                     shape, _, dtype = reader(member)
                     found[name.removesuffix(".npy")] = (shape, dtype)
+                    held = archive.getinfo(name).file_size - member.tell()
+                    if held < math.prod(shape) * dtype.itemsize:
+                        raise ValueError(f"{name} has {held:,} bytes behind its header of an array {shape} of {dtype}")
     except _BROKEN as error:
         raise _unreadable(path, error) from error
     return found

@@ -148,7 +148,11 @@ def initialize(
             rules,
             network,
             description,
-            running=lambda: assemble(_striding(network, bottleneck_stride), name, normalise or IMAGENET).to(where),
+            running=lambda: assemble(
+                _striding(network, bottleneck_stride),
+                name,
+                normalise or usual_normalisation(network.architecture.in_channels),
+            ).to(where),
             batches=batches,
             say=say,
         )
@@ -156,7 +160,7 @@ def initialize(
         start = _start(plan, seed, rules.random)
         lacking = "input.mean" not in network.names
         if lacking:
-            known = normalise or network.normalisation or IMAGENET
+            known = normalise or network.normalisation or usual_normalisation(network.architecture.in_channels)
             require_values(known, network.architecture.in_channels, name)
             for tensor, values in zip(("input.mean", "input.std"), known, strict=True):
                 own = fitted(values, description.in_channels)
@@ -182,6 +186,12 @@ def initialize(
     return Initialization(
         state, plan, sha256, network.scheme, given, network.dropped, network.choice, network.certainty, conversion
     )
+
+
+def usual_normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """ImageNet's (mean, std), taken for a source that does not say; of one channel, the mean of the three."""
+    mean, std = IMAGENET
+    return (fitted(mean, 1), fitted(std, 1)) if channels == 1 else IMAGENET
 
 
 def _striding(network: Network, stride: BottleneckStride | None) -> Network:

@@ -22,6 +22,7 @@ from idsnn_cli.initializer import (
     reestimate,
 )
 from idsnn_cli.models import Model, build
+from idsnn_cli.pipeline.class_order import reordered
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.steps.base import Given, step
 from idsnn_cli.pipeline.steps.base import Plan as StepPlan
@@ -94,7 +95,7 @@ def mapped(
             )
         looks = rules.looks_at_activations and looks_at_images(rules, opened.network, architecture)
         found = initialize(
-            opened.network,
+            reordered(opened.network, workspace.class_order(origin)),
             architecture,
             rules=rules,
             normalise=settled.values,
@@ -116,7 +117,7 @@ def mapped(
         provenance["source_certainty"] = asdict(found.certainty)
     if found.normalisation_given and settled.verdict is None:
         workspace.say(
-            f"{origin} does not carry its input normalisation; the student gets {workspace.normalisation_words()}"
+            f"{origin} does not carry its input normalisation; the student gets {workspace.normalisation_words(architecture.in_channels)}"
         )
     return found, provenance
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from idsnn_cli.architecture import Architecture, read_description, stage_sizes
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.initializer import Plan as Start
+from idsnn_cli.pipeline.class_order import learnt_classes
 from idsnn_cli.pipeline.run_directory import best_of
 from idsnn_cli.pipeline.steps.base import FOREIGN_KEYS, Given, Step, all_steps
 from idsnn_cli.pipeline.workspace import Workspace
@@ -22,8 +22,8 @@ from idsnn_cli.text import shorten
 
 
 def check_classes(workspace: Workspace, architecture: Architecture, path: Source, *, teaches: bool = True) -> None:
-    """Raise :class:`UsageError` where the network in ``path`` has not as many classes as the data, or says itself that
-    it learnt others.
+    """Raise :class:`UsageError` where the network in ``path`` has not as many classes as the data, says itself that it
+    learnt others, or reads images of other channels.
     """
     classes = workspace.num_classes
     if architecture.num_classes != classes:
@@ -35,15 +35,21 @@ def check_classes(workspace: Workspace, architecture: Architecture, path: Source
         )
     _check_channels(workspace, architecture, path)
     with workspace.open(path, download=False) as opened:
-        theirs, ours = _class_names(opened.metadata), workspace.class_names
-    differing = [(a, b) for a, b in zip(theirs, ours, strict=False) if a.casefold() != b.casefold()]
+        theirs, ours = learnt_classes(opened.metadata), workspace.class_names
+    if workspace.class_order(path) is not None:
+        workspace.say_once(
+            f"{path} learnt the same classes in another order: the rows of its linear layer are put into the data's"
+        )
+        return
+    differing = [
+        (place, a, b) for place, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a.casefold() != b.casefold()
+    ]
     # Numbers stand where a data set names none.
     if differing and not any(all(name.isdecimal() for name in names) for names in (theirs, ours)):
-        first, second = differing[0]
-        place = next(place for place, pair in enumerate(zip(theirs, ours, strict=False)) if pair == differing[0])
-        how = "the same classes in another order" if sorted(theirs) == sorted(ours) else "other classes"
+        place, first, second = differing[0]
         raise UsageError(
-            f"{path} learnt {how}: its class {place} is {shorten(first)!r}, and that of the data {shorten(second)!r}",
+            f"{path} learnt other classes: its class {place} is {shorten(first)!r}, and that of the data "
+            f"{shorten(second)!r}",
             "Use images of the network's own classes, and give them its names: "
             f"{', '.join(shorten(name) for name in theirs[:10])}{', ...' if len(theirs) > 10 else ''}.",
         )
@@ -58,13 +64,6 @@ def _check_channels(workspace: Workspace, architecture: Architecture, path: Sour
             "Use images of as many channels; only grey and three colours are shown as each other.",
         )
     workspace.tell_channels(path, reads)
-
-
-def _class_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """The classes that one of our checkpoints says it learnt; empty where it does not say, or not in names."""
-    data = metadata.get("data")
-    names = data.get("classes") if isinstance(data, dict) else None
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
 def usable(workspace: Workspace, path: Source, *, teaches: bool = True) -> Architecture:

@@ -22,6 +22,7 @@ from idsnn_cli.errors import MissingInputError
 from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
 from idsnn_cli.initializer import Plan
 from idsnn_cli.models import Model, build, fitted, load
+from idsnn_cli.pipeline.class_order import reorder_head
 from idsnn_cli.pipeline.decisions import decide
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.requirements import check_classes, check_features, distinct, read_start, require_teacher
@@ -317,7 +318,7 @@ def student_job(
             check_classes(workspace, network.architecture, guide)
             check_features(workspace, architecture, network.architecture)
         if start is not None:
-            return load(start), network
+            return reorder_head(load(start), workspace.class_order(start)), network
         model = build(architecture, derive_seed(recipe.seed, "init", "weights"), recipe.init.random)
         if network is None:
             model.set_normalisation(workspace.data.mean, workspace.data.std)

@@ -19,6 +19,7 @@ from idsnn_cli.families import OptionA, Reading, SpikingReading
 from idsnn_cli.models import Model, load, load_identified
 from idsnn_cli.models.identify import MeanStd
 from idsnn_cli.models.loading import assemble
+from idsnn_cli.pipeline.class_order import Order, class_order, learnt_classes, reorder_head
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd as RecipeMeanStd
@@ -318,15 +319,17 @@ class Workspace:
             f"; --option-a {form})"
         )
 
-    def normalisation_words(self) -> str:
-        """What a source that does not carry its input normalisation is given, in words."""
+    def normalisation_words(self, channels: int) -> str:
+        """What a source of so many channels that does not carry its input normalisation is given, in words."""
         chosen = self.recipe.teacher.normalise
         if chosen is None:
-            return "ImageNet's (name another with teacher.normalise)"
+            mean = ", the mean of its three channels" if channels == 1 else ""
+            return f"ImageNet's{mean} (name another with teacher.normalise)"
         return "the recipe's teacher.normalise" if isinstance(chosen, RecipeMeanStd) else f"that of {chosen}"
 
     def load_network(self, source: Source, device: torch.device | str = "cpu", *, look: bool = True) -> Model:
-        """The network in ``source``, of the workspace's precision; a foreign one is read as ``teacher`` says.
+        """The network in ``source``, of the workspace's precision, its classes in the data's order where it names them; a
+        foreign one is read as ``teacher`` says.
 
         Without ``look`` nothing is looked for in images: the description is right, the normalisation need not be.
         """
@@ -334,7 +337,7 @@ class Workspace:
             self.settle_option_a(source)
         with self.open(source) as opened:
             if not opened.foreign:
-                return load(source, device=device).to(self.dtype)
+                return reorder_head(load(source, device=device), self.class_order(source)).to(self.dtype)
             self._tell(opened)
             anything = self.recipe.teacher.normalise == "auto" and not look
             values = None if anything else self.settle_normalisation(source).values
@@ -347,6 +350,11 @@ class Workspace:
                 bottleneck_stride=self.bottleneck_stride,
             )
         return model.to(self.dtype)
+
+    def class_order(self, source: Source) -> Order | None:
+        """For each class of the data its place in the head of ``source``, where that names the same ones otherwise."""
+        with self.open(source, download=False) as opened:
+            return class_order(learnt_classes(opened.metadata), self.class_names)
 
     def tell_channels(self, source: Source, channels: int) -> None:
         """Say, once, what a network of other channels than the images is shown of them."""
