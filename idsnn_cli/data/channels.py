@@ -1,4 +1,4 @@
-"""Images of one channel as three and of three as one, and the (mean, std) that a choice of normalisation names."""
+"""Images of other channels or another size, and the (mean, std) that a choice of normalisation names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from idsnn_cli.errors import DataError, UsageError
 from idsnn_cli.recipe.schema import MeanStd
@@ -60,6 +61,25 @@ def require_convertible(have: int, want: int | None, dataset: str) -> None:
         "turned into each other",
         "Leave data.channels out; networks are then built for images as they are.",
     )
+
+
+def with_size(images: Tensor, size: int | None) -> Tensor:
+    """uint8 (N, C, H, W) as squares of ``size`` pixels (None: as they are): the short side is resized, by a bilinear
+    filter that averages over what it shrinks, and the centre cropped.
+    """
+    height, width = images.shape[2:]
+    if size is None or (height, width) == (size, size):
+        return images
+    short = min(height, width)
+    high, wide = max(size, size * height // short), max(size, size * width // short)
+    top, left = round((high - size) / 2), round((wide - size) / 2)
+    made = images.new_empty((*images.shape[:2], size, size))
+    for start in range(0, len(images), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        levels = F.interpolate(images[rows].float(), (high, wide), mode="bilinear", antialias=True)
+        cropped = levels[:, :, top : top + size, left : left + size]
+        made[rows] = cropped.round().clamp(0, 255).to(torch.uint8)
+    return made
 
 
 def with_channels(images: Tensor, channels: int | None) -> Tensor:

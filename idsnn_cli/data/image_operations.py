@@ -126,10 +126,8 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """Luminance, cut off to whole levels: uint8 (n, 1, H, W); an image of one channel is its own."""
-    if images.shape[1] == 1:
-        return images
-    red, green, blue = images.unbind(1)
+    """Luminance, cut off to whole levels: uint8 (n, 1, H, W); one channel counts as three equal ones."""
+    red, green, blue = images.expand(-1, 3, -1, -1).unbind(1)
     return (0.2989 * red + 0.587 * green + 0.114 * blue).to(torch.uint8)[:, None]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from idsnn_cli.data.channels import with_size
 from idsnn_cli.data.source import DataPlan, Part, Rows, Source
 from idsnn_cli.data.splits import split_sizes
 from idsnn_cli.errors import DataError
@@ -33,7 +34,7 @@ def plan_npz(section: Data, path: Path, classes: tuple[str, ...] | None = None) 
     labels = _all_labels(path, shapes)
     names = _classes(path, labels, classes)
     counts = split_sizes(section, {part: len(each) for part, each in labels.items()})
-    height, width, channels = *shapes["train"][1:3], _channels(shapes["train"])
+    (height, width), channels = _size(section, shapes), _channels(shapes["train"])
     return DataPlan(
         name=section.dataset,
         files=(path,),
@@ -58,10 +59,14 @@ def open_npz(section: Data, path: Path, classes: tuple[str, ...] | None = None) 
     names = _classes(path, labels, classes)
 
     def read(rows: Mapping[Part, Rows]) -> dict[Part, Tensor]:
-        return _read_images(path, rows)
+        return {split: with_size(each, section.image_size) for split, each in _read_images(path, rows).items()}
 
+    return Source(section.dataset, names, labels, _size(section, shapes), read)
+
+
+def _size(section: Data, shapes: Mapping[Part, Shape]) -> tuple[int, int]:
     height, width = shapes["train"][1:3]
-    return Source(section.dataset, names, labels, (height, width), read)
+    return (height, width) if section.image_size is None else (section.image_size, section.image_size)
 
 
 def _read_images(path: Path, rows: Mapping[Part, Rows]) -> dict[Part, Tensor]:
@@ -173,7 +178,7 @@ def _headers(path: Path) -> dict[str, tuple[Shape, np.dtype[Any]]]:
                     shape, _, dtype = reader(member)
                     found[name.removesuffix(".npy")] = (shape, dtype)
                     held = archive.getinfo(name).file_size - member.tell()
-                    if held < math.prod(shape) * dtype.itemsize:
+                    if not dtype.hasobject and held < math.prod(shape) * dtype.itemsize:
                         raise ValueError(f"{name} has {held:,} bytes behind its header of an array {shape} of {dtype}")
     except _BROKEN as error:
         raise _unreadable(path, error) from error

@@ -111,8 +111,8 @@ class NormalisationVerdict:
         listed = ", ".join(f"{name} {value:.4f}" for name, value in self.divergences.items())
         raise UsageError(
             f"{what} does not show clearly how its images were normalised; divergences of its stem's statistics on "
-            f"{self.images} images:\n{listed}\n(clear is at most {MOST} with the next {CLEAR_RATIO:g} times further, or "
-            f"{AGREED} and {AGREED_RATIO:g} times in all of {MANY} channels or more; here in {self.agreeing} of "
+            f"{self.images} images:\n{listed}\n(clear is at most {MOST} with the next {CLEAR_RATIO:g} times further, "
+            f"or {AGREED} and {AGREED_RATIO:g} times in all of {MANY} channels or more; here in {self.agreeing} of "
             f"{self.channels})",
             f"Name it: {self._named()}, or give mean and std.",
         )

@@ -18,6 +18,9 @@ from idsnn_cli.models.identify import MeanStd, Network, floating, identify
 from idsnn_cli.models.kinds import learnt_decays, require_kind
 from idsnn_cli.sources.names import Source, as_source
 
+_NAMED = "imagenet (or cifar10, cifar100, none, half)"
+_OTHERS = "half (or none, or {mean: [...], std: [...]} with one value for each channel)"
+
 
 def load(
     path: str | Source,
@@ -100,8 +103,8 @@ def load_identified(
     elif normalise is None:
         raise UsageError(
             f"{path} does not say how its images were normalised",
-            "Name it: teacher.normalise=imagenet (or cifar10, cifar100, none, half), or auto, which finds it from "
-            "training images; in Python normalise=(mean, std).",
+            f"Name it: teacher.normalise={_NAMED if architecture.in_channels == 3 else _OTHERS}, or auto, which finds "
+            "it from training images; in Python normalise=(mean, std).",
         )
     else:
         require_values(normalise, architecture.in_channels, path)

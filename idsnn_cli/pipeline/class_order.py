@@ -35,6 +35,16 @@ def class_order(theirs: Sequence[str], ours: Sequence[str]) -> Order | None:
     return None if order == tuple(range(len(order))) else order
 
 
+def differing_class(theirs: Sequence[str], ours: Sequence[str]) -> tuple[int, str, str] | None:
+    """The first place at which two lists of classes differ, and the two names there; None where none does, or one list
+    has numbers alone, which stand where a data set names none.
+    """
+    if any(all(name.isdecimal() for name in names) for names in (theirs, ours)):
+        return None
+    pairs = enumerate(zip(theirs, ours, strict=False))
+    return next(((place, a, b) for place, (a, b) in pairs if a.casefold() != b.casefold()), None)
+
+
 @torch.no_grad()
 def reorder_head(model: Model, order: Order | None) -> Model:
     """``model`` with the rows of its linear layer in ``order``, in place; as it is for None."""

@@ -23,6 +23,7 @@ from idsnn_cli.initializer import (
 )
 from idsnn_cli.models import Model, build
 from idsnn_cli.pipeline.class_order import reordered
+from idsnn_cli.pipeline.requirements import check_head
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.steps.base import Given, step
 from idsnn_cli.pipeline.steps.base import Plan as StepPlan
@@ -87,6 +88,7 @@ def mapped(
     settled = workspace.settle_normalisation(origin)
     workspace.settle_option_a(origin)
     with workspace.open(origin) as opened:
+        check_head(workspace, origin, rules)
         if {_shortcut(opened.architecture), _shortcut(architecture)} == {"pad", "pad-end"}:
             theirs = _shortcut(opened.architecture)
             workspace.say(
@@ -105,6 +107,7 @@ def mapped(
             device=workspace.device,
             say=workspace.say,
         )
+        given = workspace.normalisation_words(opened.architecture.in_channels)
         for words in opened.remarks():
             workspace.say(f"{origin}: {words}")
     provenance = {
@@ -116,9 +119,7 @@ def mapped(
     if found.certainty is not None:
         provenance["source_certainty"] = asdict(found.certainty)
     if found.normalisation_given and settled.verdict is None:
-        workspace.say(
-            f"{origin} does not carry its input normalisation; the student gets {workspace.normalisation_words(architecture.in_channels)}"
-        )
+        workspace.say(f"{origin} does not carry its input normalisation; the student gets {given}")
     return found, provenance
 
 
@@ -223,6 +224,7 @@ def count_mapping(
         return
     origin = origin or step("teacher").kept(run)
     require(origin, "the network to start from", where_from(run, origin))
+    check_head(workspace, origin, rules or rules_from(run, origin))
     with workspace.open(origin, download=False) as opened:
         network = opened.network
         plan.networks["source"] = network.architecture

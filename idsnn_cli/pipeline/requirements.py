@@ -10,12 +10,13 @@ from idsnn_cli.architecture import Architecture, read_description, stage_sizes
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.initializer import Plan as Start
-from idsnn_cli.pipeline.class_order import learnt_classes
+from idsnn_cli.pipeline.class_order import differing_class, learnt_classes
 from idsnn_cli.pipeline.run_directory import best_of
 from idsnn_cli.pipeline.steps.base import FOREIGN_KEYS, Given, Step, all_steps
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import Teacher
+from idsnn_cli.rules import Rules
 from idsnn_cli.sources.names import Published, Source
 from idsnn_cli.sources.opened import require
 from idsnn_cli.text import shorten
@@ -41,18 +42,32 @@ def check_classes(workspace: Workspace, architecture: Architecture, path: Source
             f"{path} learnt the same classes in another order: the rows of its linear layer are put into the data's"
         )
         return
-    differing = [
-        (place, a, b) for place, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a.casefold() != b.casefold()
-    ]
-    # Numbers stand where a data set names none.
-    if differing and not any(all(name.isdecimal() for name in names) for names in (theirs, ours)):
-        place, first, second = differing[0]
+    differing = differing_class(theirs, ours)
+    if differing is not None:
+        place, first, second = differing
         raise UsageError(
             f"{path} learnt other classes: its class {place} is {shorten(first)!r}, and that of the data "
             f"{shorten(second)!r}",
             "Use images of the network's own classes, and give them its names: "
             f"{', '.join(shorten(name) for name in theirs[:10])}{', ...' if len(theirs) > 10 else ''}.",
         )
+
+
+def check_head(workspace: Workspace, source: Source, rules: Rules) -> None:
+    """Raise :class:`UsageError` where the linear layer that ``rules`` copy is of other classes than the data's."""
+    with workspace.open(source, download=False) as opened:
+        theirs, ours = learnt_classes(opened.metadata), workspace.class_names
+    differing = differing_class(theirs, ours)
+    if rules.head not in ("copy", "match") or differing is None or len(theirs) != len(ours):
+        return
+    if workspace.class_order(source) is not None:
+        return
+    place, first, second = differing
+    raise UsageError(
+        f"head: {rules.head} would copy the linear layer of {source}, which learnt other classes: its class {place} is "
+        f"{shorten(first)!r}, and that of the data {shorten(second)!r}",
+        "Use head: random (--head random), or head: map with a class_map.",
+    )
 
 
 def _check_channels(workspace: Workspace, architecture: Architecture, path: Source) -> None:

@@ -328,8 +328,8 @@ class Workspace:
         return "the recipe's teacher.normalise" if isinstance(chosen, RecipeMeanStd) else f"that of {chosen}"
 
     def load_network(self, source: Source, device: torch.device | str = "cpu", *, look: bool = True) -> Model:
-        """The network in ``source``, of the workspace's precision, its classes in the data's order where it names them; a
-        foreign one is read as ``teacher`` says.
+        """The network in ``source``, of the workspace's precision, a foreign one as ``teacher`` says. The
+        classes are in the data's order where the source names them.
 
         Without ``look`` nothing is looked for in images: the description is right, the normalisation need not be.
         """

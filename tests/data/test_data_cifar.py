@@ -76,6 +76,15 @@ def test_a_damaged_file_is_named(tmp_path: Path, small: Make) -> None:
     assert "data.download=true" in caught.value.fix
 
 
+@pytest.mark.parametrize("name", ["train", "test", "meta"])
+def test_a_file_that_is_cut_off_is_named_before_anything_is_done(tmp_path: Path, small: Make, name: str) -> None:
+    small(tmp_path)
+    path = tmp_path / "cifar-100-python" / name
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=f"{name} is cut off or changed"):
+        plan_data(Data(dataset="cifar100", root=tmp_path))
+
+
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
 def test_what_is_missing_names_both_ways_out(tmp_path: Path, dataset: str) -> None:
     section = Data.model_validate({"dataset": dataset, "root": tmp_path})

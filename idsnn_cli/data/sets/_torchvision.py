@@ -103,7 +103,7 @@ class TorchvisionSet(DataSet):
     def _require_whole(self, section: Data) -> None:
         """Raise :class:`DataError` naming a file that is not as published."""
         reader = self._class()
-        sums = {name: md5 for name, md5 in (*reader.train_list, *reader.test_list)}
+        sums = dict((*reader.train_list, *reader.test_list))
         sums[reader.meta["filename"]] = reader.meta["md5"]
         for name, md5 in sums.items():
             path = self._folder(section) / name
