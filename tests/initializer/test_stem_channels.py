@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.architecture import build_description
+from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer import Plan, initialize
 from idsnn_cli.models import Model, build
@@ -19,7 +20,7 @@ DEEP = build_description("resnet8", 5, width=8, stem="7x7").changed(stem="deep",
 WHOLE = Rules(head="copy")
 
 
-def source(channels: int, architecture=PLAIN) -> Model:
+def source(channels: int, architecture: Architecture = PLAIN) -> Model:
     model = build(architecture.changed(in_channels=channels), seed=1)
     model.set_normalisation((0.4,) * channels, (0.3,) * channels)
     return model.eval()
@@ -35,7 +36,7 @@ def grey(channels: int) -> Tensor:
 
 @pytest.mark.parametrize("architecture", [PLAIN, DEEP])
 @pytest.mark.parametrize(("have", "want"), [(1, 3), (3, 1), (1, 2), (4, 1), (3, 4), (2, 4), (2, 3)])
-def test_grey_images_give_what_the_source_gives(have: int, want: int, architecture) -> None:
+def test_grey_images_give_what_the_source_gives(have: int, want: int, architecture: Architecture) -> None:
     if have > want > 1:
         return
     model = source(have, architecture)
@@ -55,7 +56,7 @@ def test_kernels_are_repeated_and_divided_summed_or_made_up_for() -> None:
 
 @pytest.mark.parametrize("channels", ["loop", "uniform", "importance", "random"])
 @pytest.mark.parametrize("multiplicity", ["ignore", "divide"])
-def test_no_rule_of_channels_chooses_among_colours(channels: str, multiplicity: str) -> None:
+def test_no_rule_of_channels_chooses_among_colours(channels: str, multiplicity: Literal["ignore", "divide"]) -> None:
     model, rules = source(3), Rules(head="copy", channels=channels, multiplicity=multiplicity)
     state = initialize(model, PLAIN.changed(in_channels=1), rules=rules).state
     assert torch.allclose(state["stem.conv.weight"], model.state_dict()["stem.conv.weight"].sum(1, keepdim=True))
