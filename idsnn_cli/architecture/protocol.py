@@ -288,7 +288,8 @@ class Architecture(ABC):
 
     def describe(self) -> str:
         """The network in one line of words."""
-        words = [*self.family_words(), f"{self.num_classes} classes"]
+        entry = [] if self.in_channels == 3 else [f"{self.in_channels}-channel images"]
+        words = [*self.family_words(), *entry, f"{self.num_classes} classes"]
         return ", ".join([*words, *([] if self.spiking is None else self.spiking.words())])
 
     def to_dict(self) -> dict[str, Any]:

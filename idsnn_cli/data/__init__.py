@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         eval_batches,
         shard,
     )
-    from idsnn_cli.data.load import CONSTANTS, Triple, load_data, plan_data
+    from idsnn_cli.data.channels import CONSTANTS, PerChannel
+    from idsnn_cli.data.load import load_data, plan_data
     from idsnn_cli.data.source import DataPlan, cache_folder, data_root
     from idsnn_cli.data.splits import DataBundle, Split
 
@@ -29,9 +30,9 @@ __all__ = [
     "DataBundle",
     "DataPlan",
     "Draws",
+    "PerChannel",
     "Split",
     "TrainBatches",
-    "Triple",
     "apply",
     "cache_folder",
     "calibration_batches",
@@ -50,7 +51,8 @@ __getattr__ = handed_out(
     {
         "augmentation": ("Draws", "apply", "draw", "to_unit"),
         "batches": ("Batch", "TrainBatches", "calibration_batches", "drawn_batches", "eval_batches", "shard"),
-        "load": ("CONSTANTS", "Triple", "load_data", "plan_data"),
+        "channels": ("CONSTANTS", "PerChannel"),
+        "load": ("load_data", "plan_data"),
         "source": ("DataPlan", "cache_folder", "data_root"),
         "splits": ("DataBundle", "Split"),
     },

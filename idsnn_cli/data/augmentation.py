@@ -14,7 +14,7 @@ from torch import Tensor
 from idsnn_cli.data.autoaugment import POLICIES, autoaugment
 from idsnn_cli.recipe.schema import Augment
 
-Fill = tuple[float, float, float]
+Fill = tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +86,8 @@ def draw(count: int, augment: Augment, generator: torch.Generator, image_size: t
     return Draws(count, augment.crop, augment.cutout, top, left, flip, policy, applied, negative, centre_y, centre_x)
 
 
-def apply(images: Tensor, draws: Draws, fill: Fill = (0.0, 0.0, 0.0)) -> Tensor:
-    """float32 (n, 3, H, W) in 0 to 1 from uint8 ``images`` of that shape, on their device: draws carried out.
+def apply(images: Tensor, draws: Draws, fill: Fill = (0.0,)) -> Tensor:
+    """float32 (n, C, H, W) in 0 to 1 from uint8 ``images`` of that shape, on their device: draws carried out.
 
     The crop's padding is black, as where images are padded before they are normalised. Cutout comes last and fills
     its squares with ``fill``, per channel in 0 to 1: give the data's mean for squares that a network reads as 0.
@@ -112,7 +112,7 @@ def to_unit(images: Tensor) -> Tensor:
 def _crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
     height, width = images.shape[-2:]
     padded = F.pad(images, (padding,) * 4)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (n, 3, 2p+1, 2p+1, H, W), a view
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (n, C, 2p+1, 2p+1, H, W), a view
     rows = torch.arange(len(images), device=images.device)
     return windows[rows, :, _there(top, images), _there(left, images)]
 

@@ -82,7 +82,7 @@ _PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def autoaugment(images: Tensor, policy: Tensor, applied: Tensor, negative: Tensor) -> Tensor:
-    """uint8 (n, 3, H, W) after the two operations that each image drew.
+    """uint8 (n, C, H, W), C 3 or 1, after the two operations that each image drew.
 
     ``policy`` int64 (n,), ``applied`` and ``negative`` bool (n, 2) are on the CPU, as in
     :class:`~idsnn_cli.data.augmentation.Draws`: which images meet in an operation is known without asking the device.

@@ -18,7 +18,7 @@ from idsnn_cli.seeding import derive_seed
 class Batch:
     """One process's share of a global batch.
 
-    ``images`` float32 (n, 3, H, W) in 0 to 1 and ``labels`` int64 (n,), n from 0; ``global_size`` images over all
+    ``images`` float32 (n, C, H, W) in 0 to 1 and ``labels`` int64 (n,), n from 0; ``global_size`` images over all
     processes; ``index`` is the batch's place in its epoch, from 0.
     """
 
@@ -81,7 +81,7 @@ class TrainBatches:
 def eval_batches(
     split: Split, batch_size: int, device: torch.device | str, rank: int = 0, world: int = 1
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once and in order: float32 (n, 3, H, W) in 0 to 1 and int64 (n,), n from 1 to ``batch_size``.
+    """Every image once and in order: float32 (n, C, H, W) in 0 to 1 and int64 (n,), n from 1 to ``batch_size``.
 
     With several processes each gets one contiguous share of the split, in batches of ``batch_size`` of its own.
     """
@@ -95,7 +95,7 @@ def eval_batches(
 def calibration_batches(
     split: Split, batch_size: int, count: int, seed: int, device: torch.device | str
 ) -> Iterator[Tensor]:
-    """``count`` batches of training images without augmentation, float32 (batch_size, 3, H, W) in 0 to 1.
+    """``count`` batches of training images without augmentation, float32 (batch_size, C, H, W) in 0 to 1.
 
     All have one size (that of the split where it is smaller), so that a mean over batches is a mean over images.
     Where one pass over the split is not enough, the next has an order of its own.
@@ -115,7 +115,7 @@ def drawn_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """``count`` images (the whole split where it has fewer), each once and without augmentation, and their labels.
 
-    As :func:`calibration_batches` gives them, float32 (n, 3, H, W) in 0 to 1 and int64 (n,), n at most ``batch_size``;
+    As :func:`calibration_batches` gives them, float32 (n, C, H, W) in 0 to 1 and int64 (n,), n at most ``batch_size``;
     the sizes of batches differ by one at most, so that none is so small that its mean says nothing.
     """
     order = _shuffled(split, seed, 0)[:count]

@@ -19,29 +19,31 @@ from filelock import FileLock
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from idsnn_cli.data.channels import with_channels
 from idsnn_cli.data.source import cache_folder
 from idsnn_cli.errors import DataError, WriteError
 
 _CHUNK = 256
-_MAP_FORMAT = "2"
+_MAP_FORMAT = "3"
 
 
-def decode_all(files: Sequence[Path], size: int) -> Tensor:
-    """uint8 (N, 3, size, size) in memory. Raises :class:`DataError` naming a file that is not an image."""
-    images = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
+def decode_all(files: Sequence[Path], size: int, channels: int = 3) -> Tensor:
+    """uint8 (N, channels, size, size) in memory. Raises :class:`DataError` naming a file that is not an image."""
+    images = torch.empty(len(files), channels, size, size, dtype=torch.uint8)
     start = 0
-    for chunk in decode_chunks(files, size):
+    for chunk in decode_chunks(files, size, channels):
         images[start : start + len(chunk)] = torch.from_numpy(chunk)
         start += len(chunk)
     return images
 
 
-def decode_chunks(files: Sequence[Path], size: int) -> Iterator[np.ndarray[Any, Any]]:
-    """The images in order, as uint8 arrays (up to 256, 3, size, size); Pillow decodes in threads of its own."""
+def decode_chunks(files: Sequence[Path], size: int, channels: int = 3) -> Iterator[np.ndarray[Any, Any]]:
+    """The images in order, as uint8 arrays (up to 256, channels, size, size); Pillow decodes in threads of its own."""
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
         for start in range(0, len(files), _CHUNK):
             part = files[start : start + _CHUNK]
-            yield np.stack(list(pool.map(decode_image, part, [size] * len(part))))
+            coloured = np.stack(list(pool.map(decode_image, part, [size] * len(part))))
+            yield coloured if channels == 3 else with_channels(torch.from_numpy(coloured), channels).numpy()
 
 
 def decode_image(path: Path, size: int) -> np.ndarray[Any, Any]:
@@ -98,15 +100,15 @@ def _other_values(path: Path, found: str) -> DataError:
     )
 
 
-def mapped_images(files: Sequence[Path], size: int) -> Tensor:
-    """uint8 (N, 3, size, size) on the CPU, read from disk as they are used.
+def mapped_images(files: Sequence[Path], size: int, channels: int = 3) -> Tensor:
+    """uint8 (N, channels, size, size) on the CPU, read from disk as they are used.
 
-    The file's name is a hash of the paths, sizes and modification times of ``files`` and of ``size``, so changed
-    images are decoded anew. Raises :class:`WriteError` where the disk has no room, :class:`DataError` for a file that
-    is not an image.
+    The file's name is a hash of the paths, sizes and modification times of ``files``, ``size`` and ``channels``, so
+    changed images are decoded anew. Raises :class:`WriteError` where the disk has no room, :class:`DataError` for a
+    file that is not an image.
     """
-    path = cache_folder() / "folder" / f"{_map_key(files, size)}.npy"
-    shape = (len(files), 3, size, size)
+    path = cache_folder() / "folder" / f"{_map_key(files, size, channels)}.npy"
+    shape = (len(files), channels, size, size)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The processes of one machine wait for the first of them instead of decoding the same files.
@@ -131,7 +133,7 @@ def _write_map(path: Path, files: Sequence[Path], shape: tuple[int, ...]) -> Non
         # Plain writes, for a full disk then is an error; under a writable map it would kill the process.
         with temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for chunk in decode_chunks(files, shape[-1]):
+            for chunk in decode_chunks(files, shape[-1], shape[1]):
                 file.write(np.ascontiguousarray(chunk).data)
             file.flush()
             os.fsync(file.fileno())
@@ -140,8 +142,8 @@ def _write_map(path: Path, files: Sequence[Path], shape: tuple[int, ...]) -> Non
         temporary.unlink(missing_ok=True)
 
 
-def _map_key(files: Sequence[Path], size: int) -> str:
-    digest = hashlib.sha256(f"{_MAP_FORMAT} {size}\n".encode())
+def _map_key(files: Sequence[Path], size: int, channels: int) -> str:
+    digest = hashlib.sha256(f"{_MAP_FORMAT} {channels} {size}\n".encode())
     for file in files:
         state = file.stat()
         digest.update(f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))

@@ -1,4 +1,4 @@
-"""AutoAugment's operations: uint8 (n, 3, H, W) in and out, with the strength of each image apart.
+"""AutoAugment's operations: uint8 (n, C, H, W), C 3 or 1, in and out, with the strength of each image apart.
 
 Those on levels each equal torchvision's function of the same name on a single uint8 image, level by level; ``factor``,
 ``bits`` and ``threshold`` are (n,) tensors on the images' device. Shear, translation and rotation are one
@@ -108,7 +108,7 @@ def inverse_map(
 
 
 def warp(images: Tensor, maps: Tensor) -> Tensor:
-    """uint8 (n, 3, H, W) moved by ``maps``, float64 (n, 6) of :func:`inverse_map`; black where nothing is fetched.
+    """uint8 (n, C, H, W) moved by ``maps``, float64 (n, 6) of :func:`inverse_map`; black where nothing is fetched.
 
     Coordinates are computed in float64 and rounded half to even, so every device fetches the same pixels.
     """
@@ -126,8 +126,8 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """Luminance, cut off to whole levels: uint8 (n, 1, H, W)."""
-    red, green, blue = images.unbind(1)
+    """Luminance, cut off to whole levels: uint8 (n, 1, H, W); one channel counts as three equal ones."""
+    red, green, blue = images.expand(-1, 3, -1, -1).unbind(1)
     return (0.2989 * red + 0.587 * green + 0.114 * blue).to(torch.uint8)[:, None]
 
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from idsnn_cli.data.channels import CONSTANTS, PerChannel, normalisation_of, require_convertible, with_channels
 from idsnn_cli.data.source import DataPlan, DataSet, Say
 from idsnn_cli.data.splits import DataBundle, Split, choose_splits, fingerprint
+from idsnn_cli.errors import DataError
 from idsnn_cli.recipe.data_section import DATA_SETS
-from idsnn_cli.recipe.schema import Data, MeanStd
+from idsnn_cli.recipe.schema import Data
 from idsnn_cli.registry import find
 
-Triple = tuple[float, float, float]
-
-CONSTANTS: dict[str, tuple[Triple, Triple]] = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    # Many CIFAR-10 repositories divide by the mean of each image's own deviation instead of that of all pixels.
-    "cifar10-std0.2": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-}
 _CHUNK = 4096
 # The rest of a device's free memory is for the network and its activations.
 _SHARE_OF_DEVICE = 0.3
@@ -33,7 +26,13 @@ def plan_data(section: Data) -> DataPlan:
     Raises :class:`DataError` where a file is missing and may not be downloaded, where one is not what it should be
     (as far as headers, labels and names tell), or where a split asks for more images than there are.
     """
-    return find(DATA_SETS, section.dataset, DataSet).plan(section)
+    plan = find(DATA_SETS, section.dataset, DataSet).plan(section)
+    require_convertible(plan.channels, section.channels, section.dataset)
+    channels = section.channels or plan.channels
+    _require_policy(section, channels)
+    if section.normalise != "auto":
+        normalisation_of(section.normalise, channels, section.dataset, "data.normalise")
+    return replace(plan, channels=channels, image_bytes=plan.image_bytes // plan.channels * channels)
 
 
 def load_data(
@@ -55,7 +54,11 @@ def load_data(
     rows = choose_splits(section, source.labels, len(source.classes), seed)
     if section.validation is not None and "validation" in source.labels and say is not None:
         say("data.validation is given: validation images come from the training part, those of the data set are left")
-    images = source.read(rows)
+    images = {}
+    for split, each in source.read(rows).items():
+        require_convertible(each.shape[1], section.channels, section.dataset)
+        images[split] = with_channels(each, section.channels)
+    _require_policy(section, images["train"].shape[1])
     splits = {split: Split(images[split], source.labels[part][index]) for split, (part, index) in rows.items()}
     mean, std = normalisation(section, images["train"])
     mark = fingerprint({name: splits.get(name) for name in ("train", "validation", "test")})
@@ -85,28 +88,35 @@ def _place(splits: dict[str, Split], device: torch.device, say: Say | None) -> d
     return {name: split.to(device) for name, split in splits.items()}
 
 
-def normalisation(section: Data, train_images: Tensor) -> tuple[Triple, Triple]:
+def normalisation(section: Data, train_images: Tensor) -> tuple[PerChannel, PerChannel]:
     """Mean and standard deviation of images in 0 to 1, as ``data.normalise`` asks.
 
-    ``auto`` takes the data set's published constants, and measures ``train_images`` (uint8 (N, 3, H, W), on the CPU)
-    where it has none.
+    ``auto`` takes the data set's published constants, and measures ``train_images`` (uint8 (N, C, H, W), on the CPU)
+    where it has none for their channels. Raises :class:`UsageError` for values of another number of channels.
     """
-    choice = section.normalise
-    if isinstance(choice, MeanStd):
-        return choice.mean, choice.std
+    choice, channels = section.normalise, train_images.shape[1]
     if choice == "auto":
-        return CONSTANTS.get(section.dataset) or measure(train_images)
-    return CONSTANTS[choice]
+        known = CONSTANTS.get(section.dataset) if channels == 3 else None
+        return known or measure(train_images)
+    return normalisation_of(choice, channels, section.dataset, "data.normalise")
 
 
-def measure(images: Tensor) -> tuple[Triple, Triple]:
+def _require_policy(section: Data, channels: int) -> None:
+    if section.augment.autoaugment != "none" and channels not in (1, 3):
+        raise DataError(
+            f"data.augment.autoaugment is for images of one or three channels, and those here have {channels}",
+            "Set data.augment.autoaugment=none.",
+        )
+
+
+def measure(images: Tensor) -> tuple[PerChannel, PerChannel]:
     """Mean and standard deviation of each channel, exact up to the last rounding: sums are of whole numbers.
 
     A channel that never changes gets the standard deviation 1, so that normalising it divides by nothing small.
     """
-    histogram = torch.zeros(3, 256, dtype=torch.int64)
+    histogram = torch.zeros(images.shape[1], 256, dtype=torch.int64)
     for chunk in torch.split(images, _CHUNK):
-        for channel in range(3):
+        for channel in range(images.shape[1]):
             histogram[channel] += torch.bincount(chunk[:, channel].flatten(), minlength=256)
     levels = torch.arange(256)
     pixels = int(histogram[0].sum())
@@ -116,4 +126,4 @@ def measure(images: Tensor) -> tuple[Triple, Triple]:
         variance = (squares * pixels - total * total) / pixels**2
         means.append(total / pixels / 255)
         deviations.append(variance**0.5 / 255 if variance > 0 else 1.0)
-    return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])
+    return tuple(means), tuple(deviations)

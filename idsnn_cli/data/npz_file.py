@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from idsnn_cli.data.channels import with_size
 from idsnn_cli.data.source import DataPlan, Part, Rows, Source
 from idsnn_cli.data.splits import split_sizes
 from idsnn_cli.errors import DataError
@@ -23,6 +25,7 @@ _KEYS = "train_images, train_labels, test_images, test_labels"
 _BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 Shape = tuple[int, ...]
+_MOST_CHANNELS = 4
 
 
 def plan_npz(section: Data, path: Path, classes: tuple[str, ...] | None = None) -> DataPlan:
@@ -31,21 +34,23 @@ def plan_npz(section: Data, path: Path, classes: tuple[str, ...] | None = None) 
     labels = _all_labels(path, shapes)
     names = _classes(path, labels, classes)
     counts = split_sizes(section, {part: len(each) for part, each in labels.items()})
-    height, width = shapes["train"][1:3]
+    (height, width), channels = _size(section, shapes), _channels(shapes["train"])
     return DataPlan(
         name=section.dataset,
         files=(path,),
         counts=counts,
-        image_bytes=sum(counts.values()) * 3 * height * width,
+        image_bytes=sum(counts.values()) * channels * height * width,
         num_classes=len(names),
         image_size=(height, width),
+        channels=channels,
+        classes=names,
     )
 
 
 def open_npz(section: Data, path: Path, classes: tuple[str, ...] | None = None) -> Source:
     """The data set in ``path``; images are read when its rows are chosen.
 
-    Images are uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3), grey ones repeated to three channels; labels are of any
+    Images are uint8 (N, H, W) or (N, H, W, C), C from 1 to 4, and keep their channels; labels are of any
     integer type, (N,) or (N, 1), counting from 0 without gaps. ``classes`` are the names where they are known.
     Nothing is unpickled. Raises :class:`DataError` for a file that is not so.
     """
@@ -54,10 +59,14 @@ def open_npz(section: Data, path: Path, classes: tuple[str, ...] | None = None) 
     names = _classes(path, labels, classes)
 
     def read(rows: Mapping[Part, Rows]) -> dict[Part, Tensor]:
-        return _read_images(path, rows)
+        return {split: with_size(each, section.image_size) for split, each in _read_images(path, rows).items()}
 
+    return Source(section.dataset, names, labels, _size(section, shapes), read)
+
+
+def _size(section: Data, shapes: Mapping[Part, Shape]) -> tuple[int, int]:
     height, width = shapes["train"][1:3]
-    return Source(section.dataset, names, labels, (height, width), read)
+    return (height, width) if section.image_size is None else (section.image_size, section.image_size)
 
 
 def _read_images(path: Path, rows: Mapping[Part, Rows]) -> dict[Part, Tensor]:
@@ -66,15 +75,15 @@ def _read_images(path: Path, rows: Mapping[Part, Rows]) -> dict[Part, Tensor]:
         array = _array(path, f"{_PREFIXES[part]}_images")  # one array of the file at a time, for they are large
         for split, (source, index) in rows.items():
             if source == part:
-                images[split] = _three_channels(array, index)
+                images[split] = _channels_first(array, index)
     return {split: images[split] for split in rows}
 
 
-def _three_channels(array: np.ndarray[Any, Any], index: Tensor) -> Tensor:
+def _channels_first(array: np.ndarray[Any, Any], index: Tensor) -> Tensor:
     chosen = torch.from_numpy(array if len(index) == len(array) else array[index.numpy()])
     if chosen.ndim == 3:
         chosen = chosen[..., None]
-    return chosen.permute(0, 3, 1, 2).expand(-1, 3, -1, -1).contiguous()
+    return chosen.permute(0, 3, 1, 2).contiguous()
 
 
 def _image_shapes(path: Path) -> dict[Part, Shape]:
@@ -96,15 +105,23 @@ def _image_shapes(path: Path) -> dict[Part, Shape]:
         shape, dtype = headers[key]
         if dtype != np.uint8:
             _refuse(path, key, f"is {_kind(dtype)}", "Save images as uint8 in 0 to 255.")
-        if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
-            _refuse(path, key, f"has the shape {shape}", "Save images as (N, H, W), (N, H, W, 1) or (N, H, W, 3).")
+        if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in range(_MOST_CHANNELS + 1)):
+            _refuse(path, key, f"has the shape {shape}",
+                    f"Save images as (N, H, W), or (N, H, W, C) with C from 1 to {_MOST_CHANNELS}.")  # fmt: skip
         if 0 in shape:
             _refuse(path, key, f"is empty: its shape is {shape}", "Give every part at least one image.")
         if "train" in shapes and shape[1:3] != shapes["train"][1:3]:
             size = f"{shape[1]}x{shape[2]}, the training images {shapes['train'][1]}x{shapes['train'][2]}"
             _refuse(path, key, f"has images of {size}", "Give all parts the same size.")
+        if "train" in shapes and _channels(shape) != _channels(shapes["train"]):
+            found = f"has images of {_channels(shape)} channels, the training images have {_channels(shapes['train'])}"
+            _refuse(path, key, found, "Give all parts the same channels.")
         shapes[part] = shape
     return shapes
+
+
+def _channels(shape: Shape) -> int:
+    return 1 if len(shape) == 3 else shape[3]
 
 
 def _all_labels(path: Path, shapes: Mapping[Part, Shape]) -> dict[Part, Tensor]:
@@ -160,6 +177,9 @@ def _headers(path: Path) -> dict[str, tuple[Shape, np.dtype[Any]]]:
                     reader = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
                     shape, _, dtype = reader(member)
                     found[name.removesuffix(".npy")] = (shape, dtype)
+                    held = archive.getinfo(name).file_size - member.tell()
+                    if not dtype.hasobject and held < math.prod(shape) * dtype.itemsize:
+                        raise ValueError(f"{name} has {held:,} bytes behind its header of an array {shape} of {dtype}")
     except _BROKEN as error:
         raise _unreadable(path, error) from error
     return found

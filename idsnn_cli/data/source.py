@@ -27,7 +27,7 @@ class Source:
     """A data set whose labels are known and whose images are still to be read.
 
     ``labels`` holds int64 (N,) of each shipped part. ``read`` takes the rows of every split that the run uses, all
-    at once so that it can judge their size together, and gives uint8 (n, 3, H, W) for each.
+    at once so that it can judge their size together, and gives uint8 (n, C, H, W) for each.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Source:
 class DataPlan:
     """What loading would do, found without reading images.
 
-    ``files`` are there and would be read; ``missing`` are not and would be made from ``downloads``, of
-    ``download_mb`` (10^6 bytes) in all. ``counts`` holds the images of each split; ``image_bytes`` is what they take
-    as uint8. ``num_classes`` and ``image_size`` (height, width) are None where only the images would tell, and
+    ``files`` are there and would be read; ``missing`` are not and would be made from ``downloads``, of ``download_mb``
+    (10^6 bytes) in all. ``counts`` holds the images of each split; ``image_bytes`` is what they take as uint8, of
+    ``channels`` each. ``num_classes`` and ``image_size`` (height, width) are None where only the images would tell, and
     ``classes``, their names, empty.
     """
 
@@ -58,6 +58,7 @@ class DataPlan:
     download_mb: float = 0.0
     notes: tuple[str, ...] = field(default=())
     classes: tuple[str, ...] = ()
+    channels: int = 3
 
 
 class DataSet(DataNeeds):

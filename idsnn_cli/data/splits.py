@@ -22,7 +22,7 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """``images`` (N, 3, H, W) uint8 and ``labels`` (N,) int64, on one device."""
+    """``images`` (N, C, H, W) uint8 and ``labels`` (N,) int64, on one device."""
 
     images: Tensor
     labels: Tensor
@@ -49,13 +49,18 @@ class DataBundle:
     validation: Split | None
     test: Split
     classes: tuple[str, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     fingerprint: str
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def channels(self) -> int:
+        """Of an image: 3 are red, green and blue, 1 is grey."""
+        return self.train.images.shape[1]
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from idsnn_cli.initializer.conversion import apart, lambdas_apart, learnt_lambda
 from idsnn_cli.initializer.entries import Findings, Planner
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan, constant_reason
-from idsnn_cli.initializer.selections import Selection
+from idsnn_cli.initializer.selections import IMAGE, Selection
 from idsnn_cli.rulebook import NONE
 from idsnn_cli.rules import Rules
 
@@ -201,7 +201,7 @@ class _Network(Planner):
     def input(self) -> None:
         for name in ("input.mean", "input.std"):
             if name in self.names:
-                self.take(name, name)
+                self.take(name, name, rows=self.selection(IMAGE, IMAGE))
             else:
                 self.keep(name, "constant", "the source does not carry its input normalisation: the given one")
 

@@ -14,7 +14,7 @@ from idsnn_cli.initializer.blocks import choose_blocks
 from idsnn_cli.initializer.conversion import require_convertible
 from idsnn_cli.initializer.kernels import Folded, Kernel
 from idsnn_cli.initializer.plan import NORM_PARTS, Action, Entry
-from idsnn_cli.initializer.selections import Selection, Selector
+from idsnn_cli.initializer.selections import IMAGE, Selection, Selector
 from idsnn_cli.rulebook import NONE
 from idsnn_cli.rules import BlockLists, Rules
 
@@ -203,9 +203,21 @@ class Planner:
             norm=self.behind(taken) if conv.norm_first else norm,
             weights=True,
         )
+        if self.ours.reads[conv.name] == IMAGE:
+            self._other_images(f"{conv.name}.weight")
         if conv.norm is not None:
             # A stream that several norms read is averaged as it is.
             self.norm(conv.norm, norm, weighs=not (conv.norm_first and conv.name.endswith("conv0")))
+
+    def _other_images(self, name: str) -> None:
+        """Keep what a kernel makes of grey, whatever the channels: repeated ones are divided, left out ones made up for
+        by the others; one channel reads the sum of all.
+        """
+        entry, have, want = self.entries[name], self.source.in_channels, self.target.in_channels
+        if entry.source is None or have == want:
+            return
+        scale = have / want if 1 < want < have else 1.0
+        self.entries[name] = replace(entry, divide=want > have, scale=entry.scale * scale)
 
     def _kernel(self, conv: Convolution, taken: Convolution) -> Kernel | None:
         if conv.groups != 1 and conv.shape != taken.shape:

@@ -63,6 +63,15 @@ class Selection(Result):
         return Selection(text(values["target"]), text(values["source"]), of, chosen)
 
 
+IMAGE = "input"
+"""The channel space of images, whose channels have meanings: no rule chooses among them."""
+
+
+def image_channels(of: int, to: int) -> Channels:
+    """Images of ``to`` channels made of ``of``: one of all together, else the first ones, or all in turn."""
+    return (tuple(range(of)),) if to == 1 else tuple((channel,) for channel in loop_indices(of, to))
+
+
 @dataclass(frozen=True)
 class Selector:
     """Chooses channels by one rule, for every pair of spaces that a plan asks for.
@@ -81,8 +90,10 @@ class Selector:
 
     def select(self, target: str, source: str) -> Selection:
         """The channels of one target space, made of one source space. Raises :class:`UsageError` without its facts."""
-        channels = self._channels(target, source)
-        return Selection(target, source, self.source.sizes[source], channels)
+        of = self.source.sizes[source]
+        images = IMAGE in (target, source)
+        channels = image_channels(of, self.target.sizes[target]) if images else self._channels(target, source)
+        return Selection(target, source, of, channels)
 
     def _channels(self, target: str, source: str) -> Channels:
         of, to = self.source.sizes[source], self.target.sizes[target]

@@ -20,7 +20,18 @@ from idsnn_cli.initializer.conversion import Conversion, convert
 from idsnn_cli.initializer.counterparts import make_plan
 from idsnn_cli.initializer.findings import find
 from idsnn_cli.initializer.plan import Plan
-from idsnn_cli.models import Model, Network, assemble, build, first_value, floating, identify, identify_tensors
+from idsnn_cli.models import (
+    Model,
+    Network,
+    assemble,
+    build,
+    first_value,
+    fitted,
+    floating,
+    identify,
+    identify_tensors,
+    require_values,
+)
 from idsnn_cli.rulebook import NONE
 from idsnn_cli.rules import RandomKernels, Rules
 from idsnn_cli.sources.names import Published, as_source
@@ -119,7 +130,7 @@ def initialize(
     to 1 that the source was trained with, used where it does not carry it (default: ImageNet's). ``weights``,
     ``allow_unused``, ``scheme``, ``kind``, ``root``, ``levels``, ``option_a`` and ``bottleneck_stride`` (read where
     the source has to run) are as for :func:`idsnn_cli.load`. ``images`` are batches for the rules that look at the
-    source running: float32 (N, 3, H, W) in 0 to 1 and labels int64 (N,), which a search for blocks alone reads. Values
+    source running: float32 (N, C, H, W) in 0 to 1 and labels int64 (N,), which a search for blocks alone reads. Values
     are gathered,
     and such a source runs, on ``device``; ``say`` hears of long work. Raises :class:`MappingError` naming both tensors
     where one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a Model, and
@@ -137,7 +148,11 @@ def initialize(
             rules,
             network,
             description,
-            running=lambda: assemble(_striding(network, bottleneck_stride), name, normalise or IMAGENET).to(where),
+            running=lambda: assemble(
+                _striding(network, bottleneck_stride),
+                name,
+                normalise or usual_normalisation(network.architecture.in_channels),
+            ).to(where),
             batches=batches,
             say=say,
         )
@@ -145,14 +160,11 @@ def initialize(
         start = _start(plan, seed, rules.random)
         lacking = "input.mean" not in network.names
         if lacking:
-            known = normalise or network.normalisation
-            for name, values in zip(("input.mean", "input.std"), known or IMAGENET, strict=True):
-                if len(values) != description.in_channels:
-                    raise UsageError(
-                        f"the normalisation has {len(values)} channels, but the target reads {description.in_channels}",
-                        "Give normalise=(mean, std) with one value for each channel.",
-                    )
-                start[name] = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+            known = normalise or network.normalisation or usual_normalisation(network.architecture.in_channels)
+            require_values(known, network.architecture.in_channels, name)
+            for tensor, values in zip(("input.mean", "input.std"), known, strict=True):
+                own = fitted(values, description.in_channels)
+                start[tensor] = torch.tensor(own, dtype=torch.float32).view(-1, 1, 1)
         given = lacking and (normalise is not None or network.normalisation is None)
         digest = stack.enter_context(TensorsDigest())
 
@@ -174,6 +186,12 @@ def initialize(
     return Initialization(
         state, plan, sha256, network.scheme, given, network.dropped, network.choice, network.certainty, conversion
     )
+
+
+def usual_normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """ImageNet's (mean, std), taken for a source that does not say; of one channel, the mean of the three."""
+    mean, std = IMAGENET
+    return (fitted(mean, 1), fitted(std, 1)) if channels == 1 else IMAGENET
 
 
 def _striding(network: Network, stride: BottleneckStride | None) -> Network:

@@ -3,6 +3,7 @@
 from idsnn_cli.models.amplitudes import fold_amplitudes, require_amplitudes
 from idsnn_cli.models.base import Model
 from idsnn_cli.models.building import build, first_state, first_value, per_step, place, prolonged, require_beyond
+from idsnn_cli.models.channels import fitted, require_values
 from idsnn_cli.models.identify import Network, described_in, floating, identify, identify_tensors
 from idsnn_cli.models.kinds import GIVE_CONSTANTS
 from idsnn_cli.models.loading import assemble, load, load_identified
@@ -19,6 +20,7 @@ __all__ = [
     "described_in",
     "first_state",
     "first_value",
+    "fitted",
     "floating",
     "fold_amplitudes",
     "identify",
@@ -30,5 +32,6 @@ __all__ = [
     "prolonged",
     "require_amplitudes",
     "require_beyond",
+    "require_values",
     "save",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import QCFS as QCFSActivation
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import UsageError
+from idsnn_cli.models.channels import require_values, shown
 from idsnn_cli.models.qcfs import QCFS
 from idsnn_cli.spiking import LIF, PoissonEncoder
 
@@ -47,7 +48,8 @@ class InputNormalisation(nn.Module):
 class Model(nn.Module):
     """A network of any family: ``stem``, ``stages`` and ``head``, which the family's subclass makes and names so.
 
-    Images are (N, C, H, W) in 0 to 1. An ANN gives logits (N, K); a spiking network one row of logits per time step,
+    Images are (N, C, H, W) in 0 to 1; a network of one channel takes the mean of three, one of three shows itself grey
+    in each. An ANN gives logits (N, K); a spiking network one row of logits per time step,
     (T, N, K). Its layers see maps with time merged into the batch, (T * N, C, H, W), so that convolutions and BatchNorm
     run on T * N maps at once. The linear layer is affine, so the mean of these logits over time is the paper's readout:
     the linear layer on the mean of the pooled spikes.
@@ -108,7 +110,11 @@ class Model(nn.Module):
                 follower.follow(leader)
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Give the network its input normalisation, one value per channel, for images in 0 to 1."""
+        """Give the network its input normalisation, one value per channel, for images in 0 to 1.
+
+        Raises :class:`UsageError` for another number of values.
+        """
+        require_values((mean, std), self.architecture.in_channels, f"the {self.architecture.name}")
         for buffer, values in ((self.input.mean, mean), (self.input.std, std)):
             buffer.copy_(torch.tensor(values, dtype=buffer.dtype).view(-1, 1, 1))
 
@@ -137,6 +143,7 @@ class Model(nn.Module):
                 f"the images are {str(images.dtype).removeprefix('torch.')}, and a network reads numbers in 0 to 1",
                 "Divide them by 255: images.float() / 255.",
             )
+        images = shown(images, self.architecture.in_channels)
         maps: Tensor
         if self.architecture.spiking is None:
             maps = self.stem(self.input(images))

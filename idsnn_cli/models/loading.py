@@ -13,9 +13,13 @@ from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.families import FileKind, OptionA, Reading, Scheme, SpikingReading, Weights
 from idsnn_cli.models.base import Model
 from idsnn_cli.models.building import build
+from idsnn_cli.models.channels import require_values
 from idsnn_cli.models.identify import MeanStd, Network, floating, identify
 from idsnn_cli.models.kinds import learnt_decays, require_kind
 from idsnn_cli.sources.names import Source, as_source
+
+_NAMED = "imagenet (or cifar10, cifar100, none, half)"
+_OTHERS = "half (or none, or {mean: [...], std: [...]} with one value for each channel)"
 
 
 def load(
@@ -39,18 +43,18 @@ def load(
     It is float64 where its kernels in the file are, and otherwise float32.
 
     Reads checkpoints of ours, ResNet state dicts in any scheme that is recognised, and ``torchvision:NAME[/WEIGHTS]``,
-    which is downloaded where torch's cache lacks it. Images are (N, 3, H, W) in 0 to 1: the network normalises them
-    itself. A foreign file does not say how, so it needs ``normalise``, the (mean, std) that it was trained with; nor in
-    which convolution its bottlenecks stride, the 3x3 unless ``bottleneck_stride`` says otherwise. ``weights`` says
-    which copy is taken of a foreign file with raw and averaged ones (``auto``: the averaged), and ``allow_unused``
-    drops keys of it that are not explained and change nothing; ``scheme`` is a table of names that the known ones lack;
-    ``root`` what the names of the network that is meant begin with, of several; ``levels`` those of its QCFS
-    activations, which only have thresholds in it; ``option_a`` where its shortcuts without weights put their zeros
-    (``pad``, half before and half behind, unless it is given). ``kind`` says whether it spikes where it does not tell,
-    and ``spiking`` its time steps and neurons. ``timesteps`` runs a student for so many steps instead of its own T.
-    Raises
-    :class:`CheckpointError` or :class:`FamilyError` for a file that is not a Model, :class:`UsageError` where
-    ``normalise`` is missing, or an option speaks against the file.
+    which is downloaded where torch's cache lacks it. Images are (N, C, H, W) in 0 to 1, grey for a network of one
+    channel, or three whose mean it takes: the network normalises them itself. A foreign file does not say how, so it
+    needs ``normalise``, the (mean, std) that it was trained with; nor in which convolution its bottlenecks stride, the
+    3x3 unless ``bottleneck_stride`` says otherwise. ``weights`` says which copy is taken of a foreign file with raw and
+    averaged ones (``auto``: the averaged), and ``allow_unused`` drops keys of it that are not explained and change
+    nothing; ``scheme`` is a table of names that the known ones lack; ``root`` what the names of the network that is
+    meant begin with, of several; ``levels`` those of its QCFS activations, which only have thresholds in it;
+    ``option_a`` where its shortcuts without weights put their zeros (``pad``, half before and half behind, unless it is
+    given). ``kind`` says whether it spikes where it does not tell, and ``spiking`` its time steps and neurons.
+    ``timesteps`` runs a student for so many steps instead of its own T. Raises :class:`CheckpointError` or
+    :class:`FamilyError` for a file that is not a Model, :class:`UsageError` where ``normalise`` is missing, or an
+    option speaks against the file.
     """
     with open_checkpoint(as_source(path)) as file:
         return load_identified(
@@ -87,12 +91,6 @@ def load_identified(
         if network.described and striding != architecture:
             raise UsageError(f"{path} says itself where its blocks stride", "Leave the bottleneck's stride out.")
         architecture = striding
-    if architecture.in_channels != 3:
-        raise UsageError(
-            f"{path} reads images of {architecture.in_channels} channel{'s' if architecture.in_channels > 1 else ''}, "
-            "and those here have three (RGB)",
-            "Use a network that reads three channels: the first kernels may be repeated, divided by three.",
-        )
     model = build(architecture, seed=0)
     stem = network.names.get(f"{architecture.stem_convolution().name}.weight")
     if stem is not None and network.read(stem).dtype == torch.float64:
@@ -105,10 +103,11 @@ def load_identified(
     elif normalise is None:
         raise UsageError(
             f"{path} does not say how its images were normalised",
-            "Name it: teacher.normalise=imagenet (or cifar10, cifar100, none, half), or auto, which finds it from "
-            "training images; in Python normalise=(mean, std).",
+            f"Name it: teacher.normalise={_NAMED if architecture.in_channels == 3 else _OTHERS}, or auto, which finds "
+            "it from training images; in Python normalise=(mean, std).",
         )
     else:
+        require_values(normalise, architecture.in_channels, path)
         model.set_normalisation(*normalise)
     return model.to(torch.device(device)).eval()
 
@@ -131,7 +130,9 @@ def assemble(network: Network, where: str | Path, normalise: MeanStd) -> Model:
     model = build(network.architecture, seed=0)
     _fill(model, network, str(where))
     if "input.mean" not in network.names:
-        model.set_normalisation(*(network.normalisation or normalise))
+        values = network.normalisation or normalise
+        require_values(values, network.architecture.in_channels, where)
+        model.set_normalisation(*values)
     return model.eval()
 
 

@@ -132,7 +132,7 @@ def _architecture(folder: Path, each: Step, recipe: Recipe, records: dict[str, R
             if file.metadata is not None and "architecture" in file.metadata:
                 return read_description(file.metadata["architecture"])
     facts = records[each.name].figures.get("data") if each.name in records else None
-    return None if facts is None else each.description(recipe, facts["classes"])
+    return None if facts is None else each.description(recipe, facts["classes"], facts.get("channels", 3))
 
 
 def _images(facts: dict[str, Any]) -> tuple[int, tuple[int, int]]:

@@ -22,6 +22,8 @@ from idsnn_cli.initializer import (
     reestimate,
 )
 from idsnn_cli.models import Model, build
+from idsnn_cli.pipeline.class_order import reordered
+from idsnn_cli.pipeline.requirements import check_head
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.steps.base import Given, step
 from idsnn_cli.pipeline.steps.base import Plan as StepPlan
@@ -51,14 +53,14 @@ def needs_data(init: Init) -> bool:
 
 def looked_at_data(init: Init, plan: Plan) -> bool:
     """Whether the data has had a part: rule ``merge`` looks at images only where the plan merges channels."""
-    merged = any(chosen.merges for chosen in plan.selections)
+    merged = any(chosen.merges and chosen.target != "input" for chosen in plan.selections)
     return init.rule == "none" or init.reestimate > 0 or init.calibrate > 0 or init.rules().always_looks or merged
 
 
 def first_weights(workspace: Workspace, origin: Source | None, rules: Rules) -> FirstWeights:
     """The student's, from ``origin`` by ``rules``, or random without one; then what makes them fit for spikes."""
     recipe = workspace.recipe
-    architecture = recipe.student.architecture(workspace.num_classes)
+    architecture = recipe.student.architecture(workspace.num_classes, workspace.in_channels)
     provenance: dict[str, Any] = {"rule": recipe.init.rule}
     conversion: Conversion | None = None
     if origin is None:
@@ -86,6 +88,7 @@ def mapped(
     settled = workspace.settle_normalisation(origin)
     workspace.settle_option_a(origin)
     with workspace.open(origin) as opened:
+        check_head(workspace, origin, rules)
         if {_shortcut(opened.architecture), _shortcut(architecture)} == {"pad", "pad-end"}:
             theirs = _shortcut(opened.architecture)
             workspace.say(
@@ -94,7 +97,7 @@ def mapped(
             )
         looks = rules.looks_at_activations and looks_at_images(rules, opened.network, architecture)
         found = initialize(
-            opened.network,
+            reordered(opened.network, workspace.class_order(origin)),
             architecture,
             rules=rules,
             normalise=settled.values,
@@ -104,6 +107,7 @@ def mapped(
             device=workspace.device,
             say=workspace.say,
         )
+        given = workspace.normalisation_words(opened.architecture.in_channels)
         for words in opened.remarks():
             workspace.say(f"{origin}: {words}")
     provenance = {
@@ -115,9 +119,7 @@ def mapped(
     if found.certainty is not None:
         provenance["source_certainty"] = asdict(found.certainty)
     if found.normalisation_given and settled.verdict is None:
-        workspace.say(
-            f"{origin} does not carry its input normalisation; the student gets {workspace.normalisation_words()}"
-        )
+        workspace.say(f"{origin} does not carry its input normalisation; the student gets {given}")
     return found, provenance
 
 
@@ -222,6 +224,7 @@ def count_mapping(
         return
     origin = origin or step("teacher").kept(run)
     require(origin, "the network to start from", where_from(run, origin))
+    check_head(workspace, origin, rules or rules_from(run, origin))
     with workspace.open(origin, download=False) as opened:
         network = opened.network
         plan.networks["source"] = network.architecture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,21 @@ from idsnn_cli.architecture import Architecture, read_description, stage_sizes
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.initializer import Plan as Start
+from idsnn_cli.pipeline.class_order import differing_class, learnt_classes
 from idsnn_cli.pipeline.run_directory import best_of
 from idsnn_cli.pipeline.steps.base import FOREIGN_KEYS, Given, Step, all_steps
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import Teacher
+from idsnn_cli.rules import Rules
 from idsnn_cli.sources.names import Published, Source
 from idsnn_cli.sources.opened import require
 from idsnn_cli.text import shorten
 
 
 def check_classes(workspace: Workspace, architecture: Architecture, path: Source, *, teaches: bool = True) -> None:
-    """Raise :class:`UsageError` where the network in ``path`` has not as many classes as the data, or says itself that
-    it learnt others.
+    """Raise :class:`UsageError` where the network in ``path`` has not as many classes as the data, says itself that it
+    learnt others, or reads images of other channels.
     """
     classes = workspace.num_classes
     if architecture.num_classes != classes:
@@ -33,26 +34,51 @@ def check_classes(workspace: Workspace, architecture: Architecture, path: Source
             if teaches
             else "Measure it on images of its own classes.",
         )
+    _check_channels(workspace, architecture, path)
     with workspace.open(path, download=False) as opened:
-        theirs, ours = _class_names(opened.metadata), workspace.class_names
-    differing = [(a, b) for a, b in zip(theirs, ours, strict=False) if a.casefold() != b.casefold()]
-    # Numbers stand where a data set names none.
-    if differing and not any(all(name.isdecimal() for name in names) for names in (theirs, ours)):
-        first, second = differing[0]
-        place = next(place for place, pair in enumerate(zip(theirs, ours, strict=False)) if pair == differing[0])
-        how = "the same classes in another order" if sorted(theirs) == sorted(ours) else "other classes"
+        theirs, ours = learnt_classes(opened.metadata), workspace.class_names
+    if workspace.class_order(path) is not None:
+        workspace.say_once(
+            f"{path} learnt the same classes in another order: the rows of its linear layer are put into the data's"
+        )
+        return
+    differing = differing_class(theirs, ours)
+    if differing is not None:
+        place, first, second = differing
         raise UsageError(
-            f"{path} learnt {how}: its class {place} is {shorten(first)!r}, and that of the data {shorten(second)!r}",
+            f"{path} learnt other classes: its class {place} is {shorten(first)!r}, and that of the data "
+            f"{shorten(second)!r}",
             "Use images of the network's own classes, and give them its names: "
             f"{', '.join(shorten(name) for name in theirs[:10])}{', ...' if len(theirs) > 10 else ''}.",
         )
 
 
-def _class_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """The classes that one of our checkpoints says it learnt; empty where it does not say, or not in names."""
-    data = metadata.get("data")
-    names = data.get("classes") if isinstance(data, dict) else None
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+def check_head(workspace: Workspace, source: Source, rules: Rules) -> None:
+    """Raise :class:`UsageError` where the linear layer that ``rules`` copy is of other classes than the data's."""
+    with workspace.open(source, download=False) as opened:
+        theirs, ours = learnt_classes(opened.metadata), workspace.class_names
+    differing = differing_class(theirs, ours)
+    if rules.head not in ("copy", "match") or differing is None or len(theirs) != len(ours):
+        return
+    if workspace.class_order(source) is not None:
+        return
+    place, first, second = differing
+    raise UsageError(
+        f"head: {rules.head} would copy the linear layer of {source}, which learnt other classes: its class {place} is "
+        f"{shorten(first)!r}, and that of the data {shorten(second)!r}",
+        "Use head: random (--head random), or head: map with a class_map.",
+    )
+
+
+def _check_channels(workspace: Workspace, architecture: Architecture, path: Source) -> None:
+    have, reads = workspace.image_channels, architecture.in_channels
+    if have not in (None, reads) and {have, reads} != {1, 3}:
+        raise UsageError(
+            f"{path} reads images of {reads} channel{'' if reads == 1 else 's'}, and those of "
+            f"{workspace.recipe.data.dataset} have {have}",
+            "Use images of as many channels; only grey and three colours are shown as each other.",
+        )
+    workspace.tell_channels(path, reads)
 
 
 def usable(workspace: Workspace, path: Source, *, teaches: bool = True) -> Architecture:

@@ -125,12 +125,13 @@ def mapping_workspace(request: Request, arch: str, num_classes: int | None) -> W
         where = "inspect --plan" if request.option == "--plan" else f"init {request.option}"
         recipe = recipe_from_mapping(plain, overrides, origin=f"the options of {where}")
         data_given = any(word.startswith("data.dataset=") for word in overrides)
-        _refuse_missing(recipe, network, recipe.student.architecture(classes), data_given=data_given)
+        _refuse_missing(recipe, network, recipe.student.architecture(classes, found.in_channels), data_given=data_given)
     workspace = Workspace(
         recipe,
         source.name,
         data_given=data_given,
         num_classes_given=classes,
+        in_channels_given=found.in_channels,
         levels_given=request.foreign.get("levels"),
         events=request.events,
         shelf=shelf,
@@ -169,7 +170,7 @@ def require_source(request: Request) -> None:
 def preview_mapping(workspace: Workspace, source: Source, target: Path) -> Preview:
     """What :func:`write_mapping` would read, download and write."""
     data = planned_data(workspace)
-    student = workspace.recipe.student.architecture(workspace.num_classes)
+    student = workspace.recipe.student.architecture(workspace.num_classes, workspace.in_channels)
     check_output(target, force=True)
     plan = Plan(("init",), {"student": student})
     require(source, "the network to start from", "Correct --from.")

@@ -21,7 +21,8 @@ from idsnn_cli.data import DataBundle, TrainBatches, eval_batches, shard
 from idsnn_cli.errors import MissingInputError
 from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
 from idsnn_cli.initializer import Plan
-from idsnn_cli.models import Model, build, load
+from idsnn_cli.models import Model, build, fitted, load
+from idsnn_cli.pipeline.class_order import reorder_head
 from idsnn_cli.pipeline.decisions import decide
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.requirements import check_classes, check_features, distinct, read_start, require_teacher
@@ -207,8 +208,14 @@ def _best_is_gone(workspace: Workspace, job: Job, figures: dict[str, Any]) -> No
 def data_facts(workspace: Workspace) -> dict[str, Any]:
     """What the cost of a training is counted from, known before its first step."""
     data = workspace.data
-    size, classes = list(data.image_size), data.num_classes
-    return {"data": {"name": data.name, "images": len(data.train), "image_size": size, "classes": classes}}
+    facts = {
+        "name": data.name,
+        "images": len(data.train),
+        "image_size": list(data.image_size),
+        "channels": data.channels,
+        "classes": data.num_classes,
+    }
+    return {"data": facts}
 
 
 def _figures(history: list[dict[str, Any]], split: str) -> dict[str, Any]:
@@ -290,7 +297,7 @@ def student_job(
     """
     workspace = run.workspace
     recipe = workspace.recipe
-    architecture = recipe.student.architecture(workspace.data.num_classes)
+    architecture = recipe.student.architecture(workspace.num_classes, workspace.in_channels)
     inputs = {"data": workspace.data.fingerprint}
     origin: dict[str, Any] = {}
     plan: Plan | None = None
@@ -311,13 +318,13 @@ def student_job(
             check_classes(workspace, network.architecture, guide)
             check_features(workspace, architecture, network.architecture)
         if start is not None:
-            return load(start), network
+            return reorder_head(load(start), workspace.class_order(start)), network
         model = build(architecture, derive_seed(recipe.seed, "init", "weights"), recipe.init.random)
         if network is None:
             model.set_normalisation(workspace.data.mean, workspace.data.std)
         else:
-            mean, std = (values.flatten().tolist() for values in (network.input.mean, network.input.std))
-            model.set_normalisation(mean, std)
+            values = (each.flatten().tolist() for each in (network.input.mean, network.input.std))
+            model.set_normalisation(*(fitted(each, architecture.in_channels) for each in values))
         return model, network
 
     def metadata(record: dict[str, Any]) -> dict[str, Any]:

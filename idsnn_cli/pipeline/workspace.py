@@ -10,7 +10,8 @@ import torch
 
 from idsnn_cli.architecture import BottleneckStride
 from idsnn_cli.data import DataBundle, DataPlan, Split, calibration_batches, load_data, plan_data
-from idsnn_cli.data.load import CONSTANTS
+from idsnn_cli.data.channels import CONSTANTS, candidates
+from idsnn_cli.data.load import measure
 from idsnn_cli.errors import DataError, UsageError
 from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
 from idsnn_cli.evaluation.untold import find_form
@@ -18,6 +19,7 @@ from idsnn_cli.families import OptionA, Reading, SpikingReading
 from idsnn_cli.models import Model, load, load_identified
 from idsnn_cli.models.identify import MeanStd
 from idsnn_cli.models.loading import assemble
+from idsnn_cli.pipeline.class_order import Order, class_order, learnt_classes, reorder_head
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd as RecipeMeanStd
@@ -69,9 +71,9 @@ class Workspace:
     """``name`` is the recipe's, ``text`` the recipe as given, None where it came out of a checkpoint or from options.
 
     ``data_given`` is False where the recipe's data section only fills its place (``idsnn init --from``), and
-    ``num_classes_given`` are the student's classes where no data says so; ``levels_given`` those of a foreign file's
-    QCFS activations where no recipe says so. ``students`` says what sources that are state dicts of spiking networks do
-    not hold.
+    ``num_classes_given`` and ``in_channels_given`` are the student's classes and channels where no data says so;
+    ``levels_given`` those of a foreign file's QCFS activations where no recipe says so. ``students`` says what sources
+    that are state dicts of spiking networks do not hold.
     """
 
     recipe: Recipe
@@ -79,6 +81,7 @@ class Workspace:
     text: str | None = None
     data_given: bool = True
     num_classes_given: int | None = None
+    in_channels_given: int | None = None
     levels_given: int | None = None
     events: Events = field(default_factory=Events)
     shelf: Shelf = field(default_factory=Shelf)
@@ -154,6 +157,18 @@ class Workspace:
             return self.num_classes_given
         planned = None if self.has_data else self.data_plan.num_classes
         return planned or self.data.num_classes
+
+    @property
+    def image_channels(self) -> int | None:
+        """Of the data's images; None where there are no data."""
+        if self.has_data:
+            return self.data.channels
+        return self.data_plan.channels if self.data_given else None
+
+    @property
+    def in_channels(self) -> int:
+        """What networks made here read: the channels of the data, or the source's where there are none."""
+        return self.image_channels or self.in_channels_given or 3
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -247,7 +262,11 @@ class Workspace:
         if chosen != "auto":
             if chosen is None:
                 return Settled(None)
-            return Settled((chosen.mean, chosen.std) if isinstance(chosen, RecipeMeanStd) else CONSTANTS[chosen])
+            if isinstance(chosen, RecipeMeanStd):
+                return Settled((chosen.mean, chosen.std))
+            with self.open(source, download=False) as opened:
+                fits = candidates(opened.architecture.in_channels)
+            return Settled(fits.get(chosen, CONSTANTS[chosen]))
         if source in self._settled:
             return self._settled[source]
         with self.open(source, download=False) as opened:
@@ -260,7 +279,10 @@ class Workspace:
                 )
             seed = derive_seed(self.recipe.seed, "normalise")
             batches = calibration_batches(self.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu")
-            verdict = find_normalisation(opened.network, batches, where=source).require_clear(source)
+            known = dict(candidates(opened.architecture.in_channels))
+            if len(self.data.mean) == opened.architecture.in_channels != 3:
+                known["measured"] = measure(self.data.train.images.cpu())
+            verdict = find_normalisation(opened.network, batches, known, source).require_clear(source)
         self.say_once(f"{source}: normalised as {verdict.words()}")
         settled = self._settled[source] = Settled((verdict.mean, verdict.std), verdict)
         return settled
@@ -282,7 +304,8 @@ class Workspace:
             forms: dict[OptionA, Model] = {}
             for form in get_args(OptionA):
                 network = replace(opened.network, architecture=opened.network.architecture.changed(shortcut=form))
-                forms[form] = assemble(network, str(source), values or CONSTANTS["imagenet"])
+                anything = candidates(network.architecture.in_channels)
+                forms[form] = assemble(network, str(source), values or anything.get("imagenet", anything["none"]))
             seed = derive_seed(self.recipe.seed, "option-a")
             batches = calibration_batches(self.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu")
             fix = "Say it: --option-a pad (half before, half behind) or pad-end (teacher.option_a in a recipe)."
@@ -296,15 +319,17 @@ class Workspace:
             f"; --option-a {form})"
         )
 
-    def normalisation_words(self) -> str:
-        """What a source that does not carry its input normalisation is given, in words."""
+    def normalisation_words(self, channels: int) -> str:
+        """What a source of so many channels that does not carry its input normalisation is given, in words."""
         chosen = self.recipe.teacher.normalise
         if chosen is None:
-            return "ImageNet's (name another with teacher.normalise)"
+            mean = ", the mean of its three channels" if channels == 1 else ""
+            return f"ImageNet's{mean} (name another with teacher.normalise)"
         return "the recipe's teacher.normalise" if isinstance(chosen, RecipeMeanStd) else f"that of {chosen}"
 
     def load_network(self, source: Source, device: torch.device | str = "cpu", *, look: bool = True) -> Model:
-        """The network in ``source``, of the workspace's precision; a foreign one is read as ``teacher`` says.
+        """The network in ``source``, of the workspace's precision, a foreign one as ``teacher`` says. The
+        classes are in the data's order where the source names them.
 
         Without ``look`` nothing is looked for in images: the description is right, the normalisation need not be.
         """
@@ -312,18 +337,31 @@ class Workspace:
             self.settle_option_a(source)
         with self.open(source) as opened:
             if not opened.foreign:
-                return load(source, device=device).to(self.dtype)
+                return reorder_head(load(source, device=device), self.class_order(source)).to(self.dtype)
             self._tell(opened)
             anything = self.recipe.teacher.normalise == "auto" and not look
             values = None if anything else self.settle_normalisation(source).values
+            unscaled = candidates(opened.architecture.in_channels)["none"]
             model = load_identified(
                 opened.network,
                 source,
                 device=device,
-                normalise=CONSTANTS["none"] if anything and not opened.normalises_itself else values,
+                normalise=unscaled if anything and not opened.normalises_itself else values,
                 bottleneck_stride=self.bottleneck_stride,
             )
         return model.to(self.dtype)
+
+    def class_order(self, source: Source) -> Order | None:
+        """For each class of the data its place in the head of ``source``, where that names the same ones otherwise."""
+        with self.open(source, download=False) as opened:
+            return class_order(learnt_classes(opened.metadata), self.class_names)
+
+    def tell_channels(self, source: Source, channels: int) -> None:
+        """Say, once, what a network of other channels than the images is shown of them."""
+        have = self.image_channels
+        if have is not None and have != channels and {have, channels} == {1, 3}:
+            how = "the mean of the images' three" if channels == 1 else "the images' one in each"
+            self.say_once(f"{source} reads {channels} channel{'' if channels == 1 else 's'}: it is shown {how}")
 
     def _tell(self, opened: OpenedSource) -> None:
         for words in opened.remarks():

@@ -46,8 +46,14 @@ def _those_with(key: str) -> str:
 class MeanStd(Section):
     """Per-channel mean and standard deviation of images in 0 to 1."""
 
-    mean: tuple[float, float, float]
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1, max_length=64)]
+
+    @model_validator(mode="after")
+    def _of_one_image(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}; give one of each a channel")
+        return self
 
 
 Normalisation = Literal["cifar10", "cifar100", "imagenet", "none", "half", "cifar10-std0.2"] | MeanStd
@@ -65,7 +71,9 @@ class Augment(Section):
 class Data(Section):
     """Which images, which part of them, and how they are shown.
 
-    ``seed`` draws the images of ``subset``, ``test_subset`` and ``validation``; the recipe's where it is not given.
+    ``channels`` brings grey images to three channels, each the same, or coloured ones to one, the mean of the three;
+    without it they are as the data set has them. ``seed`` draws the images of ``subset``, ``test_subset`` and
+    ``validation``; the recipe's where it is not given.
     """
 
     dataset: DataSetName
@@ -78,6 +86,7 @@ class Data(Section):
     select: Literal["validation", "test"] = "test"
     normalise: Literal["auto"] | Normalisation = "auto"
     image_size: Annotated[int, Field(ge=8, le=512)] | None = None
+    channels: Literal[1, 3] | None = None
     augment: Augment = Augment()
     seed: Seed | None = None
 

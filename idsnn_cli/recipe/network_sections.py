@@ -50,13 +50,14 @@ class Network(Section, ABC):
     stem: Stem = "3x3"
     shortcut: Shortcut = "projection"
 
-    def architecture(self, num_classes: int) -> Architecture:
-        return self.build(self.arch, num_classes, **self.traits())
+    def architecture(self, num_classes: int, in_channels: int = 3) -> Architecture:
+        """The network for images of so many classes and channels."""
+        return self.build(self.arch, num_classes, in_channels, **self.traits())
 
-    def build(self, arch: str, num_classes: int, **traits: Any) -> Architecture:
+    def build(self, arch: str, num_classes: int, in_channels: int, **traits: Any) -> Architecture:
         """``arch`` with what both share."""
         traits |= {"width": self.width, "stem": self.stem, "shortcut": self.shortcut}
-        return build_description(arch, num_classes, **traits)
+        return build_description(arch, num_classes, **traits).changed(in_channels=in_channels)
 
     @abstractmethod
     def traits(self) -> dict[str, Any]:
@@ -233,9 +234,10 @@ class Student(Network):
             raise ValueError("a 7x7 stem pads by 3")
         return self
 
-    def ann(self, num_classes: int, **traits: Any) -> Architecture:
+    def ann(self, num_classes: int, in_channels: int = 3, **traits: Any) -> Architecture:
         """The ANN of the student's shape, whose weights are the student's by name and shape."""
-        return self.build(self.arch.removeprefix("spiking-"), num_classes, stem_padding=self.stem_padding, **traits)
+        name = self.arch.removeprefix("spiking-")
+        return self.build(name, num_classes, in_channels, stem_padding=self.stem_padding, **traits)
 
     def neuron(self) -> Neuron:
         """The neuron's constants; the leak is 0.25 where neither ``decay`` nor ``tau`` is given."""

@@ -15,7 +15,8 @@ import torch
 import torchvision
 
 from idsnn_cli.data import data_root, load_data, plan_data
-from idsnn_cli.data.load import CONSTANTS, measure
+from idsnn_cli.data.channels import CONSTANTS
+from idsnn_cli.data.load import measure
 from idsnn_cli.data.sets import cifar10
 from idsnn_cli.errors import DataError
 from idsnn_cli.recipe.schema import Data, MeanStd
@@ -73,6 +74,15 @@ def test_a_damaged_file_is_named(tmp_path: Path, small: Make) -> None:
         load_data(Data(dataset="cifar100", root=tmp_path), seed=0)
     assert caught.value.fix is not None
     assert "data.download=true" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["train", "test", "meta"])
+def test_a_file_that_is_cut_off_is_named_before_anything_is_done(tmp_path: Path, small: Make, name: str) -> None:
+    small(tmp_path)
+    path = tmp_path / "cifar-100-python" / name
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=f"{name} is cut off or changed"):
+        plan_data(Data(dataset="cifar100", root=tmp_path))
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])

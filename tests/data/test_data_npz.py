@@ -45,14 +45,14 @@ def test_every_form_is_read(tmp_path: Path, channels: tuple[int, ...], kind: typ
     assert bundle.validation is not None
     for name, split in (("train", bundle.train), ("val", bundle.validation), ("test", bundle.test)):
         images = arrays[f"{name}_images"]
-        full = np.broadcast_to(images.reshape(*images.shape[:3], -1), (*images.shape[:3], 3))
+        full = images.reshape(*images.shape[:3], -1)
         assert np.array_equal(split.images.numpy(), full.transpose(0, 3, 1, 2))
         assert split.labels.dtype == torch.int64
         assert np.array_equal(split.labels.numpy(), arrays[f"{name}_labels"])
     assert bundle.classes == ("0", "1", "2", "3")
     plan = plan_data(saved(tmp_path, given))
     assert plan.counts == {"train": 40, "validation": 8, "test": 12}
-    assert plan.image_bytes == 60 * 3 * 90
+    assert plan.image_bytes == 60 * (channels or (1,))[0] * 90
     assert (plan.num_classes, plan.image_size) == (4, (10, 9))
 
 
@@ -144,3 +144,20 @@ def test_flipped_bytes_are_an_error(tmp_path: Path) -> None:
     section.path.write_bytes(content)
     with pytest.raises(DataError, match="not a whole"):
         load_data(section, seed=0)
+
+
+def test_an_array_with_too_few_bytes_is_named_by_the_plan(tmp_path: Path) -> None:
+    section = saved(tmp_path, arrays_of())
+    assert section.path is not None
+    with zipfile.ZipFile(section.path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["test_images.npy"] = members["test_images.npy"][:-100]
+    with zipfile.ZipFile(section.path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(DataError, match=r"test_images\.npy has"):
+        plan_data(section)
+    whole = section.path.read_bytes()
+    section.path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"not a whole \.npz file"):
+        plan_data(section)

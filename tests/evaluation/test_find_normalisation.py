@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.data import calibration_batches, load_data
-from idsnn_cli.data.load import CONSTANTS
+from idsnn_cli.data.channels import CONSTANTS, candidates
 from idsnn_cli.errors import CheckpointError, DataError, UsageError
 from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
 from idsnn_cli.models import Model, Network, build, identify, identify_tensors
@@ -145,9 +145,6 @@ def test_two_that_are_near_each_other_are_not_clear() -> None:
 def test_what_cannot_tell_is_said() -> None:
     with pytest.raises(CheckpointError, match="never trained"):
         find_normalisation(foreign(build(STEMS["plain"], 0)), batches())
-    grey = build(STEMS["plain"].changed(in_channels=1), 0)
-    with pytest.raises(CheckpointError, match="1 channels"):
-        find_normalisation(foreign(grey), batches())
     model = trained(STEMS["plain"], "half", photographs(64, seed=1))
     with pytest.raises(DataError, match="no images"):
         find_normalisation(foreign(model), [])
@@ -193,3 +190,64 @@ def test_public_networks_show_imagenets(name: str) -> None:
             verdict = find_normalisation(network, calibration_batches(data.train, 128, 4, seed, "cpu"))
             assert (verdict.name, verdict.padded, verdict.clear) == ("imagenet", True, True)
             assert verdict.ratio > 8
+
+
+@pytest.mark.parametrize("name", ["none", "half", "measured"])
+def test_a_network_of_one_channel_is_shown_the_mean_of_three(name: str) -> None:
+    grey = photographs(1024, seed=1).mean(1, keepdim=True)
+    known = dict(candidates(1)) | {"measured": ((0.4,), (0.21,))}
+    model = build(STEMS["plain"].changed(in_channels=1), seed=2)
+    model.set_normalisation(*known[name])
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(grey)
+    verdict = find_normalisation(foreign(model.eval()), batches(), known)
+    assert (verdict.name, verdict.clear, verdict.mean) == (name, True, known[name][0])
+    assert list(candidates(1)) == ["none", "half"]
+
+
+def verdict(least: float, following: float, agreeing: int, channels: int) -> NormalisationVerdict:
+    return NormalisationVerdict((0.5,), (0.5,), {"half": least, "none": following}, False, 512, channels, agreeing)
+
+
+@pytest.mark.parametrize(
+    ("least", "following", "agreeing", "channels", "clear"),
+    [
+        (0.0064, 0.0188, 64, 64, True),  # augmentation moved the statistics, and all channels say the same
+        (0.0064, 0.0188, 16, 16, True),
+        (0.0064, 0.0188, 15, 16, False),
+        (0.0064, 0.0188, 8, 8, False),  # eight channels agree by chance
+        (0.0045, 0.0124, 12, 16, False),  # images of another set
+        (0.0084, 0.0250, 64, 64, False),
+        (0.0064, 0.0180, 64, 64, False),
+        (0.00204, 0.4623, 16, 16, True),
+        (0.0030, 0.4623, 10, 16, True),
+        (0.0070, 0.4623, 10, 16, False),
+        (0.0124, 0.2274, 16, 16, False),  # a deviation of 0.45 where 0.5 is listed
+        (0.0300, 3.0000, 16, 16, False),
+        (0.0010, 0.0020, 16, 16, False),
+        (0.0010, 0.0036, 16, 16, True),
+    ],
+)
+def test_clear_is_judged_by_distance_ratio_and_channels(
+    least: float, following: float, agreeing: int, channels: int, clear: bool
+) -> None:
+    assert verdict(least, following, agreeing, channels).clear is clear
+
+
+def test_a_measured_normalisation_is_named_by_its_values() -> None:
+    found = NormalisationVerdict((0.3,), (0.4,), {"measured": 0.1, "none": 0.2}, False, 512, 8, 8)
+    with pytest.raises(UsageError) as caught:
+        found.require_clear("theirs.pth")
+    assert "teacher.normalise={mean: [0.3], std: [0.4]}" in str(caught.value.fix)
+
+
+def test_channels_of_which_the_nearest_differs_are_counted() -> None:
+    seen = photographs(1024, seed=1)
+    right = find_normalisation(foreign(trained(STEMS["plain"], "imagenet", cropped(seen, 3))), batches())
+    assert (right.agreeing, right.channels) == (12, 12)
+    wrong = find_normalisation(foreign(trained(STEMS["plain"], "none", (seen - 0.45) / 0.22)), batches())
+    assert wrong.agreeing < wrong.channels
+    assert not wrong.clear

@@ -11,7 +11,7 @@ from tiny_runs import Heard, metadata_of, open_run, teacher_step, write_recipe
 
 from idsnn_cli import load
 from idsnn_cli.architecture import Architecture, build_description
-from idsnn_cli.data.load import CONSTANTS
+from idsnn_cli.data.channels import CONSTANTS
 from idsnn_cli.errors import UsageError
 from idsnn_cli.models import build
 

@@ -43,9 +43,10 @@ CASES = {
     "imagenet, none, half, cifar10-std0.2, or a mapping with the keys mean, std. Did you mean 'imagenet'?",
     "normalise: [1]": "2:14: data.normalise: given [1]; allowed one of auto, cifar10, cifar100, "
     "imagenet, none, half, cifar10-std0.2, or a mapping with the keys mean, std.",
-    "normalise: {mean: [1, 2, 3]}": "2:3: data.normalise.std: missing; allowed a list of 3, each a number above 0.",
-    "normalise: {mean: [1, 2], std: [1, 1, 1]}": "2:21: data.normalise.mean: given [1, 2]; "
-    "allowed a list of 3, each a number.",
+    "normalise: {mean: [1, 2, 3]}": "2:3: data.normalise.std: missing; allowed a list, each item a number above 0.",
+    "normalise: {mean: [1, 2], std: [1, 1, 1]}": '2:14: data.normalise: given {"mean": [1, 2], "std": [1, 1, 1]}; '
+    "allowed one of auto, cifar10, cifar100, imagenet, none, half, cifar10-std0.2, "
+    "or a mapping with the keys mean, std.",
     "normalise: {mean: [1, 2, 3], std: [1, 0, 1]}": "2:41: data.normalise.std[1]: given 0; allowed a number above 0.",
     "normalise: {mean: [1, .nan, 3], std: [1, 1, 1]}": "2:25: data.normalise.mean[1]: given .nan; allowed a number. "
     "It must be finite.",

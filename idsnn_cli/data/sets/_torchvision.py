@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class TorchvisionSet(DataSet):
         missing = self._missing(section)
         if missing and not section.download:
             raise self._not_found(section)
+        if not missing:
+            self._require_whole(section)
         return DataPlan(
             name=section.dataset,
             files=() if missing else (self._folder(section),),
@@ -97,14 +100,28 @@ class TorchvisionSet(DataSet):
         names = [name for name, _ in (*reader.train_list, *reader.test_list)] + [reader.meta["filename"]]
         return [folder / name for name in names if not (folder / name).is_file()]
 
+    def _require_whole(self, section: Data) -> None:
+        """Raise :class:`DataError` naming a file that is not as published."""
+        reader = self._class()
+        sums = dict((*reader.train_list, *reader.test_list))
+        sums[reader.meta["filename"]] = reader.meta["md5"]
+        for name, md5 in sums.items():
+            path = self._folder(section) / name
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "md5").hexdigest() != md5:
+                    raise self._damaged(section, f"{path} is cut off or changed")
+
     def _read(self, section: Data, *, train: bool) -> Any:
         try:
             return self._class()(data_root(section.root), train=train)
         except (RuntimeError, OSError) as error:
-            raise DataError(
-                f"{self._folder(section)} does not hold {section.dataset} as published: {error}",
-                f"Remove {self._folder(section)} and download it anew with data.download=true.",
-            ) from error
+            raise self._damaged(section, f"{error}") from error
+
+    def _damaged(self, section: Data, found: str) -> DataError:
+        return DataError(
+            f"{self._folder(section)} does not hold {section.dataset} as published: {found}",
+            f"Remove {self._folder(section)} and download it anew with data.download=true.",
+        )
 
     def _fetch(self, section: Data, say: Say | None) -> None:
         root = data_root(section.root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from idsnn_cli.data.sets._torchvision import TorchvisionSet
@@ -18,7 +19,9 @@ class Cifar10(TorchvisionSet):
         from idsnn_cli.data.npz_file import plan_npz
 
         packed = self._packed(section)
-        return super().plan(section) if packed is None else plan_npz(section, packed, CLASSES)
+        if packed is not None:
+            return plan_npz(section, packed, CLASSES)
+        return replace(super().plan(section), classes=CLASSES)
 
     def open(self, section: Data, *, max_memory_gb: float, say: Say | None) -> Source:
         from idsnn_cli.data.npz_file import open_npz

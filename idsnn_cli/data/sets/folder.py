@@ -24,6 +24,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 _OTHERS = (".jfif", ".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".npy", ".dcm", ".svg")
 _LOOKED_AT = 500
 """The most images of each part that are decoded to see whether they can be, before anything is done."""
+_GREY = (
+    "the images looked at are grey, shown in three equal channels; data.channels=1 gives one, and networks that read it"
+)
 _FOLDERS: dict[Part, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -46,7 +49,8 @@ class _Listing:
 class Folder(DataSet):
     """The images of ``data.path``, decoded once, when rows are chosen.
 
-    The short side is resized to ``data.image_size`` (32 where it is not given) and the centre cropped to a square.
+    The short side is resized to ``data.image_size`` (32 where it is not given) and the centre cropped to a square, of
+    three channels or, with ``data.channels`` 1, the mean of the three.
     Where the chosen images take more than ``max_memory_gb`` they are decoded into a memory map in the user's cache,
     which the next run reads; ``say`` hears the size first. Raises :class:`DataError` for a layout that is not the above
     and, when reading, for a file that is not an image.
@@ -60,21 +64,23 @@ class Folder(DataSet):
         from idsnn_cli.data.image_files import decode_chunks
         from idsnn_cli.data.splits import split_sizes
 
-        path, size = _path(section), section.image_size or DEFAULT_IMAGE_SIZE
+        path, size, channels = _path(section), section.image_size or DEFAULT_IMAGE_SIZE, section.channels or 3
         classes, parts = _list_parts(path)
+        grey = True
         for each in parts.values():
-            for _ in decode_chunks(each.sample(), size):
-                pass
+            for chunk in decode_chunks(each.sample(), size):
+                grey = grey and bool((chunk == chunk[:, :1]).all())
         counts = split_sizes(section, {part: len(each.files) for part, each in parts.items()})
         return DataPlan(
             name="folder",
             files=tuple(path / _FOLDERS[part] for part in parts),
             counts=counts,
-            image_bytes=sum(counts.values()) * 3 * size * size,
+            image_bytes=sum(counts.values()) * channels * size * size,
             num_classes=len(classes),
             image_size=(size, size),
-            notes=_passed_over(parts),
+            notes=_passed_over(parts) + ((_GREY,) if grey and section.channels is None else ()),
             classes=classes,
+            channels=channels,
         )
 
     def open(self, section: Data, *, max_memory_gb: float, say: Say | None) -> Source:
@@ -82,7 +88,7 @@ class Folder(DataSet):
 
         from idsnn_cli.data.image_files import decode_all, mapped_images
 
-        path, size = _path(section), section.image_size or DEFAULT_IMAGE_SIZE
+        path, size, channels = _path(section), section.image_size or DEFAULT_IMAGE_SIZE, section.channels or 3
         classes, parts = _list_parts(path)
 
         def read(rows: Mapping[Part, Rows]) -> dict[Part, Tensor]:
@@ -90,7 +96,7 @@ class Folder(DataSet):
                 split: [parts[part].files[row] for row in index.tolist()] for split, (part, index) in rows.items()
             }
             number = sum(map(len, chosen.values()))
-            gigabytes = number * 3 * size * size / 1e9
+            gigabytes = number * channels * size * size / 1e9
             mapped = gigabytes > max_memory_gb
             if say is not None:
                 where = f"more than {max_memory_gb:g} GB: through a memory map on disk" if mapped else "in memory"
@@ -98,7 +104,7 @@ class Folder(DataSet):
                 for note in _passed_over(parts):
                     say(f"{path}: {note}")
             decode = mapped_images if mapped else decode_all
-            return {split: decode(files, size) for split, files in chosen.items()}
+            return {split: decode(files, size, channels) for split, files in chosen.items()}
 
         labels = {part: torch.tensor(each.labels, dtype=torch.int64) for part, each in parts.items()}
         return Source("folder", classes, labels, (size, size), read)

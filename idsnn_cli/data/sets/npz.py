@@ -13,6 +13,7 @@ class Npz(DataSet):
     """What is in the file is said in :mod:`idsnn_cli.data.npz_file`."""
 
     path: ClassVar[bool] = True
+    image_size: ClassVar[bool] = True
     own_validation: ClassVar[bool] = True
 
     def plan(self, section: Data) -> DataPlan:

@@ -141,7 +141,7 @@ class Step(ABC):
         """The networks from outside that the recipe names for it, ours or not."""
         return ()
 
-    def description(self, recipe: Recipe, num_classes: int) -> Architecture | None:
+    def description(self, recipe: Recipe, num_classes: int, in_channels: int) -> Architecture | None:
         """What it trains, as far as the recipe tells."""
         return None
 

@@ -37,8 +37,8 @@ class BaselineStep(Step):
     def needs(self, recipe: Recipe) -> tuple[str, ...]:
         return ("teacher",) if self.taught(recipe) else ()
 
-    def description(self, recipe: Recipe, num_classes: int) -> Architecture | None:
-        return recipe.student.architecture(num_classes)
+    def description(self, recipe: Recipe, num_classes: int, in_channels: int) -> Architecture | None:
+        return recipe.student.architecture(num_classes, in_channels)
 
     def outputs(self, run: RunDirectory, given: Given) -> dict[str, Path]:
         last = self.file(run)

@@ -44,8 +44,8 @@ class DistillStep(Step):
     def needs(self, recipe: Recipe) -> tuple[str, ...]:
         return ("init", *(("teacher",) if recipe.distill.taught else ()))
 
-    def description(self, recipe: Recipe, num_classes: int) -> Architecture | None:
-        return recipe.student.architecture(num_classes)
+    def description(self, recipe: Recipe, num_classes: int, in_channels: int) -> Architecture | None:
+        return recipe.student.architecture(num_classes, in_channels)
 
     def outputs(self, run: RunDirectory, given: Given) -> dict[str, Path]:
         last = self.destination(run, given.output)
@@ -54,7 +54,7 @@ class DistillStep(Step):
     def check(self, run: RunDirectory, given: Given, plan: Plan) -> None:
         workspace = run.workspace
         recipe = workspace.recipe
-        student = recipe.student.architecture(workspace.num_classes)
+        student = recipe.student.architecture(workspace.num_classes, workspace.in_channels)
         if "init" not in plan.steps:
             read_start(self._start(run, given), student)
         if recipe.distill.taught and "teacher" not in plan.networks:
@@ -88,7 +88,7 @@ class DistillStep(Step):
         There is no best epoch, so ``distill.keep`` chooses nothing. One process does it.
         """
         workspace = run.workspace
-        architecture = workspace.recipe.student.architecture(workspace.data.num_classes)
+        architecture = workspace.recipe.student.architecture(workspace.num_classes, workspace.in_channels)
         distinct(target, start)
         plan, origin = read_start(start, architecture)
         inputs = {"data": workspace.data.fingerprint, "start": file_sha256(start)}

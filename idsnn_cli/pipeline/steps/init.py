@@ -67,7 +67,9 @@ class InitStep(Step):
 
     def check(self, run: RunDirectory, given: Given, plan: Plan) -> None:
         recipe = run.workspace.recipe
-        student = plan.networks["student"] = recipe.student.architecture(run.workspace.num_classes)
+        student = plan.networks["student"] = recipe.student.architecture(
+            run.workspace.num_classes, run.workspace.in_channels
+        )
         if recipe.init.rule != "none":
             pretrained = recipe.pretrain.epochs > 0 and given.teacher is None
             origin = step("pretrain").kept(run) if pretrained else given.teacher or recipe.init.source

@@ -51,8 +51,8 @@ class TeacherStep(Step):
     def foreign(self, recipe: Recipe) -> tuple[Source, ...]:
         return () if recipe.teacher.checkpoint is None else (recipe.teacher.checkpoint,)
 
-    def description(self, recipe: Recipe, num_classes: int) -> Architecture | None:
-        return None if self.untrained(recipe) else recipe.teacher.architecture(num_classes)
+    def description(self, recipe: Recipe, num_classes: int, in_channels: int) -> Architecture | None:
+        return None if self.untrained(recipe) else recipe.teacher.architecture(num_classes, in_channels)
 
     def outputs(self, run: RunDirectory, given: Given) -> dict[str, Path]:
         last = self.destination(run, given.output)
@@ -62,7 +62,9 @@ class TeacherStep(Step):
         workspace = run.workspace
         checkpoint = workspace.recipe.teacher.checkpoint
         if checkpoint is None:
-            plan.networks["teacher"] = workspace.recipe.teacher.architecture(workspace.num_classes)
+            plan.networks["teacher"] = workspace.recipe.teacher.architecture(
+                workspace.num_classes, workspace.in_channels
+            )
             return
         require(checkpoint, "the teacher checkpoint", "Correct teacher.checkpoint.")
         plan.networks["teacher"] = usable(workspace, checkpoint)
@@ -72,7 +74,7 @@ class TeacherStep(Step):
         recipe, target = workspace.recipe, self.destination(run, given.output)
         if recipe.teacher.checkpoint is not None:
             return self._convert(run, recipe.teacher.checkpoint, target)
-        architecture = recipe.teacher.architecture(workspace.data.num_classes)
+        architecture = recipe.teacher.architecture(workspace.num_classes, workspace.in_channels)
 
         def make() -> tuple[Model, None]:
             model = build(architecture, derive_seed(recipe.teacher_seed, "teacher", "weights"))
