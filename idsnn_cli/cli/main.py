@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.convert import convert
 from idsnn_cli.cli.distill import distill
 from idsnn_cli.cli.doctor import doctor
 from idsnn_cli.cli.eval import evaluate
@@ -54,6 +55,7 @@ def _options(
 
 
 app.command("run")(run)
+app.command("convert")(convert)
 app.command("teacher")(teacher)
 app.command("pretrain")(pretrain)
 app.command("init")(init)

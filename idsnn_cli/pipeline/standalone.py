@@ -28,7 +28,7 @@ from idsnn_cli.recipe.data_section import DATA_SETS, data_needs
 from idsnn_cli.recipe.schema import Student
 from idsnn_cli.registry import names
 from idsnn_cli.sources.names import Source
-from idsnn_cli.sources.opened import Shelf, require
+from idsnn_cli.sources.opened import OpenedSource, Shelf, require
 from idsnn_cli.sources.tables import read_scheme
 from idsnn_cli.training import Events
 
@@ -287,6 +287,19 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
     students = {} if reading.spiking is None else {path: reading.spiking}
     levels = request.foreign.get("levels")
     return Workspace(recipe, path.name, levels_given=levels, events=request.events, shelf=shelf, students=students)
+
+
+def data_words(data: str) -> list[str]:
+    """``NAME`` or ``NAME:PATH`` as overrides of a recipe's data section."""
+    return [f"data.{key}={value}" for key, value in _named_data(data).items()]
+
+
+def foreign_words(opened: OpenedSource, normalise: str, option_a: str | None) -> list[str]:
+    """What is said of a foreign file, as overrides; one of ours carries it."""
+    if not opened.foreign:
+        return []
+    words = [] if opened.normalises_itself else [f"teacher.normalise={normalise}"]
+    return [*words, *([] if option_a is None else [f"teacher.option_a={option_a}"])]
 
 
 def _named_data(data: str) -> dict[str, Any]:

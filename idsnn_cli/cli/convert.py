@@ -1,0 +1,78 @@
+"""``idsnn convert``: one command from a ResNet to a measured student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.options import Device, DryRun, Force, Json, OptionA, Output, Quiet, RunDir
+from idsnn_cli.outputs import check_output
+
+Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="A ResNet: a checkpoint, or torchvision:NAME.")]
+More = Annotated[list[str] | None, typer.Argument(metavar="[section.key=value ...]", help="Overrides of the recipe.")]
+Data = Annotated[
+    str, typer.Option("--data", help="The images: cifar10, npz:FILE, folder:DIR, or cifar10:DIR.", metavar="NAME")
+]
+Timesteps = Annotated[int, typer.Option("--timesteps", "-T", min=1, help="T of the student.", metavar="T")]
+Normalise = Annotated[
+    str, typer.Option("--normalise", help="What CKPT was trained with; auto finds it from the images.", metavar="NAME")
+]
+
+
+def convert(
+    checkpoint: Checkpoint,
+    words: More = None,
+    data: Data = ...,  # type: ignore[assignment]  # typer's mark of an option that is needed
+    timesteps: Timesteps = 4,
+    normalise: Normalise = "auto",
+    option_a: OptionA = None,
+    run_dir: RunDir = None,
+    output: Output = None,
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """From a ResNet to a Spiking ResNet of its shape: quantise it to T levels, make it spike, train, measure."""
+    from idsnn_cli.cli.opening import open_run, working
+    from idsnn_cli.cli.show import show_plan, show_summary
+    from idsnn_cli.pipeline.converting import PRESET, epoch_words, estimate, student_words
+    from idsnn_cli.pipeline.preview import preview
+    from idsnn_cli.pipeline.run import RunDone, run_all, summary
+    from idsnn_cli.pipeline.standalone import data_words, foreign_words
+    from idsnn_cli.pipeline.steps.base import steps_of_run
+    from idsnn_cli.sources.names import parse_source
+    from idsnn_cli.sources.opened import open_source
+
+    console = Console(as_json=as_json, quiet=quiet)
+    if output is not None:
+        check_output(output, force=force)
+    source = parse_source(checkpoint)
+    with open_source(source, only_foreign=True) as opened:
+        shape = student_words(opened.architecture, source)
+        foreign = foreign_words(opened, normalise, option_a)
+    folder = run_dir or Path("runs") / f"convert-{Path(checkpoint.replace(':', '-')).stem}"
+    told = [f"teacher.checkpoint={checkpoint}", f"student.timesteps={timesteps}", *data_words(data), *shape, *foreign]
+    first = open_run(console, [PRESET, *told, *(words or [])], run_dir=folder, device=device, force=force)
+    epochs = epoch_words(first.workspace.data_plan.counts["train"])
+    run = open_run(console, [PRESET, *told, *epochs, *(words or [])], run_dir=folder, device=device, force=force)
+    steps = steps_of_run(run.workspace.recipe)
+    if dry_run:
+        show_plan(console, "convert", preview(run, steps))
+        console.line(estimate(run.workspace).words())
+        return
+    with working(console, run, steps):
+        console.say(estimate(run.workspace).words())
+        results = run_all(run)
+        rows = summary(results)
+        if output is not None:
+            from idsnn_cli.checkpoint import write_bytes
+
+            write_bytes(output, (run.path / "student.safetensors").read_bytes())
+        console.document({"command": "convert", **RunDone(str(run.path), tuple(results), tuple(rows)).to_dict()})
+        if rows:
+            show_summary(console, run, rows)
