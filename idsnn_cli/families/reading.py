@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from idsnn_cli.architecture import Coding, Join, Neuron, SpikingBlock
+from idsnn_cli.architecture import Architecture, Coding, Join, Neuron, SpikingBlock
 from idsnn_cli.families.scheme import Neurons, Scheme
 from idsnn_cli.families.structure import Certainty
-from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 # What names and shapes cannot tell.
 STEM_STRIDE = "the stem's stride, padding and pooling"
@@ -68,7 +67,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A checkpoint's ResNet in canonical terms.
+    """A checkpoint's network in canonical terms.
 
     ``names`` maps canonical tensor names, in canonical order, to the file's keys; only tensors that the file has are
     in it. ``dropped`` maps every other key to the reason. ``root`` is what stood before the network's own names
@@ -78,12 +77,13 @@ class Recognised:
     is False, ``ending`` says in words what there is instead, and ``architecture.num_classes`` is 1, which only stands
     in. ``copy`` says whether the weights are averaged ones, ``copies`` which kinds the file has. ``certainty`` is that
     of a layout that no table gave but shapes and order (scheme ``structure``). ``neurons`` says whether the names tell
-    that it spikes, and ``decays`` are the keys of the time constants that its neurons learnt. ``notes`` say in
-    words what was chosen where the file leaves a choice, and what was found by its shape alone.
+    that it spikes, and ``decays`` are the keys of the time constants that its neurons learnt. ``biases`` leads from the
+    key of a running mean to that of the bias of the convolution before it, which is to be taken from it. ``notes`` say
+    in words what was chosen where the file leaves a choice, and what was found by its shape alone.
     """
 
     scheme: str
-    architecture: ResNetArchitecture
+    architecture: Architecture
     names: Mapping[str, str]
     dropped: Mapping[str, str]
     unknown: tuple[str, ...]
@@ -95,4 +95,5 @@ class Recognised:
     certainty: Certainty | None = None
     neurons: Neurons = "unsaid"
     decays: tuple[str, ...] = ()
+    biases: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -84,8 +84,8 @@ def _check(lists: BlockLists, source: Architecture, target: Architecture) -> Non
         depth, have = _depths(source, target, stage)
         if len(chosen) != depth or any(not 0 <= block < have for block in chosen):
             raise MappingError(
-                f"blocks gives {list(chosen)} for stage {stage} (from 0), where {depth} blocks of the target take one and the "
-                f"source has {have}",
+                f"blocks gives {list(chosen)} for stage {stage} (from 0), where {depth} of the target take one "
+                f"and the source has {have}",
                 f"Give {depth} numbers from 0 to {have - 1}." if have else "Give an empty list.",
             )
         if chosen and chosen[0] != 0 and (changes(source, stage, 0) or changes(target, stage, 0)):

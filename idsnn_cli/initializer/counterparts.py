@@ -67,7 +67,9 @@ class _Network(Planner):
         ours = self.target.block_convolutions(stage, block)
         projection = self.target.shortcut_convolution(stage, block)
         if stage >= len(self.source.depths) or not self.source.depths[stage]:
-            reason = f"the source has no {'stage' if stage >= len(self.source.depths) else 'block in its stage'} {stage}"
+            reason = (
+                f"the source has no {'stage' if stage >= len(self.source.depths) else 'block in its stage'} {stage}"
+            )
             for conv in (*ours, *((projection,) if projection else ())):
                 self.random(conv, reason)
             for name in self.target.attention_tensors(stage, block):
@@ -207,8 +209,8 @@ class _Network(Planner):
         if not self._same_end():
             counts = [len(net.hidden_layers()) + 1 for net in (self.source, self.target)]
             raise MappingError(
-                f"head.weight {list(self.target_shapes['head.weight'])} cannot be copied: the source ends in {counts[0]} "
-                f"linear layers, the target in {counts[1]}, or they read other pixels",
+                f"head.weight {list(self.target_shapes['head.weight'])} cannot be copied: the source ends in "
+                f"{counts[0]} linear layers, the target in {counts[1]}, or they read other pixels",
                 "Use head: match, which leaves it random then, or head: random.",
             )
         rows = self._classes(*classes) if self.rules.head == "map" else None

@@ -120,7 +120,7 @@ class Planner:
         return self.places[target, source]
 
     def written_of(self) -> dict[str, set[str]]:
-        """Target space -> the source spaces that what writes it wrote, or where nothing does those that it is read as."""
+        """Target space -> the source spaces that its writers wrote, or without any those that it is read as."""
         return {space: self._written.get(space, sources) for space, sources in self.made_of.items()}
 
     def placed(self, chosen: Selection) -> int:
