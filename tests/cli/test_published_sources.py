@@ -128,7 +128,7 @@ def test_a_recipe_names_it_too(capsys: Capture, site: Site) -> None:
     wrong = invoke(capsys, "teacher", "quickstart", "teacher.checkpoint=torchvision:resnet3")
     assert wrong.code == 2
     assert "teacher.checkpoint" in wrong.err
-    assert "torchvision publishes no ResNet 'resnet3'" in wrong.err
+    assert "torchvision publishes no ResNet or VGG 'resnet3'" in wrong.err
     assert "Did you mean 'resnet" in wrong.err
     classes = invoke(capsys, "teacher", "quickstart", "teacher.checkpoint=torchvision:resnet18", "--run-dir", "other")
     assert classes.code == 2
