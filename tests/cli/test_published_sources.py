@@ -63,7 +63,7 @@ def test_words_to_sources() -> None:
         "torchvision:resnet5": "Did you mean 'resnet50'?",
         "torchvision:resnet50/IMAGENET1K_V3": "Did you mean 'IMAGENET1K_V",
         "torchvision:resnet50/": "no weights ''",
-        "torchvision:": "no ResNet ''",
+        "torchvision:": "no ResNet or VGG ''",
     }.items():
         with pytest.raises(UsageError) as caught:
             parse_source(text)
