@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from idsnn_cli.architecture import Architecture, Coding, Join, Neuron, SpikingBlock
@@ -77,9 +77,8 @@ class Recognised:
     is False, ``ending`` says in words what there is instead, and ``architecture.num_classes`` is 1, which only stands
     in. ``copy`` says whether the weights are averaged ones, ``copies`` which kinds the file has. ``certainty`` is that
     of a layout that no table gave but shapes and order (scheme ``structure``). ``neurons`` says whether the names tell
-    that it spikes, and ``decays`` are the keys of the time constants that its neurons learnt. ``biases`` leads from the
-    key of a running mean to that of the bias of the convolution before it, which is to be taken from it. ``notes`` say
-    in words what was chosen where the file leaves a choice, and what was found by its shape alone.
+    that it spikes, and ``decays`` are the keys of the time constants that its neurons learnt. ``notes`` say in
+    words what was chosen where the file leaves a choice, and what was found by its shape alone.
     """
 
     scheme: str
@@ -95,5 +94,4 @@ class Recognised:
     certainty: Certainty | None = None
     neurons: Neurons = "unsaid"
     decays: tuple[str, ...] = ()
-    biases: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

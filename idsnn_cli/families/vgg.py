@@ -2,7 +2,8 @@
 
 The numbers are places of layers: convolution, BatchNorm, activation, and a max-pool at times. So the step from one
 convolution to the next tells whether a pool stands between them. The last pool stands behind all that is numbered, as
-in every network of these names. Linear layers are ``classifier`` or numbered in it.
+in every network of these names. Linear layers are ``classifier`` or numbered in it. Biases of the convolutions are not
+explained here: :mod:`idsnn_cli.families.folding` folds them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from idsnn_cli.networks.vgg.architecture import VGGArchitecture
 
 Shapes = Mapping[str, tuple[int, ...]]
 VGG = "Give the state dict of a VGG with BatchNorm, as torchvision's vgg16_bn is."
-FOLDED = "a convolution's bias, which goes into the running mean of the BatchNorm behind it"
 _NUMBERED = re.compile(r"(features|classifier)\.(?:module\.)?(?:(\d+)\.)?([a-z_]+)")
 _NORM = ("weight", "bias", "running_mean", "running_var")
 # From one convolution to the next: BatchNorm, activation, the next; or a max-pool between.
@@ -36,7 +36,6 @@ class _Found:
 
     architecture: VGGArchitecture
     keys: Mapping[str, str]
-    biases: Mapping[str, str]
     scheme: str
     has_head: bool
     beside: tuple[str, ...]
@@ -68,16 +67,9 @@ def recognise_vgg(original: Mapping[str, str], shapes: Shapes, reading: Reading)
     root = min(wanted, key=preference)
     found = _read(trees[root], root, reading)
     _require_read_so(reading)
-    used = {root + key for key in (*found.keys.values(), *found.biases.values())}
-    dropped = {original[root + key]: FOLDED for key in found.biases.values()}
-    for key, other in original.items():
-        if key not in used:
-            dropped[other] = _reason(key, root, found)
-    notes = []
-    if found.biases:
-        notes.append(f"the biases of its {len(found.biases)} convolutions are taken into the running means behind them")
-    if found.beside:
-        notes.append(f"left out, as is allowed: {grouped(found.beside, 4)}")
+    used = {root + key for key in found.keys.values()}
+    dropped = {other: _reason(key, root, found) for key, other in original.items() if key not in used}
+    notes = (f"left out, as is allowed: {grouped(found.beside, 4)}",) if found.beside else ()
     return Recognised(
         scheme=found.scheme,
         architecture=found.architecture,
@@ -89,8 +81,7 @@ def recognise_vgg(original: Mapping[str, str], shapes: Shapes, reading: Reading)
         root=root,
         copy=_copy(root),
         copies=copies,
-        biases={original[root + mean]: original[root + bias] for mean, bias in found.biases.items()},
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
@@ -166,7 +157,9 @@ def _read(shapes: Shapes, root: str, reading: Reading) -> _Found:
     for name, key in kept.items():
         if shapes[key] != own[name]:
             _refuse(f"{shown(root + key)} is {list(shapes[key])} where {list(own[name])} fits")
-    return _Found(architecture, kept, body.biases, _scheme(layers, ends.side, shapes), bool(ends.keys), tuple(beside))
+    if body.biases:
+        _unexplained(body.biases, root, len(shapes))
+    return _Found(architecture, kept, _scheme(layers, ends.side, shapes), bool(ends.keys), tuple(beside))
 
 
 class _Body:
@@ -188,7 +181,6 @@ class _Body:
         if self.places[0] != 0:
             _refuse(f"{shown(root)} begins its features with layer {self.places[0]}, which is not the first")
         self.counts, self.widths = [0], [0]
-        self.biases: dict[str, str] = {}
         before = None
         self.in_channels = entry = shapes[layers[0]["weight"]][1]
         for at in self.places:
@@ -214,12 +206,10 @@ class _Body:
             lacking = [leaf for leaf in _NORM if leaf not in norm]
             if lacking:
                 _refuse(f"the BatchNorm {shown(f'{root}features.{at + 1}')} lacks {', '.join(lacking)}")
-            if "bias" in layers[at]:
-                if shapes[layers[at]["bias"]] != (out,):
-                    _refuse(
-                        f"{shown(root + layers[at]['bias'])} is {list(shapes[layers[at]['bias']])} where [{out}] fits"
-                    )
-                self.biases[norm["running_mean"]] = layers[at]["bias"]
+            bias = layers[at].get("bias")
+            if bias is not None and shapes[bias] != (out,):
+                _refuse(f"{shown(root + bias)} is {list(shapes[bias])} where [{out}] fits")
+        self.biases = [layers[at]["bias"] for at in self.places if "bias" in layers[at]]
         known = {at + more for at in self.places for more in (0, 1)}
         leaves = {at: {"weight", "bias"} if at in self.places else {*_NORM, "num_batches_tracked"} for at in known}
         odd = [key for at, of in layers.items() for leaf, key in of.items() if leaf not in leaves.get(at, ())]
