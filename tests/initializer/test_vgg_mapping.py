@@ -183,7 +183,7 @@ def test_the_command_line_maps_inspects_and_measures(tmp_path: Path, capsys: pyt
     refused = invoke(capsys, "init", "--from", source, "--arch", "spiking-resnet18", "-o", tmp_path / "x.safetensors")
     assert refused.code == 1
     assert "a block of 1 convolution does not become one of 2 convolutions" in refused.err
-    words = ("--data", "digits", "--measure", "energy", "--measure", "activity", "data.test_subset=20", "--json")
+    words = ("--data", "digits", "--measure", "activity,energy", "data.test_subset=20", "--json")
     measured = invoke(capsys, "eval", "--checkpoint", out, *words)
     assert measured.code == 0, measured.err
     (result,) = measured.document["results"]
@@ -191,3 +191,32 @@ def test_the_command_line_maps_inspects_and_measures(tmp_path: Path, capsys: pyt
     layers = {each["layer"]: each["reads"] for each in result["energy"]["layers"]}
     assert [name for name, reads in layers.items() if reads == "values"] == ["stem.conv", "head"]
     assert len(layers) == 9
+
+
+@pytest.mark.slow
+def test_a_whole_run_on_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    networks = ("teacher.arch=vgg13", "teacher.width=4", "student.arch=spiking-vgg11", "student.width=3")
+    short = ("data.subset=64", "data.test_subset=40", "teacher.epochs=1", "distill.epochs=1", "student.timesteps=2")
+    stems = ("teacher.stem=3x3", "student.stem=3x3", "init.channels=merge", "distill.features=mse")
+    refused = invoke(capsys, "run", "quickstart", *networks, *short, "--run-dir", "x")
+    assert refused.code == 2
+    assert "stem is 7x7, which a VGG cannot have" in refused.err
+    done = invoke(capsys, "run", "quickstart", *networks, *short, *stems, "eval.measure=[energy]", "--run-dir", "run")
+    assert done.code == 0, done.err
+    document = json.loads(Path("run/eval.json").read_text())
+    student = next(each for each in document["results"] if each["name"] == "student")
+    assert student["architecture"].startswith("Spiking VGG-11, convolutions 1-1-2-2-2, widths 3-6-12-24-24, 10 classes")
+    pixels = (
+        (3, 3, 1024),
+        (3, 6, 256),
+        (6, 12, 64),
+        (12, 12, 64),
+        (12, 24, 16),
+        (24, 24, 16),
+        (24, 24, 4),
+        (24, 24, 4),
+    )
+    assert student["energy"]["ann_macs"] == sum(9 * entry * out * places for entry, out, places in pixels) + 240
