@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
-from foreign import assert_same_logits, lively
-from plain_vgg import GROUPS, Flat, features, numbered
+from foreign import HALF, assert_same_logits, lively
+from plain_vgg import GROUPS, Flat, features, naive_logits, numbered
 from torch import nn
 
 from idsnn_cli import load
-from idsnn_cli.errors import FamilyError
-from idsnn_cli.families import INPUT_NORMALISATION, Reading, Recognised, recognise
+from idsnn_cli.architecture import Neuron
+from idsnn_cli.errors import FamilyError, UsageError
+from idsnn_cli.families import INPUT_NORMALISATION, Reading, Recognised, SpikingReading, recognise
 from idsnn_cli.families.folding import recognise_biased
 from idsnn_cli.families.recogniser import never_alike
 
@@ -28,9 +30,11 @@ def linear(*sizes: int) -> list[nn.Linear]:
 def theirs(family: str, depth: int = 11) -> nn.Module:
     """A thin network of a family, in its own names."""
     if family == "torchvision-vgg":
-        groups = zip(GROUPS[depth], WIDTHS, strict=True)
-        plan: list[str | int] = [each for count, width in groups for each in (*(width,) * count, "M")]
-        network = torchvision.models.VGG(torchvision.models.vgg.make_layers(plan, batch_norm=True), num_classes=7)
+        plan: list[str | int] = []
+        for count, width in zip(GROUPS[depth], WIDTHS, strict=True):
+            plan += [width] * count
+            plan.append("M")
+        network: nn.Module = torchvision.models.VGG(torchvision.models.vgg.make_layers(plan, batch_norm=True), 7)
         first, second, last = linear(12 * 49, 9, 11, 7)
         network.classifier = nn.Sequential(first, nn.ReLU(), nn.Dropout(), second, nn.ReLU(), nn.Dropout(), last)
         return network
@@ -38,11 +42,11 @@ def theirs(family: str, depth: int = 11) -> nn.Module:
         return Flat(nn.Sequential(*features(depth, WIDTHS), nn.AvgPool2d(1, 1)), nn.Linear(12, 7))
     first, second, last = linear(12, 9, 11, 7)
     if family == "chenyaofo-vgg":
-        layers = (first, nn.ReLU(), nn.Dropout(), second, nn.ReLU(), nn.Dropout(), last)
-        return Flat(features(depth, WIDTHS), nn.Sequential(*layers))
-    layers = (nn.Dropout(), first, nn.ReLU(), nn.Dropout(), second, nn.ReLU(), last)
+        ends = nn.Sequential(first, nn.ReLU(), nn.Dropout(), second, nn.ReLU(), nn.Dropout(), last)
+        return Flat(features(depth, WIDTHS), ends)
+    ends = nn.Sequential(nn.Dropout(), first, nn.ReLU(), nn.Dropout(), second, nn.ReLU(), last)
     # Its features are wrapped for several GPUs.
-    return Flat(numbered(module=features(depth, WIDTHS)), nn.Sequential(*layers))
+    return Flat(numbered(module=features(depth, WIDTHS)), ends)
 
 
 def read(shapes: dict[str, tuple[int, ...]], reading: Reading | None = None) -> tuple[Recognised, dict[str, str]]:
@@ -98,6 +102,22 @@ def test_torchvisions_reads_images_of_its_own_size(tmp_path: Path) -> None:
     images = torch.rand((1, 3, 224, 224), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(found(images), network((images - 0.5) / 0.25), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_file_of_a_spiking_vgg_is_read_once_its_neurons_are_told(family: str, tmp_path: Path) -> None:
+    torch.save(lively(theirs(family)).double().state_dict(), tmp_path / "theirs.pth")
+    given = SpikingReading(3, Neuron(0.1, 0.8))
+    path = str(tmp_path / "theirs.pth")
+    found = load(path, normalise=((0.5,) * 3, (0.25,) * 3), kind="spiking", spiking=given)
+    images = torch.rand((2, 3, 224, 224), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        expected = torch.stack(naive_logits(found.architecture, found.state_dict(), images))
+        assert expected.flatten(0, 1).std(0).max() > 1e-3
+        torch.testing.assert_close(found(images), expected, rtol=0, atol=1e-12)
+    for odd, words in (({"block": "sew"}, "block is 'sew'"), ({"stem_padding": 3}, "stem_padding is not 1")):
+        with pytest.raises(UsageError, match=words):
+            load(path, normalise=HALF, kind="spiking", spiking=replace(given, **odd))
 
 
 @pytest.mark.slow

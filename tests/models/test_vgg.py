@@ -125,7 +125,14 @@ def test_what_no_spiking_vgg_is_built_from(options: dict[str, Any], words: str) 
 
 def test_a_damaged_description_is_an_error() -> None:
     plain = vgg("vgg11").to_dict()
-    for odd in ({"depths": [0, 0, 2, 2, 2]}, {"widths": [4]}, {"depths": []}, {"more": 1}, {"head_widths": [-1]}):
+    odds: list[dict[str, Any]] = [
+        {"depths": [0, 0, 2, 2, 2]},
+        {"widths": [4]},
+        {"depths": []},
+        {"more": 1},
+        {"head_widths": [-1]},
+    ]
+    for odd in odds:
         with pytest.raises(CheckpointError, match="not one that this version knows"):
             read_description({**plain, **odd})
 
@@ -148,7 +155,7 @@ def test_a_max_pool_of_spikes_is_a_spike_where_any_fired() -> None:
     with torch.no_grad():
         model(torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     assert len(seen) == 2 * 5
-    assert {float(value) for maps in seen for value in maps.unique()} == {0.0, 1.0}
+    assert {float(value) for maps in seen for value in maps.flatten().tolist()} == {0.0, 1.0}
 
 
 def test_gradients_reach_every_tensor() -> None:
