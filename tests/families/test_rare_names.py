@@ -40,7 +40,7 @@ def test_gates_by_any_name(reduce: str, expand: str, flat: bool, prefix: str) ->
         "se",
         (2, 2, 2),
     )
-    assert found.architecture.traits()["widths"] == plain.widths
+    assert found.architecture.traits()["widths"] == plain.traits()["widths"]
     assert found.dropped == {}
 
 
