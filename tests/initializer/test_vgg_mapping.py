@@ -220,3 +220,20 @@ def test_a_whole_run_on_digits(
         (24, 24, 4),
     )
     assert student["energy"]["ann_macs"] == sum(9 * entry * out * places for entry, out, places in pixels) + 240
+
+
+@pytest.mark.slow
+def test_a_quantised_vgg_becomes_a_spiking_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    networks = ("teacher.arch=vgg11", "teacher.width=4", "student.arch=spiking-vgg11", "student.width=4")
+    short = ("data.subset=64", "data.test_subset=40", "teacher.epochs=1", "distill.epochs=1", "pretrain.epochs=1")
+    neuron = ("student.v_threshold=1", "student.decay=1", "student.reset=soft", "student.start=half")
+    how = ("pretrain.activation=qcfs", "pretrain.batch_size=32", "init.convert=learnt-thresholds", "init.reestimate=0")
+    words = (*networks, *short, *neuron, *how, "teacher.stem=3x3", "student.stem=3x3", "student.threshold=channel")
+    done = invoke(capsys, "run", "quickstart", *words, "distill.baseline=none", "--run-dir", "run")
+    assert done.code == 0, done.err
+    spaces = {f"stages.{stage}.{block}.act" for stage, block in spiking(11).blocks()} | {"stem.act"}
+    lambdas = invoke(capsys, "inspect", "run/init.safetensors", "--json").document["mapping"]["lambdas"]
+    assert {name.removesuffix(".act") for name in lambdas} == {name.removesuffix(".act") for name in spaces}

@@ -171,3 +171,17 @@ def test_qcfs_activations_each_learn_a_threshold() -> None:
     model(torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))).sum().backward()
     each = vgg("vgg11", activation="qcfs", levels=4).changed(limits="channel").tensors()
     assert each["stages.1.0.act.limit"] == (8,)
+
+
+def test_learnt_thresholds_are_all_in_norms_and_kernels() -> None:
+    """No shortcut keeps a scale, so that such a student is the network with spikes of 1."""
+    plain = vgg("spiking-vgg13", timesteps=3)
+    folded = plain.changed(amplitude="folded")
+    assert folded.tensors() == plain.tensors()
+    assert read_description(folded.to_dict()) == folded
+    images = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    model, other = lively(plain).eval(), lively(folded).eval()
+    with torch.no_grad():
+        assert torch.equal(model(images), other(images))
+    with pytest.raises(UsageError, match="an ANN has no spikes"):
+        vgg("vgg13").changed(amplitude="folded")

@@ -19,10 +19,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "coding": get_args(Coding),
 }
 # What spiking networks of other families have.
-_OTHERS: dict[str, str] = {
-    "spiking_block": "spiking",
-    "join": "add",
-    "amplitude": "one",
+_OTHERS: dict[str, tuple[str, ...]] = {
+    "spiking_block": ("spiking",),
+    "join": ("add",),
+    # Folded amplitudes are all in kernels here, for no shortcut keeps one: thresholds of channels are learnt so.
+    "amplitude": ("one", "folded"),
 }
 
 
@@ -32,9 +33,11 @@ def check_traits(traits: Mapping[str, Any]) -> None:
         if traits[key] not in allowed:
             raise UsageError(f"{key} is {traits[key]!r}", f"Give one of {', '.join(allowed)}.")
     for key, only in _OTHERS.items():
-        if traits[key] != only:
+        if traits[key] not in only:
             word = "block" if key == "spiking_block" else key
-            raise UsageError(f"{word} is {traits[key]!r}, which a VGG cannot have", f"Use {word}: {only}.")
+            raise UsageError(f"{word} is {traits[key]!r}, which a VGG cannot have", f"Use {word}: {only[0]}.")
+    if traits["kind"] == "ann" and traits["amplitude"] != "one":
+        raise UsageError(f"amplitude is {traits['amplitude']}, but an ANN has no spikes", "Use amplitude: one.")
     _check_counts(traits)
     check_neuron(traits["neuron"])
     _check_activation(traits)
