@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("models",),
     ("networks.resnet.modules",),
-    ("networks.resnet.network",),
+    ("networks.resnet.network", "networks.vgg.network"),
     ("sources",),
     ("initializer", "export"),
     ("evaluation",),

@@ -13,8 +13,8 @@ from documents import DOCS, FRONT, PAGES, ROOT, name, table_rows
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from idsnn_cli.architecture import ann_names, spiking_names
 from idsnn_cli.cli.main import app
-from idsnn_cli.networks.resnet.names import ANN_NAMES, SPIKING_NAMES
 from idsnn_cli.recipe.fields import allowed, annotation_at
 from idsnn_cli.recipe.nodes import render
 from idsnn_cli.recipe.schema import Recipe
@@ -112,7 +112,7 @@ def test_sections_within_sections_are_rows_of_their_own_and_choices_are_one_row(
 
 def test_the_names_of_networks_and_the_scales_of_surrogates_are_all_there() -> None:
     text = (DOCS / "recipes.md").read_text(encoding="utf-8")
-    assert all(f"`{each}`" in text for each in (*ANN_NAMES, *SPIKING_NAMES))
+    assert all(f"`{each}`" in text for each in (*ann_names(), *spiking_names()))
     found = entries("idsnn_cli.spiking.surrogates", Surrogate)
     assert ", ".join(f"{word} {each.default:g}" for word, each in found.items()) in text
 

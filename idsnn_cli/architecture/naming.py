@@ -71,7 +71,7 @@ def _family_of(name: str) -> tuple[str, Family]:
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace("resnet-", "resnet")
+    return name.lower().replace("resnet-", "resnet").replace("vgg-", "vgg")
 
 
 def read_description(plain: Mapping[str, Any]) -> Architecture:

@@ -166,6 +166,23 @@ class Convolution:
         return c_out * c_in * rows * columns * height * width, (height, width)
 
 
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A linear layer with an activation behind it, before the last one. It reads ``side`` x ``side`` pixels of each of
+    ``in_channels``, channel after channel, or vectors where ``side`` is 1.
+    """
+
+    name: str
+    in_channels: int
+    out_channels: int
+    side: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The weight's: (out, in)."""
+        return (self.out_channels, self.in_channels * self.side**2)
+
+
 def normed(conv: Convolution) -> dict[str, tuple[int, ...]]:
     """The tensors of a convolution and its BatchNorm, in the order in which they run."""
     norm = {} if conv.norm is None else norm_tensors(conv.norm, conv.norm_channels)

@@ -21,6 +21,7 @@ from idsnn_cli.architecture.parts import (
     Convolution,
     Join,
     Kind,
+    Linear,
     Neuron,
     ReLU,
     Spiking,
@@ -154,6 +155,10 @@ class Architecture(ABC):
     def shortcut_convolution(self, stage: int, block: int) -> Convolution | None:
         """The projection around a block; None where its way has no weights, or there is none."""
         return None
+
+    def hidden_layers(self) -> tuple[Linear, ...]:
+        """The linear layers between the pooling and the last one, in order; each writes a space of its own."""
+        return ()
 
     @property
     def usual_student(self) -> str:

@@ -1,7 +1,8 @@
-"""Every ResNet family's tensor names to canonical ones: scheme tables as data, and the recogniser."""
+"""Every family's tensor names to canonical ones: scheme tables as data, and the recognisers."""
 
 from __future__ import annotations
 
+from idsnn_cli.families.anyone import recognise
 from idsnn_cli.families.reading import (
     ALLOWED,
     AVERAGED_SHORTCUTS,
@@ -18,7 +19,6 @@ from idsnn_cli.families.reading import (
     SpikingReading,
     Weights,
 )
-from idsnn_cli.families.recogniser import recognise
 from idsnn_cli.families.scheme import Neurons, Row, Scheme, Trait
 from idsnn_cli.families.schemes import SCHEMES
 from idsnn_cli.families.structure import Certainty

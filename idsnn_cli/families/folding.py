@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from idsnn_cli.errors import FamilyError
+from idsnn_cli.families.anyone import recognise
 from idsnn_cli.families.completing import Alike
 from idsnn_cli.families.reading import Reading, Recognised
-from idsnn_cli.families.recogniser import recognise
 from idsnn_cli.families.words import shown
 
 Shape = tuple[int, ...]
@@ -34,8 +34,9 @@ def recognise_biased(
         return _folded(found, biases)
     if not any("running_var" in key or "moving_variance" in key for key in shapes) and any(_biases(shapes)):
         raise FamilyError(
-            "its BatchNorms are folded into its convolutions: these have biases, and there are no running statistics.",
-            "Give the network as it was trained, before BatchNorm was folded for inference.",
+            "its BatchNorms are folded into its convolutions, or it never had any: these have biases, and there are no "
+            "running statistics.",
+            "Give the network as it was trained, before BatchNorm was folded for inference, or one with BatchNorm.",
         )
     raise refusal
 

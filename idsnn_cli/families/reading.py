@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from idsnn_cli.architecture import Coding, Join, Neuron, SpikingBlock
+from idsnn_cli.architecture import Architecture, Coding, Join, Neuron, SpikingBlock
 from idsnn_cli.families.scheme import Neurons, Scheme
 from idsnn_cli.families.structure import Certainty
-from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 # What names and shapes cannot tell.
 STEM_STRIDE = "the stem's stride, padding and pooling"
@@ -68,7 +67,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A checkpoint's ResNet in canonical terms.
+    """A checkpoint's network in canonical terms.
 
     ``names`` maps canonical tensor names, in canonical order, to the file's keys; only tensors that the file has are
     in it. ``dropped`` maps every other key to the reason. ``root`` is what stood before the network's own names
@@ -83,7 +82,7 @@ class Recognised:
     """
 
     scheme: str
-    architecture: ResNetArchitecture
+    architecture: Architecture
     names: Mapping[str, str]
     dropped: Mapping[str, str]
     unknown: tuple[str, ...]

@@ -38,12 +38,13 @@ _ANY_SHORTCUT = ("idsnn", "timm-resnetv2", "structure")
 _MOST_TENSORS = 50_000
 
 
-def _never_alike(key: str, other: str) -> bool:
+def never_alike(key: str, other: str) -> bool:
+    """Of a caller who cannot tell: no two keys hold the same values."""
     return False
 
 
-def recognise(
-    shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = None, alike: Alike = _never_alike
+def recognise_resnet(
+    shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = None, alike: Alike = never_alike
 ) -> Recognised:
     """Recognise the ResNet whose tensors have these names and ``shapes``, by ``reading`` where there is a choice.
 
@@ -60,7 +61,7 @@ def recognise(
         raise FamilyError("there are no tensors.", RESNET)
     if len(shapes) > _MOST_TENSORS:
         raise FamilyError(f"{len(shapes):,} tensors: no ResNet has so many.", RESNET)
-    original = _original_keys(shapes)
+    original = original_keys(shapes)
     file = File({key: tuple(shapes[original[key]]) for key in original}, lambda a, b: alike(original[a], original[b]))
     choice = choose(file, reading)
     best = choice.match
@@ -140,8 +141,8 @@ def _quantised(
     raise odd_thresholds(keys, f"{len(given)} activations have one, and this network has {len(wanted)}")
 
 
-def _original_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """Key without the parts of module wrappers -> key in the file."""
+def original_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Key without the parts of module wrappers -> key in the file. Raises :class:`FamilyError` for one key of two."""
     original: dict[str, str] = {}
     for key in shapes:
         plain = without_transparent(key)

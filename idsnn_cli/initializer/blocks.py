@@ -26,7 +26,7 @@ def source_block(rule: str, block: int, target_depth: int, source_depth: int) ->
 def choose_blocks(
     source: Architecture, target: Architecture, rules: Rules, found: BlockLists | None = None
 ) -> BlockLists:
-    """One list of source blocks for each stage that both networks have.
+    """One list of source blocks for each stage that both networks have; empty where the source's has none.
 
     ``found`` is what a rule that searches found by running the source. Raises :class:`MappingError` where an explicit
     list does not fit, or gives another block the place of a stage's first one although widths or strides change there.
@@ -38,14 +38,20 @@ def choose_blocks(
     elif (search := rules.searched_blocks()) is not None:
         if found is None:
             raise UsageError(f"{search} needs images and labels", "Give the data set, or another rule.")
-        chosen = tuple(_lengthened(found[s], target.depths[s]) for s in stages)
+        chosen = tuple(_lengthened(found[s], _depths(source, target, s)[0]) for s in stages)
     else:
         rule = rules.blocks
         chosen = tuple(
-            tuple(source_block(rule, j, target.depths[s], source.depths[s]) for j in range(target.depths[s]))
-            for s in stages
+            tuple(source_block(rule, j, depth, have) for j in range(depth))
+            for depth, have in (_depths(source, target, s) for s in stages)
         )
     return tuple(_first_in_place(chosen[s], source, target, s) for s in stages)
+
+
+def _depths(source: Architecture, target: Architecture, stage: int) -> tuple[int, int]:
+    """How many blocks of a stage want one of the source's, and how many that has: without any, none is wanted."""
+    have = source.depths[stage]
+    return (target.depths[stage] if have else 0), have
 
 
 def _lengthened(found: Sequence[int], depth: int) -> tuple[int, ...]:
@@ -62,7 +68,7 @@ def changes(architecture: Architecture, stage: int, block: int) -> bool:
 
 def _first_in_place(chosen: tuple[int, ...], source: Architecture, target: Architecture, stage: int) -> tuple[int, ...]:
     """``chosen`` with the source's first block first, where either network changes its stream there."""
-    if changes(source, stage, 0) or changes(target, stage, 0):
+    if chosen and (changes(source, stage, 0) or changes(target, stage, 0)):
         return (0, *chosen[1:])
     return chosen
 
@@ -75,14 +81,14 @@ def _check(lists: BlockLists, source: Architecture, target: Architecture) -> Non
             "Give one list of source blocks for each of them.",
         )
     for stage, chosen in enumerate(lists):
-        depth, have = target.depths[stage], source.depths[stage]
+        depth, have = _depths(source, target, stage)
         if len(chosen) != depth or any(not 0 <= block < have for block in chosen):
             raise MappingError(
-                f"blocks gives {list(chosen)} for stage {stage} (from 0), where the target has {depth} blocks and the "
-                f"source 0 to {have - 1}",
-                f"Give {depth} numbers from 0 to {have - 1}.",
+                f"blocks gives {list(chosen)} for stage {stage} (from 0), where {depth} of the target take one "
+                f"and the source has {have}",
+                f"Give {depth} numbers from 0 to {have - 1}." if have else "Give an empty list.",
             )
-        if (changes(source, stage, 0) or changes(target, stage, 0)) and chosen[0] != 0:
+        if chosen and chosen[0] != 0 and (changes(source, stage, 0) or changes(target, stage, 0)):
             raise MappingError(
                 f"blocks begins stage {stage} (from 0) with the source's block {chosen[0]}, but widths or strides "
                 "change in a stage's first block",

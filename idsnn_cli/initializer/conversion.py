@@ -52,6 +52,11 @@ def require_convertible(target: Architecture) -> None:
         refusal = ("spiking blocks: a SEW block's sum of spikes is no ReLU of a sum", "Use student.block=spiking.")
     elif target.amplitude == "channel":
         refusal = ("spikes that count 1, not a learnt amplitude", "Use student.amplitude=one.")
+    elif target.hidden_layers():
+        refusal = (
+            "networks of one linear layer: what several read is not scaled",
+            "Use one of a name (spiking-vgg16).",
+        )
     elif target.coding != "direct":
         refusal = ("direct coding: Poisson spikes are not the normalised image", "Use student.coding=direct.")
     elif (

@@ -66,8 +66,10 @@ class _Network(Planner):
     def block(self, stage: int, block: int) -> BlockPair:
         ours = self.target.block_convolutions(stage, block)
         projection = self.target.shortcut_convolution(stage, block)
-        if stage >= len(self.source.depths):
-            reason = f"the source has no stage {stage}"
+        if stage >= len(self.source.depths) or not self.source.depths[stage]:
+            reason = (
+                f"the source has no {'stage' if stage >= len(self.source.depths) else 'block in its stage'} {stage}"
+            )
             for conv in (*ours, *((projection,) if projection else ())):
                 self.random(conv, reason)
             for name in self.target.attention_tensors(stage, block):
@@ -169,10 +171,31 @@ class _Network(Planner):
             self.take(name, other, rows=rows, columns=columns, weights=name.endswith("weight"))
         return []
 
+    def hidden(self) -> None:
+        """The linear layers before the last: all of them, or where the source's are others none."""
+        ours, theirs = self.target.hidden_layers(), self.source.hidden_layers()
+        for i, layer in enumerate(ours):
+            weight, bias = f"{layer.name}.weight", f"{layer.name}.bias"
+            if not self._same_end():
+                for name in (weight, bias):
+                    self.keep(name, "random", "the source does not end in linear layers like these")
+                continue
+            rows = self.selection(self.ours.writes[layer.name], self.theirs.writes[theirs[i].name])
+            columns = self.selection(self.ours.reads[layer.name], self.theirs.reads[theirs[i].name])
+            if columns is not None and layer.side > 1:
+                columns = self.placed(self.selections[columns].spread(layer.side**2))
+            self.take(weight, f"{theirs[i].name}.weight", rows=rows, columns=columns, weights=True)
+            self.take(bias, f"{theirs[i].name}.bias", rows=rows)
+
+    def _same_end(self) -> bool:
+        """Whether the last linear layers of both networks read the same: maps, or as many linear layers over maps."""
+        sides = [[layer.side for layer in net.hidden_layers()] for net in (self.source, self.target)]
+        return sides[0] == sides[1]
+
     def head(self) -> None:
         names = ("head.weight", "head.bias")
         classes = (self.source.num_classes, self.target.num_classes)
-        unlike = "head.weight" not in self.names or classes[0] != classes[1]
+        unlike = "head.weight" not in self.names or classes[0] != classes[1] or not self._same_end()
         if self.rules.head == "random" or (self.rules.head == "match" and unlike):
             for name in names:
                 self.keep(name, "random", f"the rule head: {self.rules.head}")
@@ -182,6 +205,13 @@ class _Network(Planner):
             raise MappingError(
                 f"head.weight {list(self.target_shapes['head.weight'])} cannot be copied: the source has {found}",
                 "Use head: random, head: map with a class_map, or a source with the target's classes.",
+            )
+        if not self._same_end():
+            counts = [len(net.hidden_layers()) + 1 for net in (self.source, self.target)]
+            raise MappingError(
+                f"head.weight {list(self.target_shapes['head.weight'])} cannot be copied: the source ends in "
+                f"{counts[0]} linear layers, the target in {counts[1]}, or they read other pixels",
+                "Use head: match, which leaves it random then, or head: random.",
             )
         rows = self._classes(*classes) if self.rules.head == "map" else None
         columns = self.selection(self.ours.features, self.theirs.features)
@@ -230,7 +260,7 @@ def make_plan(
     if learnt and apart(source) and rules.convert != NONE:
         lambdas = lambdas_apart(target, pairs, learnt)
     elif learnt:
-        lambdas = learnt_lambdas(planner.made_of, planner.ours, learnt)
+        lambdas = learnt_lambdas(planner.written_of(), planner.ours, learnt)
     entries = tuple(planner.entries[name] for name in planner.target_shapes)
     return Plan(source, target, rules, pairs, entries, tuple(planner.selections), lambdas)
 
@@ -247,6 +277,7 @@ def planned(
     pairs = tuple(planner.block(stage, block) for stage, block in target.blocks())
     if target.preactivation and target.final_norm:
         planner.norm("final_norm", "final_norm" if source.final_norm else None, weighs=False)
+    planner.hidden()
     planner.head()
     for name in planner.target_shapes:
         reason = constant_reason(name)

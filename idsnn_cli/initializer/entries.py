@@ -102,6 +102,8 @@ class Planner:
         self.places: dict[tuple[str, str], int | None] = {}
         # Target space -> the source spaces that it is made of.
         self.made_of: dict[str, set[str]] = {}
+        # The same of what writes the space alone: a layer may read it as what it read in the source, another space.
+        self._written: dict[str, set[str]] = {}
         # Target convolutions, each with the source's that it takes.
         self.taken: list[tuple[Convolution, Convolution]] = []
 
@@ -116,6 +118,10 @@ class Planner:
             plain = all(each == (c % chosen.of,) for c, each in enumerate(chosen.channels))
             self.places[target, source] = None if plain else self.placed(chosen)
         return self.places[target, source]
+
+    def written_of(self) -> dict[str, set[str]]:
+        """Target space -> the source spaces that its writers wrote, or without any those that it is read as."""
+        return {space: self._written.get(space, sources) for space, sources in self.made_of.items()}
 
     def placed(self, chosen: Selection) -> int:
         self.selections.append(chosen)
@@ -194,6 +200,7 @@ class Planner:
         rows = self.selection(self.ours.writes[conv.name], self.theirs.writes[taken.name])
         columns = self.selection(self.ours.reads[conv.name], reads or self.theirs.reads[taken.name])
         self.taken.append((conv, taken))
+        self._written.setdefault(self.ours.writes[conv.name], set()).add(self.theirs.writes[taken.name])
         self.take(
             f"{conv.name}.weight",
             f"{taken.name}.weight",

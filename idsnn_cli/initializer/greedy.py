@@ -28,10 +28,10 @@ class _Tail(nn.Module):
         super().__init__()
         # Registered, so that what it re-estimates includes a last norm; not called as a whole.
         self.model = nn.ModuleDict({name: part for name, part in model.named_children() if name not in _BODY})
-        self.ending, self.head = model.ending, model.head
+        self.ending, self.pooled, self.head = model.ending, model.pooled, model.head
 
     def forward(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.ending(maps).mean((2, 3)))
+        logits: Tensor = self.head(self.pooled(self.ending(maps)))
         return logits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import torch
@@ -48,6 +48,13 @@ class Selection(Result):
             for channel in each:
                 counts[channel] += 1
         return counts
+
+    def spread(self, pixels: int) -> Selection:
+        """The same choice of vectors in which each channel has so many places, one behind the other."""
+        channels = tuple(
+            tuple(channel * pixels + pixel for channel in each) for each in self.channels for pixel in range(pixels)
+        )
+        return replace(self, of=self.of * pixels, channels=channels)
 
     def to_dict(self) -> dict[str, Any]:
         channels = [each[0] if len(each) == 1 else list(each) for each in self.channels]

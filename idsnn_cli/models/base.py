@@ -136,6 +136,10 @@ class Model(nn.Module):
         """What stands between the last stage and the pooling."""
         return maps
 
+    def pooled(self, maps: Tensor) -> Tensor:
+        """The vectors (T * N, F) that the linear layer reads, of the maps that :meth:`ending` gives."""
+        return maps.mean((2, 3))
+
     def _entry(self, images: Tensor) -> Tensor:
         """What the first stage reads. Raises :class:`UsageError` for images that are not in 0 to 1 by their type."""
         if isinstance(images, Tensor) and not images.is_floating_point():
@@ -162,9 +166,9 @@ class Model(nn.Module):
 
     def _readout(self, maps: Tensor, images: int) -> Tensor:
         """The logits of what the last stage gives for so many images."""
-        features = self.ending(maps).mean((2, 3))
+        features = self.pooled(self.ending(maps))
         if self.architecture.spiking is not None:
             # A process whose shard is empty has N = 0, for which view() could not infer an axis.
-            features = features.view(self.architecture.timesteps, images, maps.shape[1])
+            features = features.view(self.architecture.timesteps, images, features.shape[1])
         logits: Tensor = self.head(features)
         return logits

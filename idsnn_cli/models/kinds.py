@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from idsnn_cli.architecture import Neuron
+from idsnn_cli.architecture import Architecture, Neuron
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import NEURONS, Neurons, Reading, Recognised, SpikingReading
-from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 Read = Callable[[str], Tensor]
 
@@ -61,7 +60,7 @@ def settle_kind(found: Recognised, read: Read, reading: Reading, where: str) -> 
     return _settled(found, _spiking(found.architecture, learnt, reading.spiking, where))
 
 
-def can_spike(architecture: ResNetArchitecture) -> bool:
+def can_spike(architecture: Architecture) -> bool:
     """Whether a spiking network of that shape can be described: those of attention, for one, are ANNs."""
     try:
         architecture.changed(kind="spiking", timesteps=1, neuron=Neuron(), spiking_block="spiking", join="add")
@@ -96,14 +95,14 @@ def learnt_decays(keys: tuple[str, ...], read: Read) -> dict[str, float]:
     return {key: 1 - float(torch.sigmoid(read(key).double().reshape(()))) for key in keys}
 
 
-def _settled(found: Recognised, architecture: ResNetArchitecture) -> Recognised:
+def _settled(found: Recognised, architecture: Architecture) -> Recognised:
     unknown = tuple(each for each in found.unknown if each != NEURONS)
     return replace(found, architecture=architecture, unknown=unknown, neurons="unsaid", decays=())
 
 
 def _spiking(
-    architecture: ResNetArchitecture, learnt: Mapping[str, float], given: SpikingReading, where: str
-) -> ResNetArchitecture:
+    architecture: Architecture, learnt: Mapping[str, float], given: SpikingReading, where: str
+) -> Architecture:
     traits: dict[str, Any] = {
         "kind": "spiking",
         "timesteps": given.timesteps,

@@ -63,7 +63,7 @@ def test_words_to_sources() -> None:
         "torchvision:resnet5": "Did you mean 'resnet50'?",
         "torchvision:resnet50/IMAGENET1K_V3": "Did you mean 'IMAGENET1K_V",
         "torchvision:resnet50/": "no weights ''",
-        "torchvision:": "no ResNet ''",
+        "torchvision:": "no ResNet or VGG ''",
     }.items():
         with pytest.raises(UsageError) as caught:
             parse_source(text)
@@ -128,7 +128,7 @@ def test_a_recipe_names_it_too(capsys: Capture, site: Site) -> None:
     wrong = invoke(capsys, "teacher", "quickstart", "teacher.checkpoint=torchvision:resnet3")
     assert wrong.code == 2
     assert "teacher.checkpoint" in wrong.err
-    assert "torchvision publishes no ResNet 'resnet3'" in wrong.err
+    assert "torchvision publishes no ResNet or VGG 'resnet3'" in wrong.err
     assert "Did you mean 'resnet" in wrong.err
     classes = invoke(capsys, "teacher", "quickstart", "teacher.checkpoint=torchvision:resnet18", "--run-dir", "other")
     assert classes.code == 2

@@ -36,8 +36,11 @@ def test_gates_by_any_name(reduce: str, expand: str, flat: bool, prefix: str) ->
                 wanted |= {f"{ours}.{part}.{leaf}": f"{at}.{name}.{leaf}" for leaf in ("weight", "bias")}
     found = recognise(shapes | gates)
     assert dict(found.names) == wanted
-    assert (found.architecture.attention, found.architecture.traits()["attention_sizes"]) == ("se", (2, 2, 2))
-    assert found.architecture.widths == plain.widths
+    assert (found.architecture.traits()["attention"], found.architecture.traits()["attention_sizes"]) == (
+        "se",
+        (2, 2, 2),
+    )
+    assert found.architecture.traits()["widths"] == plain.traits()["widths"]
     assert found.dropped == {}
 
 

@@ -121,7 +121,7 @@ def torchvision_shapes(name: str, **options: int) -> Shapes:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("vgg11_bn", "not a ResNet that is known"),
+        ("vgg11", "a VGG without BatchNorm"),
         ("alexnet", "not a ResNet that is known"),
         ("mobilenet_v2", "not a ResNet that is known"),
         ("densenet121", "not a ResNet that is known"),

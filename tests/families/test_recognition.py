@@ -132,8 +132,11 @@ def test_mmpretrains_deep_stems_and_averaged_shortcuts(size: Size, averaged: boo
     found = recognise(shapes)
     assert found.scheme == "mmpretrain"
     assert dict(found.names) == names
-    assert (found.architecture.stem, found.architecture.traits().get("stem_widths", ())) == ("deep", (2, 2, 4))
-    assert found.architecture.shortcut == ("average" if averaged else "projection")
+    assert (found.architecture.traits()["stem"], found.architecture.traits().get("stem_widths", ())) == (
+        "deep",
+        (2, 2, 4),
+    )
+    assert found.architecture.traits()["shortcut"] == ("average" if averaged else "projection")
     for key in ("backbone.layer2.0.downsample.1.weight", "backbone.stem.1.bn.running_var"):
         # A missing tensor is named as the file names it, whatever its stage.
         rest = {name: shape for name, shape in shapes.items() if name != key}
@@ -153,7 +156,7 @@ def test_our_own_names_pass_through(name: str, options: dict[str, Any]) -> None:
     assert dict(found.names) == {key: key for key in architecture.tensors()}
     assert INPUT_NORMALISATION not in found.unknown
     assert NEURONS in found.unknown
-    assert (AVERAGED_SHORTCUTS in found.unknown) is (architecture.shortcut == "projection")
+    assert (AVERAGED_SHORTCUTS in found.unknown) is (architecture.traits()["shortcut"] == "projection")
 
 
 def test_a_spiking_student_passes_as_the_ann_of_its_shapes() -> None:

@@ -182,7 +182,7 @@ def test_a_table_may_give_only_what_differs() -> None:
         found = recognise(shapes, Reading(scheme=own))
         assert found.scheme == "own"
         assert dict(found.names) == names
-        assert found.architecture.shortcut == told
+        assert found.architecture.traits()["shortcut"] == told
         assert found.dropped == {"layer1.0.lost.weight": "never called"}
 
 

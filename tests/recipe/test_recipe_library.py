@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from idsnn_cli.architecture import ann_names
 from idsnn_cli.errors import RecipeError, UsageError, WriteError
-from idsnn_cli.networks.resnet.names import ANN_NAMES
 from idsnn_cli.recipe import copy_to, dump_resolved, find, library, load_recipe, shipped, split_words
 from idsnn_cli.recipe.library import ShippedRecipe
 from idsnn_cli.rules import BEST, BEST_REESTIMATE, Rules
@@ -47,7 +47,7 @@ def test_a_recipe_opens_with_its_purpose_its_command_and_one_override(shipped_re
 @pytest.mark.parametrize("shipped_recipe", SHIPPED, ids=lambda recipe: recipe.name)
 def test_a_recipe_builds_both_networks(shipped_recipe: ShippedRecipe) -> None:
     recipe = load_recipe(shipped_recipe.name).recipe
-    assert recipe.teacher.arch in ANN_NAMES
+    assert recipe.teacher.arch in ann_names()
     assert recipe.student.architecture(10).kind == "spiking"
     assert recipe.teacher.architecture(10).kind == "ann"
 
@@ -101,12 +101,16 @@ def test_a_row_of_the_papers_tables_is_what_its_name_says(name: str) -> None:
         assert (recipe.distill.step_every, recipe.distill.epochs) == (step, {60: 200, 20: 80, 10: 40}[step])
         assert recipe.student.timesteps == 6
     else:
-        assert recipe.student.timesteps == int(last[0].removeprefix("t"))
+        assert recipe.student.timesteps == int(last[-1].removeprefix("t"))
+    # A row of others names its network.
+    networks = (last[0], f"spiking-{last[0]}") if len(last) > 1 else ("resnet34", "spiking-resnet18")
+    assert (recipe.teacher.arch, recipe.student.arch) == networks
     preset = load_recipe("presets/paper").recipe.model_dump()
     found = recipe.model_dump()
     for part, keys in {
         "data": ("dataset",),
-        "student": ("timesteps",),
+        "teacher": ("arch",),
+        "student": ("timesteps", "arch"),
         "init": ("rule",),
         "distill": ("alpha", "epochs", "step_every"),
         "claims": ("table", "row"),

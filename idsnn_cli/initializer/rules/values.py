@@ -37,6 +37,8 @@ def threshold(planner: Planner, thresholds: Mapping[str, float], neuron: Neuron)
     gamma and beta times v_threshold / lambda of the space that the norm writes; the statistics and the linear layer
     follow their inputs, which are lambda times smaller. Spaces that identities join share the largest lambda.
     """
+    if planner.target.hidden_layers():
+        raise UsageError("rescale: threshold is for networks of one linear layer", "Use rescale: none.")
     largest: dict[str, float] = {}
     for space, sources in planner.made_of.items():
         known = [thresholds[each] for each in sources if each in thresholds]

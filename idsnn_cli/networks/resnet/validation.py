@@ -83,7 +83,7 @@ def check_traits(traits: Traits) -> None:
         raise UsageError(f"depths count {sum(traits['depths']):,} blocks", f"Give at most {_MOST_BLOCKS:,}.")
     if type(traits["stem_padding"]) is not int or traits["stem_padding"] < 0:
         raise UsageError(f"stem_padding is {traits['stem_padding']}", "Give an integer of 0 or more.")
-    _validate_neuron(traits["neuron"])
+    check_neuron(traits["neuron"])
     if len(traits["depths"]) != len(traits["widths"]) or not traits["depths"]:
         raise UsageError("depths and widths differ in length", "Give one of each for every stage.")
     if traits["kind"] == "spiking" and not BLOCKS[traits["block"]].spiking:
@@ -187,7 +187,8 @@ def _validate_activation(traits: Traits) -> None:
         )
 
 
-def _validate_neuron(neuron: Neuron) -> None:
+def check_neuron(neuron: Neuron) -> None:
+    """Raise :class:`UsageError` for constants that no neuron can have, of networks of any family."""
     surrogates = names("idsnn_cli.spiking.surrogates")
     if neuron.surrogate not in surrogates:
         raise UsageError(f"surrogate is {neuron.surrogate!r}", f"Give one of {', '.join(surrogates)}.")

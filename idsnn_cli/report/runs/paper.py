@@ -14,12 +14,15 @@ Row = str
 EPOCHS, _SHORTER = 200, {20: 80, 10: 40}
 TEACHERS = {"cifar10": 95.10, "cifar100": 77.26}
 # Tables 1 and 2, by time steps.
+OWN_NETWORK = "spiking-resnet18"
 _IDSNN = {"cifar10": {4: 94.03, 6: 94.22}, "cifar100": {4: 75.24, 6: 75.41}}
 # Table 3. Its row "both" is the one of six time steps; those of the others are not stated.
 _ABLATION: dict[str, dict[Row, float]] = {
     "cifar10": {"baseline": 93.54, "init": 93.64, "kd": 93.98, "both": 94.22},
     "cifar100": {"baseline": 71.34, "init": 74.47, "kd": 73.71, "both": 75.41},
 }
+# Rows of other systems beside these: network, table, row, data set and time steps.
+_OTHERS = {("spiking-vgg16", 2, "kd", "cifar100", 5): 74.42}
 # Table 4, CIFAR-100, by the epochs between steps of the learning rate: value and, where it is given, its epoch.
 _STEPS: dict[Row, dict[float, tuple[float, int | None]]] = {
     "baseline": {60: (71.31, 192), 20: (68.96, 74), 10: (63.95, None)},
@@ -59,12 +62,18 @@ def epochs_of(table: int, step: float | None) -> int:
     return _SHORTER.get(int(step or 0), EPOCHS) if table == 4 else EPOCHS
 
 
-def reported(table: int, row: Row, dataset: str, timesteps: int, step: float | None) -> Reported | None:
-    """The paper's value of ``row`` (baseline, init, kd or both), None where the table has none.
+def reported(
+    table: int, row: Row, dataset: str, timesteps: int, step: float | None, arch: str = OWN_NETWORK
+) -> Reported | None:
+    """The paper's value of ``row`` (baseline, init, kd or both) for the network ``arch``, None where there is none.
 
     Tables 1 and 2 hold ``both`` at T = 4 and 6, on CIFAR-10 and CIFAR-100. Table 3 does not say the T of its rows but
     for ``both``, which is taken at 4 from table 1 or 2. Table 4 is of CIFAR-100, ``step`` its epochs between steps.
+    Rows of other networks are those of other systems.
     """
+    if arch != OWN_NETWORK:
+        others = _OTHERS.get((arch, table, row, dataset, timesteps))
+        return None if others is None else Reported(table, row, others)
     if table == 4:
         found = _STEPS.get(row, {}).get(step or 0) if dataset == "cifar100" else None
         return None if found is None else Reported(4, row, *found)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli.report.runs.document import RunsDocument
-from idsnn_cli.report.runs.paper import epochs_of, reported, row_of
+from idsnn_cli.report.runs.paper import OWN_NETWORK, epochs_of, reported, row_of
 from idsnn_cli.report.runs.shared_baselines import baseline_names, counted_once, sharing_notes
 from idsnn_cli.report.runs.targets import target_notes, targets
 from idsnn_cli.report.runs.trainings import Role, Run, curve, pretraining_cost, reach, teacher_cost
@@ -179,9 +179,9 @@ def _paper(run: Run, role: str, ours: dict[str, Any] | None) -> dict[str, Any] |
     student = settings["student"]
     timesteps = claims["timesteps"] or student["timesteps"]
     whole = data["subset"] is None and data["test_subset"] is None
-    same_network = student["arch"] == "spiking-resnet18" and student["width"] is None
+    usual_width = student["width"] is None
     same_row = dataset == data["dataset"] and timesteps == student["timesteps"]
-    if claims["table"] is None or not (whole and same_network and same_row):
+    if claims["table"] is None or not (whole and usual_width and same_row):
         return None
     table, row = claims["table"], claims["row"]
     if role == "student" and row != row_of(settings):
@@ -190,7 +190,7 @@ def _paper(run: Run, role: str, ours: dict[str, Any] | None) -> dict[str, Any] |
         if distill["baseline"] != "plain":
             return None
         table, row = (4 if table == 4 else 3), "baseline"
-    found = reported(table, row, dataset, timesteps, claims["step"] or distill["step_every"])
+    found = reported(table, row, dataset, timesteps, claims["step"] or distill["step_every"], student["arch"])
     if found is None:
         return None
     mean = None if ours is None else ours["mean"]
@@ -207,7 +207,8 @@ def _shorter(run: Run) -> list[str]:
     """That a claimed row was trained for another number of epochs, if it was."""
     claims, distill = run.settings["claims"], run.settings["distill"]
     theirs = epochs_of(claims["table"], claims["step"] or distill["step_every"])
-    if distill["epochs"] == theirs:
+    # Of the rows of other systems the paper says no epochs.
+    if distill["epochs"] == theirs or run.settings["student"]["arch"] != OWN_NETWORK:
         return []
     count = distill["epochs"]
     return [f"{run.folder} trains for {count} epoch{'' if count == 1 else 's'}, and the paper's row for {theirs}."]

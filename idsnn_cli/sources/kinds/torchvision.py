@@ -14,7 +14,7 @@ from idsnn_cli.text import excerpt
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Each ResNet's published weights; the last is torchvision's own default.
+# Each network's published weights; the last is torchvision's own default.
 _BOTH = ("IMAGENET1K_V1", "IMAGENET1K_V2")
 MODELS: dict[str, tuple[str, ...]] = {
     "resnet18": ("IMAGENET1K_V1",),
@@ -27,6 +27,10 @@ MODELS: dict[str, tuple[str, ...]] = {
     "resnext101_64x4d": ("IMAGENET1K_V1",),
     "wide_resnet50_2": _BOTH,
     "wide_resnet101_2": _BOTH,
+    "vgg11_bn": ("IMAGENET1K_V1",),
+    "vgg13_bn": ("IMAGENET1K_V1",),
+    "vgg16_bn": ("IMAGENET1K_V1",),
+    "vgg19_bn": ("IMAGENET1K_V1",),
 }
 
 
@@ -41,7 +45,8 @@ class Torchvision(Kind):
         name = given.lower()
         if name not in MODELS:
             raise UsageError(
-                f"torchvision publishes no ResNet '{given}'; it has {', '.join(MODELS)}.{did_you_mean(name, MODELS)}",
+                f"torchvision publishes no ResNet or VGG '{given}' that is known; it has {', '.join(MODELS)}."
+                f"{did_you_mean(name, MODELS)}",
                 "Correct the name.",
             )
         weights = wanted.upper() if slash else MODELS[name][-1]
