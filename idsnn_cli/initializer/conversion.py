@@ -207,12 +207,6 @@ def lambdas_apart(target: Architecture, pairs: Sequence[BlockPair], learnt: Mapp
 
     Raises :class:`MappingError` for a target whose shortcuts cannot turn spikes of one worth into those of another.
     """
-    if target.amplitude != "folded" and _passes(target):
-        raise MappingError(
-            "the source learnt a threshold for each activation, and the target's identity shortcuts pass spikes on as "
-            "they are",
-            "Give the student thresholds of its own: student.threshold=channel.",
-        )
     chosen = {f"stages.{pair.stage}.{pair.block}": pair for pair in pairs}
     found = {}
     for act in target.activation_layers():
@@ -223,7 +217,26 @@ def lambdas_apart(target: Architecture, pairs: Sequence[BlockPair], learnt: Mapp
         theirs = act if pair is None else f"stages.{pair.stage}.{pair.source_block}.{leaf}"
         if theirs in learnt:
             found[act] = learnt[theirs]
+    if target.amplitude != "folded" and not _joins_equals(target, found):
+        raise MappingError(
+            "the source learnt a threshold for each activation, and the target's identity shortcuts pass spikes on as "
+            "they are, to be added to spikes of another",
+            "Give the student thresholds of its own, student.threshold=channel, or use a source with one threshold for "
+            "each residual stream.",
+        )
     return found
+
+
+def _joins_equals(target: Architecture, lambdas: Mapping[str, float]) -> bool:
+    """Whether shortcuts that pass spikes on add them to spikes of the same worth."""
+    last = {(conv.stage, conv.block): act for act, conv in target.activation_layers().items()}
+    stream = lambdas.get(last.get((None, None), ""), 1.0)
+    for at in target.blocks():
+        out = lambdas.get(last.get(at, ""), 1.0)
+        if target.passes_input(*at) and out != stream:
+            return False
+        stream = out
+    return True
 
 
 def _spiking(plan: Plan, state: Mapping[str, Tensor]) -> Model:

@@ -42,8 +42,10 @@ def test_times_are_told_in_words(seconds: float, words: str) -> None:
 @pytest.mark.slow
 def test_a_network_becomes_a_student_and_goes_on_where_it_stopped(capsys: Capture) -> None:
     save_network(Path("net.safetensors"), "teacher", build_description("resnet8", 10, width=4, shortcut="pad"))
-    words = ("convert", "net.safetensors", "--data", "digits", "data.subset=60", "data.test_subset=20")
-    words = (*words, "pretrain.epochs=1", "distill.epochs=1", "-T", "2")
+    words = (
+        *("convert", "net.safetensors", "--data", "digits", "data.subset=60", "data.test_subset=20"),
+        *("pretrain.epochs=1", "distill.epochs=1", "-T", "2"),
+    )
     planned = invoke(capsys, *words, "--dry-run")
     assert planned.code == 0
     assert "training takes about" in planned.out

@@ -219,7 +219,7 @@ def test_thresholds_convert_where_a_stream_has_one(tmp_path: Path) -> None:
     plain = {"activation": "relu", "levels": 0, "limits": "shared"}
     described = load(path, normalise=HALF, levels=LEVELS).architecture
     student = described.changed(kind="spiking", neuron=neuron, timesteps=LEVELS, **plain)
-    with pytest.raises(MappingError, match="the source learnt a threshold for each channel or activation"):
+    with pytest.raises(MappingError, match="the source learnt a threshold for each activation"):
         initialize(path, student, rules=rules, levels=LEVELS)
     state = network.state_dict()
     state |= {key: torch.ones(1).double() for key in state if key.endswith("thresh")}
