@@ -27,7 +27,7 @@ NAMES = (*ANN_NAMES, *SPIKING_NAMES)
 def test_the_names_are_those_of_the_issue() -> None:
     thin, full = ["8", "14", "20", "32", "44", "56", "110"], ["18", "34", "50", "101", "152"]
     assert sorted(ANN_NAMES) == sorted(f"resnet{depth}" for depth in thin + full)
-    assert sorted(SPIKING_NAMES) == sorted(f"spiking-resnet{depth}" for depth in [*thin, "18", "34"])
+    assert sorted(SPIKING_NAMES) == sorted(f"spiking-resnet{depth}" for depth in thin + full)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,7 +128,7 @@ def descriptions(draw: st.DrawFn) -> Architecture:
         architecture = architecture.changed(
             timesteps=draw(st.integers(1, 64)),
             neuron=neuron,
-            spiking_block=draw(st.sampled_from(["spiking", "sew"])),
+            spiking_block=draw(st.sampled_from(["spiking", "sew", "ms"])),
             join=draw(st.sampled_from(["add", "and", "iand"])),
             coding=draw(st.sampled_from(["direct", "poisson"])),
         )
