@@ -83,7 +83,8 @@ def test_any_resnet_starts_any_student(source: str, target: str) -> None:
     stages = len(SOURCES[source].depths)
     for entry in plan.entries:
         if entry.action == "random" and ".shortcut." not in entry.target:
-            behind = SOURCES[source].preactivation and ".norm1." in entry.target
+            last = len(TARGETS[target].block_convolutions(0, 0)) - 1
+            behind = SOURCES[source].preactivation and f".norm{last}." in entry.target
             assert behind or int(entry.target.split(".")[1]) >= stages, entry
 
 
