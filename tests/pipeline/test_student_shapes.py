@@ -13,7 +13,6 @@ pytestmark = pytest.mark.slow
 
 Capture = pytest.CaptureFixture[str]
 RECIPE = """
-name: shapes
 data: {dataset: digits, subset: 60, test_subset: 30, augment: {crop: 0, flip: false}}
 teacher: {arch: TEACHER, width: 2, epochs: 1, batch_size: 20}
 student: {arch: STUDENT, width: 2, timesteps: 2, block: BLOCK}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from idsnn_cli.architecture.naming import Family
-from idsnn_cli.architecture.parts import Neuron
-from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
+from idsnn_cli.networks.resnet.architecture import ResNetArchitecture, read
 from idsnn_cli.networks.resnet.names import ANN_NAMES, FULL, SPIKING_NAMES
 
 
@@ -45,17 +43,6 @@ def describe(
         shortcut=shortcut or "projection",
         **traits,
     )
-
-
-def read(plain: Mapping[str, Any]) -> ResNetArchitecture:
-    """The description of plain data, such as JSON. Raises :class:`UsageError`, TypeError or ValueError for others."""
-    values = dict(plain)
-    for key in ("depths", "widths", "inner_widths", "stem_widths", "attention_sizes"):
-        if key in values:
-            values[key] = tuple(values[key])
-    if "neuron" in values:
-        values["neuron"] = Neuron(**values["neuron"])
-    return ResNetArchitecture.of(**values)
 
 
 FAMILY = Family(ANN_NAMES, SPIKING_NAMES, describe, read)

@@ -8,11 +8,11 @@ amplitudes ``stem.amplitude`` and ``stages.{s}.{b}.amplitude{i}``, or once they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from idsnn_cli.architecture.parts import QCFS, Convolution, ReLU, Spiking, norm_tensors, normed
+from idsnn_cli.architecture.parts import QCFS, Convolution, Neuron, ReLU, Spiking, norm_tensors, normed
 from idsnn_cli.architecture.protocol import Architecture, Nested, Size, Spaces
 from idsnn_cli.errors import UsageError
 from idsnn_cli.networks.resnet.attention import ATTENTIONS, Attention
@@ -405,3 +405,14 @@ class ResNetArchitecture(Architecture):
             *self.block_part.order_words(),
             *quantised,
         ]
+
+
+def read(plain: Mapping[str, Any]) -> ResNetArchitecture:
+    """The description of plain data, such as JSON. Raises :class:`UsageError`, TypeError or ValueError for others."""
+    values = dict(plain)
+    for key in ("depths", "widths", "inner_widths", "stem_widths", "attention_sizes"):
+        if key in values:
+            values[key] = tuple(values[key])
+    if "neuron" in values:
+        values["neuron"] = Neuron(**values["neuron"])
+    return ResNetArchitecture.of(**values)
