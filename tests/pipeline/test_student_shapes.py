@@ -57,7 +57,7 @@ def test_a_whole_run(
     assert all(trained[name] != start[name] for name in start if name.endswith("conv0.weight")), (
         "a kernel learnt nothing"
     )
-    measured = json.loads((run / "eval.json").read_text())
+    measured = json.loads((run / "eval.json").read_text())["results"][-1]
     layers = {layer["layer"]: layer for layer in measured["energy"]["layers"]}
     values = {name for name, layer in layers.items() if layer["reads"] == "values"}
     around = {name for name in layers if name.endswith("shortcut.conv")}
@@ -65,7 +65,7 @@ def test_a_whole_run(
     assert values == {"stem.conv", "head", *(around if block == "ms" else ())}
     products = sum(layers[name]["macs"] * (2 if name in around else 1) for name in values)
     assert measured["energy"]["macs"] == products
-    neurons = {layer["layer"] for layer in measured["activity"]["layers"]}
+    neurons = {layer["layer"] for layer in measured["activity"]}
     assert ("final_act" in neurons, "stem.act" in neurons) == ((True, False) if block == "ms" else (False, True))
     shown = invoke(capsys, "inspect", str(run / "student.safetensors"))
     assert shown.code == 0, shown.err
