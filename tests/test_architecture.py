@@ -27,7 +27,7 @@ NAMES = (*ANN_NAMES, *SPIKING_NAMES)
 def test_the_names_are_those_of_the_issue() -> None:
     thin, full = ["8", "14", "20", "32", "44", "56", "110"], ["18", "34", "50", "101", "152"]
     assert sorted(ANN_NAMES) == sorted(f"resnet{depth}" for depth in thin + full)
-    assert sorted(SPIKING_NAMES) == sorted(f"spiking-resnet{depth}" for depth in [*thin, "18", "34"])
+    assert sorted(SPIKING_NAMES) == sorted(f"spiking-resnet{depth}" for depth in thin + full)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,7 +128,7 @@ def descriptions(draw: st.DrawFn) -> Architecture:
         architecture = architecture.changed(
             timesteps=draw(st.integers(1, 64)),
             neuron=neuron,
-            spiking_block=draw(st.sampled_from(["spiking", "sew"])),
+            spiking_block=draw(st.sampled_from(["spiking", "sew", "ms"])),
             join=draw(st.sampled_from(["add", "and", "iand"])),
             coding=draw(st.sampled_from(["direct", "poisson"])),
         )
@@ -163,7 +163,7 @@ def test_the_json_form_gives_an_equal_description(architecture: Architecture) ->
         {"neuron": {"surrogate": "box"}},
         {"neuron": {"spin": 1}},
         {"neuron": 3},
-        {"block": "bottleneck"},
+        {"block": "tripleneck"},
         {"unheard_of": 1},
     ],
 )
@@ -195,8 +195,11 @@ def test_an_unknown_name_suggests_a_near_one(name: str, near: str) -> None:
 
 
 def test_what_cannot_be_built_is_refused() -> None:
-    with pytest.raises(UsageError, match="bottleneck"):
-        build_description("spiking-resnet50", 10)
+    for change in ({"groups": 2}, {"bottleneck_stride": "1x1"}, {"bottleneck_stride": "average"}):
+        with pytest.raises(UsageError, match=f"{next(iter(change))} is .*, which a Spiking ResNet cannot have"):
+            build_description("spiking-resnet50", 10).changed(**change)
+    with pytest.raises(UsageError, match="in MS blocks, whose shortcuts add membranes"):
+        build_description("spiking-resnet50", 10, spiking_block="ms", amplitude="channel")
     with pytest.raises(UsageError, match="option-A"):
         build_description("resnet50", 10, shortcut="pad")
     with pytest.raises(UsageError, match="num_classes"):

@@ -12,7 +12,7 @@ Kind = Literal["ann", "spiking"]
 Stem = Literal["3x3", "7x7"]
 Shortcut = Literal["projection", "pad", "pad-end"]
 BottleneckStride = Literal["3x3", "1x1", "average"]
-SpikingBlock = Literal["spiking", "sew"]
+SpikingBlock = Literal["spiking", "sew", "ms"]
 Join = Literal["add", "and", "iand"]
 Coding = Literal["direct", "poisson"]
 Reset = Literal["hard", "soft"]
@@ -65,8 +65,8 @@ class Neuron:
 
 @dataclass(frozen=True, slots=True)
 class Spiking:
-    """What makes a network spike. ``block`` is "spiking" (Figure 1b) or SEW (Figure 1c), whose two ways meet by
-    ``join``.
+    """What makes a network spike. ``block`` is "spiking" (Figure 1b), SEW (Figure 1c), whose two ways meet by ``join``,
+    or "ms" (membrane shortcut), whose sums are read as membranes by the neurons before the next convolutions.
 
     ``amplitude`` is what a spike counts: one, a number that each ``channel`` learns (Real Spike), behind the neuron and
     of a 7x7 stem behind its pool, or one in a network into which such numbers were ``folded``: shortcuts without
@@ -82,9 +82,9 @@ class Spiking:
 
     def words(self) -> list[str]:
         n = self.neuron
-        block = "spiking blocks" if self.block == "spiking" else f"SEW blocks ({self.join.upper()})"
+        blocks = {"spiking": "spiking blocks", "sew": f"SEW blocks ({self.join.upper()})", "ms": "MS blocks"}
         words = [
-            block,
+            blocks[self.block],
             f"T = {self.timesteps}",
             f"LIF threshold {n.v_threshold:g}, decay {n.decay:g}, {n.surrogate} surrogate {n.surrogate_scale:g}",
             *(["soft reset"] if n.reset == "soft" else []),

@@ -285,11 +285,16 @@ class Architecture(ABC):
 
     def reading_values(self) -> set[str] | None:
         """The layers whose input is values, not spikes: all of an ANN (None); of a spiking network the linear layer,
-        and the first one unless images come as spikes.
+        the first one unless images come as spikes, and :meth:`reading_membranes`.
         """
         if self.spiking is None:
             return None
-        return {"head"} if self.coding == "poisson" else {self.stem_convolution().name, "head"}
+        first = set() if self.coding == "poisson" else {self.stem_convolution().name}
+        return {"head", *first, *self.reading_membranes()}
+
+    def reading_membranes(self) -> set[str]:
+        """Those of :meth:`reading_values` whose values are others at every time step, so that they run T times."""
+        return set()
 
     def describe(self) -> str:
         """The network in one line of words."""

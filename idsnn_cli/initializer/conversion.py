@@ -48,7 +48,13 @@ def require_convertible(target: Architecture) -> None:
     refusal = None
     if target.kind != "spiking":
         refusal = ("a spiking target", "Use convert: none.")
-    elif target.spiking_block != "spiking":
+    elif target.spiking_block == "ms":
+        refusal = (
+            "spiking blocks: an MS block's shortcut adds membranes, values of either sign, where an ANN's adds what a "
+            "ReLU gave",
+            "Use student.block=spiking.",
+        )
+    elif target.spiking_block == "sew":
         refusal = ("spiking blocks: a SEW block's sum of spikes is no ReLU of a sum", "Use student.block=spiking.")
     elif target.amplitude == "channel":
         refusal = ("spikes that count 1, not a learnt amplitude", "Use student.amplitude=one.")

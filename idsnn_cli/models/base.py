@@ -124,7 +124,8 @@ class Model(nn.Module):
     def with_features(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The logits as :meth:`forward` gives them, and the maps (N, C, H, W) behind each stage.
 
-        A spiking network's are firing rates, the mean over time of the stage's last spikes, in float32 at least.
+        A spiking network's are firing rates, the mean over time of the stage's last spikes (of MS blocks, its
+        membranes), in float32 at least.
         """
         maps, features = self._entry(images), []
         for stage in self.stages:

@@ -123,9 +123,9 @@ def _spiking(
 def _block(learnt: Mapping[str, float], given: SpikingReading, where: str) -> str:
     """The kind of its blocks: in a SEW block the neuron of a projection has a time constant, too."""
     sew = any(".downsample" in key for key in learnt)
-    if sew and given.block == "spiking":
+    if sew and given.block in ("spiking", "ms"):
         raise UsageError(
-            f"{where} has neurons behind its projections, which blocks of kind spiking have not",
+            f"{where} has neurons behind its projections, which blocks of kind {given.block} have not",
             "Give student.block=sew and its student.join.",
         )
     return given.block or ("sew" if sew else "spiking")

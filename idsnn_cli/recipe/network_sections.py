@@ -224,12 +224,14 @@ class Student(Network):
     def _leak(self) -> Self:
         if self.decay is not None and self.tau is not None:
             raise ValueError("decay and tau say the same thing (decay = exp(-1/tau)); give one of them")
-        if self.block == "spiking" and self.join != "add":
+        if self.block != "sew" and self.join != "add":
             raise ValueError(f"join {self.join} is for block sew")
         if self.threshold == "channel" and (self.amplitude, self.block) != ("one", "spiking"):
             raise ValueError("threshold channel is for block spiking and amplitude one")
         if self.block == "sew" and self.amplitude == "channel":
             raise ValueError("amplitude channel is for block spiking: the sums of sew cannot be folded")
+        if self.block == "ms" and self.amplitude == "channel":
+            raise ValueError("amplitude channel is for block spiking: the shortcuts of ms add membranes, not spikes")
         if self.stem == "7x7" and self.stem_padding == 1:
             raise ValueError("a 7x7 stem pads by 3")
         return self

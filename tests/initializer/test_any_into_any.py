@@ -45,6 +45,13 @@ TARGETS = {
     "20, option A": spiking(20, 4, shortcut="pad"),
     "20, zeros behind": spiking(20, 6, shortcut="pad-end"),
     "56, wider": spiking(56, 12),
+    "20, ms": spiking(20, 4, spiking_block="ms"),
+    "20, ms, option A": spiking(20, 4, shortcut="pad", spiking_block="ms"),
+    "34, ms, 7x7": spiking(34, 8, stem="7x7", spiking_block="ms"),
+    "50": spiking(50, 6),
+    "50, sew": spiking(50, 8, spiking_block="sew"),
+    "50, ms": spiking(50, 4, stem="7x7", spiking_block="ms"),
+    "101": spiking(101, 2, spiking_block="ms"),
 }
 
 
@@ -57,6 +64,14 @@ def state_of(plan: Plan, source: dict[str, Tensor], seed: int = 0) -> dict[str, 
 @pytest.mark.parametrize("source", SOURCES)
 def test_any_resnet_starts_any_student(source: str, target: str) -> None:
     """Shapes fit, the plan survives JSON, and what is random is only what must be."""
+    ours, theirs = (each[name].traits()["block"] for each, name in ((TARGETS, target), (SOURCES, source)))
+    if (theirs, ours) == ("basic", "bottleneck"):
+        with pytest.raises(MappingError, match=r"block of 2 convolutions does not become one of 3") as caught:
+            plan_of(SOURCES[source], TARGETS[target])
+        assert "stages.0.0.conv0.weight [" in caught.value.message
+        assert caught.value.message.count("stages.0.0.conv0.weight") == 2
+        assert "ResNet-50" in str(caught.value.fix)
+        return
     rules = ("loop", "uniform", "random")
     channels = rules[(list(SOURCES).index(source) + list(TARGETS).index(target)) % 3]
     plan = plan_of(SOURCES[source], TARGETS[target], channels=channels, multiplicity="divide", head="copy", noise=0.1)
@@ -68,7 +83,8 @@ def test_any_resnet_starts_any_student(source: str, target: str) -> None:
     stages = len(SOURCES[source].depths)
     for entry in plan.entries:
         if entry.action == "random" and ".shortcut." not in entry.target:
-            behind = SOURCES[source].preactivation and ".norm1." in entry.target
+            last = len(TARGETS[target].block_convolutions(0, 0)) - 1
+            behind = SOURCES[source].preactivation and f".norm{last}." in entry.target
             assert behind or int(entry.target.split(".")[1]) >= stages, entry
 
 
@@ -197,3 +213,20 @@ def test_noise_is_on_repeated_channels_alone() -> None:
     assert torch.equal(noisy[name], again[name])
     assert not torch.equal(noisy[name], other[name])
     assert torch.equal(noisy["stages.0.0.norm0.weight"], plain["stages.0.0.norm0.weight"])
+
+
+def test_bottlenecks_give_bottlenecks_each_convolution_its_own() -> None:
+    """3 -> 3: every kernel is the teacher's of the same place, its first channels."""
+    source, target = ann(101, 4), spiking(50, 2, spiking_block="ms")
+    theirs = values(source)
+    plan = plan_of(source, target, channels="loop")
+    state = state_of(plan, theirs)
+    for stage, depths in enumerate(zip((3, 4, 6, 3), (3, 4, 23, 3), strict=True)):
+        block, taken = depths[0] - 1, (depths[0] - 1) * depths[1] // depths[0]
+        for i in range(3):
+            ours, other = f"stages.{stage}.{block}", f"stages.{stage}.{taken}"
+            kernel = state[f"{ours}.conv{i}.weight"]
+            assert torch.equal(kernel, theirs[f"{other}.conv{i}.weight"][: kernel.shape[0], : kernel.shape[1]])
+            gamma = state[f"{ours}.norm{i}.weight"]
+            assert torch.equal(gamma, theirs[f"{other}.norm{i}.weight"][: len(gamma)])
+    assert all(pair.source_block is not None and pair.note is None for pair in plan.blocks)

@@ -181,6 +181,7 @@ def test_whatever_is_mapped_the_rates_are_those_of_the_mapped_ann(
     [
         ({"neuron": Neuron(0.5, 1.0)}, "v_threshold 1, not 0.5"),
         ({"spiking_block": "sew"}, "SEW"),
+        ({"spiking_block": "ms"}, "an MS block's shortcut adds membranes"),
         ({"coding": "poisson"}, "Poisson"),
         ({"amplitude": "channel"}, "amplitude"),
     ],

@@ -89,6 +89,13 @@ class Naive:
         layers = (
             [(3, stride), (3, 1)] if self.architecture.traits()["block"] == "basic" else [(1, 1), (3, stride), (1, 1)]
         )
+        if self.architecture.spiking_block == "ms":
+            branch = maps
+            for i, (kernel, step) in enumerate(layers):
+                fired = self.neuron(branch)
+                branch = self.conv_norm(f"{at}.conv{i}", f"{at}.norm{i}", fired, step, kernel // 2)
+            around = self.around(at, maps, stride, branch[0].shape[1])
+            return [b + a for b, a in zip(branch, around, strict=True)]
         branch = maps
         for i, (kernel, step) in enumerate(layers):
             branch = self.conv_norm(f"{at}.conv{i}", f"{at}.norm{i}", branch, step, kernel // 2)
@@ -109,11 +116,13 @@ class Naive:
         maps = self.conv_norm(
             "stem.conv", "stem.norm", inputs, 2 if seven else 1, self.architecture.traits()["stem_padding"]
         )
-        maps = self.neuron(maps)
+        membranes = self.architecture.spiking_block == "ms"
+        maps = maps if membranes else self.neuron(maps)
         if seven:
             maps = [F.max_pool2d(x, 3, 2, 1) for x in maps]
         for stage, depth in enumerate(self.architecture.depths):
             for block in range(depth):
                 maps = self.block(stage, block, maps)
+        maps = self.neuron(maps) if membranes else maps
         self.pooled = [x.flatten(2).sum(2) / x[0, 0].numel() for x in maps]
         return torch.stack([x @ self.state["head.weight"].t() + self.state["head.bias"] for x in self.pooled])

@@ -57,6 +57,8 @@ class Counting(Naive):
         {"stem": "7x7"},
         {"spiking_block": "sew", "join": "add"},
         {"spiking_block": "sew", "join": "iand"},
+        {"spiking_block": "ms"},
+        {"spiking_block": "ms", "shortcut": "pad"},
     ],
     ids=lambda options: " ".join(map(str, options.values())) or "plain",
 )
@@ -74,7 +76,8 @@ def test_what_each_layer_reads_and_fires(options: dict[str, Any]) -> None:
         inputs = list(PoissonEncoder(timesteps)(images))
     reads = architecture.reading_values()
     naive = Counting(architecture, model.state_dict(), training=False)
-    with torch.no_grad(), SpikeCounter(model) as spikes, OperationCounter(model, timesteps, reads) as operations:
+    operations = OperationCounter(model, timesteps, reads, each_step=architecture.reading_membranes())
+    with torch.no_grad(), SpikeCounter(model) as spikes, operations:
         model(images[:3])
         model(images[3:])
         naive(inputs)
@@ -87,6 +90,10 @@ def test_what_each_layer_reads_and_fires(options: dict[str, Any]) -> None:
         assert layer["macs"] == expected.macs
         if name == "stem.conv" and architecture.coding == "direct":
             assert (layer["reads"], layer["synops"]) == ("values", 0)
+            continue
+        if name.endswith("shortcut.conv") and architecture.spiking_block == "ms":
+            assert (layer["reads"], layer["synops"]) == ("values", 0), "membranes are no spikes"
+            assert layer["energy_uj"] == pytest.approx(timesteps * expected.macs * 4.6e-6)
             continue
         assert expected.rate > 0, "nothing fires, so nothing is compared"
         assert layer["input_rate"] == pytest.approx(expected.rate, rel=1e-12)

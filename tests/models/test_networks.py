@@ -35,7 +35,10 @@ def test_the_state_dict_is_what_the_description_says(architecture: Architecture)
     assert any(isinstance(module, LIF) for module in model.modules()) == (architecture.kind == "spiking")
 
 
-@pytest.mark.parametrize("options", [{"spiking_block": "sew", "join": "iand"}, {"coding": "poisson"}, {"timesteps": 9}])
+@pytest.mark.parametrize(
+    "options",
+    [{"spiking_block": "sew", "join": "iand"}, {"spiking_block": "ms"}, {"coding": "poisson"}, {"timesteps": 9}],
+)
 def test_spiking_options_add_no_tensors(options: dict[str, Any]) -> None:
     architecture = build_description("spiking-resnet14", 7, width=4, **options)
     assert list(build(architecture, seed=0).state_dict()) == list(architecture.tensors())
@@ -132,7 +135,7 @@ def test_spiking_options_mean_nothing_in_an_ann() -> None:
     assert torch.equal(models[0](images), models[1](images))
 
 
-@pytest.mark.parametrize("block", ["spiking", "sew"])
+@pytest.mark.parametrize("block", ["spiking", "sew", "ms"])
 def test_every_neuron_gives_zeros_and_ones(block: SpikingBlock) -> None:
     model = build(build_description("spiking-resnet8", 3, width=4, timesteps=3, spiking_block=block), seed=0)
     seen: list[Tensor] = []
@@ -141,13 +144,14 @@ def test_every_neuron_gives_zeros_and_ones(block: SpikingBlock) -> None:
             module.register_forward_hook(lambda _, __, out: seen.append(out))
     model(torch.rand((4, 3, 8, 8), generator=torch.Generator().manual_seed(1)))
     # A SEW block's projection has a neuron of its own.
-    assert len(seen) == (7 if block == "spiking" else 9)
+    assert len(seen) == (9 if block == "sew" else 7)
     assert all(bool(((out == 0) | (out == 1)).all()) for out in seen)
     assert any(bool(out.any()) for out in seen)
 
 
-def test_a_repeated_image_computes_the_stem_once() -> None:
-    model = build(build_description("spiking-resnet8", 3, width=4, timesteps=6), seed=0)
+@pytest.mark.parametrize("block", ["spiking", "ms"])
+def test_a_repeated_image_computes_the_stem_once(block: SpikingBlock) -> None:
+    model = build(build_description("spiking-resnet8", 3, width=4, timesteps=6, spiking_block=block), seed=0)
     shapes: list[tuple[int, ...]] = []
     for conv in (model.get_submodule("stem.conv"), model.get_submodule("stages.0.0.conv0")):
         conv.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))

@@ -20,6 +20,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "resnet20": {},
     "spiking-resnet20": {"timesteps": 3, "neuron": Neuron(0.7, 0.9, reset="soft", start="half")},
     "spiking-resnet18": {"timesteps": 2, "spiking_block": "sew", "join": "iand"},
+    "spiking-resnet14": {"timesteps": 2, "spiking_block": "ms"},
+    "spiking-resnet50": {"timesteps": 2},
     "resnet8": {"activation": "qcfs", "levels": 4},
 }
 

@@ -19,6 +19,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "resnet8 qcfs": {"activation": "qcfs", "levels": 4},
     "spiking-resnet20": {"timesteps": 3},
     "spiking-resnet18 sew": {"timesteps": 2, "spiking_block": "sew", "join": "add", "stem": "7x7"},
+    "spiking-resnet18 ms": {"timesteps": 2, "spiking_block": "ms", "stem": "7x7"},
+    "spiking-resnet50": {"timesteps": 2},
     "spiking-resnet20 learnt": {"timesteps": 2, "amplitude": "channel"},
 }
 

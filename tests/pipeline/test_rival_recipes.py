@@ -42,6 +42,7 @@ runtime: {{device: cpu}}
 # What takes the rival's option back.
 WITHOUT = {
     "sew": ["student.block=spiking"],
+    "ms": ["student.block=spiking"],
     "dspike": ["student.surrogate=rectangle"],
     "triangle": ["student.surrogate=rectangle"],
     "sigmoid": ["student.surrogate=rectangle"],
@@ -192,6 +193,9 @@ def test_a_plain_baseline_has_no_teacher_in_its_loss(teacher: Path, tmp_path: Pa
         (["distill.feature_weight=2"], "features mse or attention"),
         (["distill.features=mean"], "features"),
         (["student.amplitude=channel", "student.block=sew"], "cannot be folded"),
+        (["student.amplitude=channel", "student.block=ms"], "add membranes, not spikes"),
+        (["student.join=and", "student.block=ms"], "join and is for block sew"),
+        (["student.threshold=channel", "student.block=ms"], "threshold channel is for block spiking"),
         (["student.amplitude=folded"], "amplitude"),
         (["teacher.levels=4"], "levels are for activation qcfs"),
         (["claims.table=1"], "table and row go together"),

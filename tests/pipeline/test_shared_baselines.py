@@ -178,7 +178,7 @@ VALUES = {
     "student.shortcut": "projection,pad",
     "student.stem_padding": "1,3",
     "student.timesteps": "2,3",
-    "student.block": "spiking,sew",
+    "student.block": "spiking,sew,ms",
     "student.v_threshold": "0.5,1",
     "student.decay": "0.25,0.5",
     "student.tau": "1,2",

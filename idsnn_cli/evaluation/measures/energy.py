@@ -29,6 +29,7 @@ AMPLITUDES = "Spikes of learnt amplitudes count as one accumulate each, which th
 SUMS = (
     "Sums of spikes (SEW blocks, join add) are integers: each counts as that many accumulates, so input % may pass 100."
 )
+MEMBRANES = "Projections of MS blocks read membranes: they count T times their MACs, and no accumulates."
 # What a convolution or linear layer may be.
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
@@ -71,7 +72,8 @@ class OperationCounter(Watcher[Energy]):
     """Counts each layer's MACs, and the spikes that it reads, while the model runs inside ``with``.
 
     ``reads_values`` names the layers whose input is values, not spikes; ``None`` stands for all of them (an ANN). A
-    spike may be an integer above 1 (SEW-ADD): it counts as that many. ``timesteps`` is T. With ``amplitudes`` spikes
+    spike may be an integer above 1 (SEW-ADD): it counts as that many. ``each_step`` names those of them whose values
+    are others at every step, so that their MACs count T times. ``timesteps`` is T. With ``amplitudes`` spikes
     have learnt ones: each counts as one, whatever its amplitude. With ``sums`` there are such integers, and a caveat
     says so.
     """
@@ -84,10 +86,12 @@ class OperationCounter(Watcher[Energy]):
         *,
         amplitudes: bool = False,
         sums: bool = False,
+        each_step: Collection[str] = (),
     ) -> None:
         super().__init__({name: module for name, module in model.named_modules() if isinstance(module, _LAYERS)})
         self.timesteps, self.amplitudes, self.sums = timesteps, amplitudes, sums
         self.reads_values = set(self.layers) if reads_values is None else set(reads_values)
+        self.each_step = set(each_step)
         self.seen: dict[str, _Seen] = {}
 
     def _counting(self, name: str) -> Hook:
@@ -109,19 +113,27 @@ class OperationCounter(Watcher[Energy]):
         ann_energy = ann_macs * MULTIPLY_ACCUMULATE_PJ / 1e6
         return Energy(
             layers=layers,
-            macs=sum(layer.macs for layer in layers if layer.reads == "values"),
+            macs=sum(layer.macs * self._passes(layer.layer) for layer in layers if layer.reads == "values"),
             synops=sum(layer.synops for layer in layers),
             energy_uj=energy,
             ann_macs=ann_macs,
             ann_energy_uj=ann_energy,
             ratio=ann_energy / energy if energy > 0 else None,
-            caveats=[*CAVEATS, *([AMPLITUDES] if self.amplitudes else []), *([SUMS] if self.sums else [])],
+            caveats=[
+                *CAVEATS,
+                *([AMPLITUDES] if self.amplitudes else []),
+                *([SUMS] if self.sums else []),
+                *([MEMBRANES] if self.each_step else []),
+            ],
         )
+
+    def _passes(self, name: str) -> int:
+        return self.timesteps if name in self.each_step else 1
 
     def _layer(self, name: str, seen: _Seen) -> LayerEnergy:
         ann_energy = seen.macs * MULTIPLY_ACCUMULATE_PJ / 1e6
         if name in self.reads_values:
-            return LayerEnergy(name, seen.macs, "values", None, 0.0, ann_energy, ann_energy)
+            return LayerEnergy(name, seen.macs, "values", None, 0.0, ann_energy * self._passes(name), ann_energy)
         rate = float(seen.total) / seen.values if seen.values else 0.0
         synops = rate * self.timesteps * seen.macs
         return LayerEnergy(name, seen.macs, "spikes", rate, synops, synops * ACCUMULATE_PJ / 1e6, ann_energy)
@@ -152,6 +164,7 @@ class EnergyMeasure(ObservingMeasure[Energy]):
             architecture.reading_values(),
             amplitudes=architecture.amplitude == "channel",
             sums=spiking and architecture.spiking_block == "sew" and architecture.join == "add",
+            each_step=architecture.reading_membranes(),
         )
 
     def table(self, found: Energy, network: MeasuredNetwork, classes: Sequence[str]) -> ResultTable:

@@ -18,7 +18,15 @@ from idsnn_cli.errors import UsageError
 from idsnn_cli.networks.resnet.attention import ATTENTIONS, Attention
 from idsnn_cli.networks.resnet.blocks import BLOCKS, SHORTCUTS, Block, BottleneckBlock, PaddedIdentity, Shortcut
 from idsnn_cli.networks.resnet.stems import STEMS, Stem
-from idsnn_cli.networks.resnet.validation import ANN_TRAITS, check_traits
+from idsnn_cli.networks.resnet.validation import (
+    ANN_TRAITS,
+    NEEDED_TRAITS,
+    OF_ATTENTION,
+    SPIKING_TRAITS,
+    TRAIT_ORDER,
+    USUAL_TRAITS,
+    check_traits,
+)
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -48,10 +56,10 @@ class ResNetArchitecture(Architecture):
     @classmethod
     def of(cls, **traits: Any) -> Self:
         """The description with these traits, the others as usual. Raises :class:`UsageError` where they do not fit."""
-        found = {**ANN_TRAITS, **_USUAL, **traits}
-        unknown = found.keys() - ANN_TRAITS.keys() - _USUAL.keys() - _NEEDED
-        if unknown or not found.keys() >= _NEEDED:
-            raise TypeError(f"a ResNet has no {', '.join(sorted(unknown or _NEEDED - found.keys()))}")
+        found = {**ANN_TRAITS, **USUAL_TRAITS, **traits}
+        unknown = found.keys() - ANN_TRAITS.keys() - USUAL_TRAITS.keys() - NEEDED_TRAITS
+        if unknown or not found.keys() >= NEEDED_TRAITS:
+            raise TypeError(f"a ResNet has no {', '.join(sorted(unknown or NEEDED_TRAITS - found.keys()))}")
         check_traits(found)
         spiking = None
         if found["kind"] == "spiking":
@@ -86,14 +94,14 @@ class ResNetArchitecture(Architecture):
         for part in (self.stem_part, self.block_part, self.shortcut_part, self.attention_part):
             found |= part.traits()
         found |= {} if self.spiking is None else self.spiking.traits()
-        return {key: found[key] for key in (*_ORDER, *ANN_TRAITS) if key in found}
+        return {key: found[key] for key in (*TRAIT_ORDER, *ANN_TRAITS) if key in found}
 
     def changed(self, **traits: Any) -> Self:
         kept = {key: value for key, value in self.traits().items() if key not in traits}
         if "neuron" in kept:
             kept["neuron"] = self.neuron
         # What only the other kind of block or attention has goes with it.
-        for key, own in (("block", ("groups", "inner_widths", "bottleneck_stride")), ("attention", _OF_ATTENTION)):
+        for key, own in (("block", ("groups", "inner_widths", "bottleneck_stride")), ("attention", OF_ATTENTION)):
             if key in traits and traits[key] != getattr(self, key):
                 kept = {name: value for name, value in kept.items() if name not in own}
         if traits.get("kind") == "ann":
@@ -205,8 +213,11 @@ class ResNetArchitecture(Architecture):
     def activations(self) -> Iterator[tuple[str, str]]:
         """Of a network without pre-activation or deep stem. Identities and option-A shortcuts carry one activation's
         output into another's input, and both then share a range; itself where a projection, or nothing, stands before
-        the sum, or where each activation learnt a range of its own.
+        the sum, or where each activation learnt a range of its own. None shares one in MS blocks.
         """
+        if self.spiking_block == "ms":
+            yield from ((name, name) for name in self.activation_layers())
+            return
         own = isinstance(self.activation, QCFS) and self.activation.limits != "shared"
         stream = "stem.act"
         yield stream, stream
@@ -215,6 +226,24 @@ class ResNetArchitecture(Architecture):
             yield from ((name, name) for name in names[:-1])
             stream = stream if self.passes_input(stage, block) else names[-1]
             yield names[-1], names[-1] if own else stream
+
+    def activation_layers(self) -> dict[str, Convolution]:
+        """In MS blocks ``act{i}`` stands before ``conv{i}``, and reads what the convolution before that gave (alone, or
+        added to the stream).
+        """
+        if self.spiking_block != "ms":
+            return Architecture.activation_layers(self)
+        found, before = {}, self.stem_convolution()
+        for stage, block in self.blocks():
+            for i, conv in enumerate(self.block_convolutions(stage, block)):
+                found[f"stages.{stage}.{block}.act{i}"], before = before, conv
+        return {**found, "final_act": before}
+
+    def reading_membranes(self) -> set[str]:
+        if self.spiking_block != "ms":
+            return set()
+        projections = (self.shortcut_convolution(*at) for at in self.blocks())
+        return {conv.name for conv in projections if conv is not None}
 
     def tensors(self) -> Shapes:
         shapes: Shapes = {"input.mean": (self.in_channels, 1, 1), "input.std": (self.in_channels, 1, 1)}
@@ -311,9 +340,12 @@ class ResNetArchitecture(Architecture):
 
     def watched_places(self) -> list[tuple[str, str, str | None]]:
         """A stream is seen behind every block of it, and behind the stem (before its pool) where that writes it. Before
-        pre-activation blocks it is seen as what each block's first BatchNorm and activation make of it.
+        pre-activation blocks it is seen as what each block's first BatchNorm and activation make of it, and before MS
+        blocks as what the neurons that read it do.
         """
         spaces = self.streams()
+        if self.spiking_block == "ms":
+            return [(spaces.writes[conv.name], act, None) for act, conv in self.activation_layers().items()]
         found: list[tuple[str, str, str | None]] = []
         stem = self.stem_convolutions()
         for conv in stem:
@@ -373,27 +405,6 @@ class ResNetArchitecture(Architecture):
             *self.block_part.order_words(),
             *quantised,
         ]
-
-
-_USUAL: dict[str, Any] = {
-    "stem": "3x3",
-    "stem_padding": 1,
-    "shortcut": "projection",
-    "in_channels": 3,
-    "timesteps": 1,
-    "neuron": Neuron(),
-    "spiking_block": "spiking",
-    "join": "add",
-    "coding": "direct",
-    "amplitude": "one",
-}
-_NEEDED = {"kind", "block", "depths", "widths", "num_classes"}
-_OF_ATTENTION = ("attention_sizes", "attention_bias", "attention_activated")
-SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude")
-_ORDER = (
-    *("kind", "block", "depths", "widths", "num_classes", "stem", "stem_padding", "shortcut", "in_channels"),
-    *SPIKING_TRAITS,
-)
 
 
 def read(plain: Mapping[str, Any]) -> ResNetArchitecture:

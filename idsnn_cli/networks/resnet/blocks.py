@@ -86,6 +86,7 @@ class BottleneckBlock(Block):
     stride: str
 
     kind: ClassVar[str] = "bottleneck"
+    spiking: ClassVar[bool] = True
     expansion: ClassVar[int] = 4
     length: ClassVar[int] = 3
 

@@ -233,6 +233,23 @@ class SEWBlock(ResidualBlock):
         return branch * around if self.join == "and" else (1 - branch) * around
 
 
+class MembraneBlock(ResidualBlock):
+    """MS-ResNet's: act-conv-BN two or three times, the shortcut added, and no neuron behind the sum.
+
+    The stream holds membranes: a projection, without a neuron of its own, reads them as they are.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm, act = self.parts(0)
+        spikes: Tensor = act(x)
+        for i in range(1, self.length):
+            following = self.parts(i)
+            spikes = fire(norm, following[2], conv(spikes))
+            conv, norm, _ = following
+        # In place as in fire(): nobody else reads what the last norm gave.
+        return norm(conv(spikes)).add_(self.shortcut(x))  # type: ignore[no-any-return]  # a module's call is untyped
+
+
 def stem_pool(architecture: ResNetArchitecture) -> nn.Module:
     """What stands behind a stem's last activation."""
     stem = architecture.stem_part
@@ -262,6 +279,19 @@ class StemModule(ConvNorm):
         y: Tensor = self.conv(x)
         pooled: Tensor = self.amplitude(self.pool(fire(self.norm, self.act, y, repeat=repeat) if self.normed else y))
         return pooled
+
+
+class MembraneStem(ConvNorm):
+    """The stem before MS blocks: a convolution, its BatchNorm and, of 7x7, the pool, over membranes."""
+
+    def __init__(self, architecture: ResNetArchitecture, activation: Activation) -> None:
+        super().__init__(architecture.stem_convolution())
+        self.pool = stem_pool(architecture)
+
+    def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
+        """``x`` is (T * N, ...), or (N, ...) with ``repeat`` = T where the input is the same at every step."""
+        y: Tensor = self.pool(super().forward(x, repeat))
+        return y.repeat(repeat, 1, 1, 1) if repeat > 1 else y
 
 
 class DeepStemModule(nn.Module):

@@ -13,4 +13,4 @@ FULL: dict[int, tuple[str, tuple[int, ...]]] = {
 THIN = (8, 14, 20, 32, 44, 56, 110)
 
 ANN_NAMES = tuple(f"resnet{depth}" for depth in (*THIN, *FULL))
-SPIKING_NAMES = tuple(f"spiking-resnet{depth}" for depth in (*THIN, *(d for d, (b, _) in FULL.items() if b == "basic")))
+SPIKING_NAMES = tuple(f"spiking-{name}" for name in ANN_NAMES)

@@ -10,6 +10,8 @@ from idsnn_cli.models.base import Model
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 from idsnn_cli.networks.resnet.modules import (
     DeepStemModule,
+    MembraneBlock,
+    MembraneStem,
     PreactivationBlock,
     ResidualBlock,
     SEWBlock,
@@ -20,14 +22,19 @@ from idsnn_cli.spiking import BatchNorm
 
 
 class ResNet(Model):
-    """The ANN and the student. Before pre-activation blocks' pooling stand a norm and an activation."""
+    """The ANN and the student. Behind pre-activation blocks stand a norm and an activation before the pooling, behind
+    MS blocks the last neurons.
+    """
 
     def __init__(self, architecture: ResNetArchitecture) -> None:
         super().__init__(architecture)
         activation = self.activation()
         deep = isinstance(architecture.stem_part, DeepStem)
-        self.stem = (DeepStemModule if deep else StemModule)(architecture, activation)
-        block: Callable[..., nn.Module] = SEWBlock if architecture.spiking_block == "sew" else ResidualBlock
+        membranes = architecture.spiking_block == "ms"
+        stem: Callable[..., nn.Module] = MembraneStem if membranes else StemModule
+        self.stem = (DeepStemModule if deep else stem)(architecture, activation)
+        blocks = {"spiking": ResidualBlock, "sew": SEWBlock, "ms": MembraneBlock}
+        block: Callable[..., nn.Module] = blocks[architecture.spiking_block]
         if architecture.preactivation:
             block = PreactivationBlock
         self.stages = nn.Sequential(
@@ -37,14 +44,17 @@ class ResNet(Model):
             )
         )
         self.normed_end = architecture.preactivation and architecture.final_norm
+        self.fired_end = self.normed_end or membranes
         if self.normed_end:
-            self.final_norm, self.final_act = BatchNorm(architecture.features), activation()
+            self.final_norm = BatchNorm(architecture.features)
+        if self.fired_end:
+            self.final_act = activation()
         self.head = nn.Linear(architecture.features, architecture.num_classes)
 
     def ending(self, maps: Tensor) -> Tensor:
-        if not self.normed_end:
+        if not self.fired_end:
             return maps
-        fired: Tensor = self.final_act(self.final_norm(maps))
+        fired: Tensor = self.final_act(self.final_norm(maps) if self.normed_end else maps)
         return fired
 
 

@@ -21,7 +21,6 @@ from idsnn_cli.architecture.parts import (
 from idsnn_cli.errors import UsageError
 from idsnn_cli.networks.resnet.attention import ATTENTIONS
 from idsnn_cli.networks.resnet.blocks import BLOCKS, SHORTCUTS, PaddedIdentity
-from idsnn_cli.networks.resnet.names import SPIKING_NAMES
 from idsnn_cli.networks.resnet.stems import POOLS, STEMS, Stem
 from idsnn_cli.registry import names
 
@@ -47,6 +46,26 @@ ANN_TRAITS: dict[str, Any] = {
     "levels": 0,
     "limits": "shared",
 }
+# The others, with the values that they have unless they are given.
+USUAL_TRAITS: dict[str, Any] = {
+    "stem": "3x3",
+    "stem_padding": 1,
+    "shortcut": "projection",
+    "in_channels": 3,
+    "timesteps": 1,
+    "neuron": Neuron(),
+    "spiking_block": "spiking",
+    "join": "add",
+    "coding": "direct",
+    "amplitude": "one",
+}
+NEEDED_TRAITS = {"kind", "block", "depths", "widths", "num_classes"}
+OF_ATTENTION = ("attention_sizes", "attention_bias", "attention_activated")
+SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude")
+TRAIT_ORDER = (
+    *("kind", "block", "depths", "widths", "num_classes", "stem", "stem_padding", "shortcut", "in_channels"),
+    *SPIKING_TRAITS,
+)
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
     "block": tuple(BLOCKS),
@@ -86,12 +105,6 @@ def check_traits(traits: Traits) -> None:
     check_neuron(traits["neuron"])
     if len(traits["depths"]) != len(traits["widths"]) or not traits["depths"]:
         raise UsageError("depths and widths differ in length", "Give one of each for every stage.")
-    if traits["kind"] == "spiking" and not BLOCKS[traits["block"]].spiking:
-        depth = sum(traits["depths"]) * BLOCKS[traits["block"]].length + 2
-        raise UsageError(
-            f"a Spiking ResNet-{depth} would need bottleneck blocks",
-            f"Choose a basic-block depth: {', '.join(SPIKING_NAMES)}.",
-        )
     _validate_amplitude(traits)
     _validate_ann_traits(traits)
     _validate_attention(traits)
@@ -114,11 +127,12 @@ def _validate_amplitude(traits: Traits) -> None:
         return
     if traits["kind"] == "ann":
         raise UsageError(f"amplitude is {traits['amplitude']}, but an ANN has no spikes", "Use amplitude: one.")
-    if traits["spiking_block"] == "sew":
-        raise UsageError(
-            "spikes of learnt amplitudes in SEW blocks, whose sums no single amplitude can be folded out of",
-            "Use block: spiking, or amplitude: one.",
-        )
+    found = {
+        "sew": "in SEW blocks, whose sums no single amplitude can be folded out of",
+        "ms": "in MS blocks, whose shortcuts add membranes, not spikes",
+    }.get(traits["spiking_block"])
+    if found is not None:
+        raise UsageError(f"spikes of learnt amplitudes {found}", "Use block: spiking, or amplitude: one.")
 
 
 def _validate_ann_traits(traits: Traits) -> None:
