@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import QCFS as QCFSActivation
@@ -16,6 +17,8 @@ from idsnn_cli.models.qcfs import QCFS
 from idsnn_cli.spiking import LIF, PoissonEncoder
 
 Activation = Callable[[], nn.Module]
+# It looks at shapes, which torch.fx does not trace: one node in its graphs.
+torch.fx.wrap("shown")
 # What people call constants of the description, which a built network reads nowhere.
 DESCRIBED = frozenset(
     {

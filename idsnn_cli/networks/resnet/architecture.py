@@ -27,6 +27,7 @@ from idsnn_cli.networks.resnet.validation import (
     USUAL_TRAITS,
     check_traits,
 )
+from idsnn_cli.networks.resnet.words import words_of
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -369,13 +370,9 @@ class ResNetArchitecture(Architecture):
             found.append((spaces.features, "final_act" if self.final_norm else at, None))
         return found
 
-    # Words, and what a file leaves open
-
     def first_norm(self) -> tuple[str, bool]:
         conv = self.stem_convolution()
-        if conv.norm is not None:
-            return conv.norm, False
-        return "stages.0.0.norm0", self.stem == "7x7"
+        return ("stages.0.0.norm0", self.stem == "7x7") if conv.norm is None else (conv.norm, False)
 
     def name_options(self) -> dict[str, str]:
         return {"stem": self.stem_part.named, "shortcut": self.shortcut_part.named}
@@ -388,23 +385,7 @@ class ResNetArchitecture(Architecture):
         return self.changed(bottleneck_stride=stride)
 
     def family_words(self) -> list[str]:
-        odd = self.stem_part.padding != self.stem_part.usual_padding
-        quantised = []
-        if isinstance(self.activation, QCFS):
-            whose = {"shared": "", "each": ", each its own lambda", "channel": ", each channel its own lambda"}
-            quantised.append(f"QCFS activations of {self.levels} levels{whose[self.activation.limits]}")
-        return [
-            f"{'Spiking ' if self.kind == 'spiking' else ''}ResNet-{self.depth}",
-            f"{self.block} blocks {'-'.join(map(str, self.depths))}",
-            f"widths {'-'.join(map(str, self.widths))}",
-            f"{self.stem} stem" + (f" padded by {self.stem_padding}" if odd else ""),
-            f"{self.shortcut_part.title} shortcuts",
-            *self.block_part.words(),
-            *self.stem_part.words(),
-            *self.attention_part.words(),
-            *self.block_part.order_words(),
-            *quantised,
-        ]
+        return words_of(self)
 
 
 def read(plain: Mapping[str, Any]) -> ResNetArchitecture:
