@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from idsnn_cli.errors import FamilyError
+from idsnn_cli.families.anyone import recognise
 from idsnn_cli.families.choosing import prefix_of
 from idsnn_cli.families.completing import Alike
 from idsnn_cli.families.matching import Match, match, source_name
 from idsnn_cli.families.reading import Reading, Recognised
-from idsnn_cli.families.anyone import recognise
 from idsnn_cli.families.schemes import SCHEMES
 from idsnn_cli.families.surroundings import roots
 
