@@ -17,13 +17,15 @@ class CheckpointFile(ABC):
 
     ``metadata`` is the parsed ``idsnn`` JSON of our own files, else None; ``others`` holds what is no tensor: the
     leaves of a pickle by dotted name, or the other metadata strings of a safetensors file. ``normalisation`` is the
-    (mean, std) of its input where that is known from where the file came from.
+    (mean, std) of its input where that is known from where the file came from. ``notes`` say how it was read, where
+    that is not plain.
     """
 
     path: Path
     metadata: dict[str, Any] | None
     others: dict[str, Any]
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def keys(self) -> tuple[str, ...]:

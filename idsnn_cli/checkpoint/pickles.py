@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
+import pickle
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -15,8 +18,10 @@ from torch import Tensor
 
 from idsnn_cli.checkpoint.arrays import is_plain, refuse_odd
 from idsnn_cli.checkpoint.integrity import AGAIN, check_archive, check_pickle
+from idsnn_cli.checkpoint.legacy_modules import CLASS_OF, without_references
 from idsnn_cli.checkpoint.numpy_records import STAND_INS, ArrayRecord
 from idsnn_cli.checkpoint.sniffing import Format
+from idsnn_cli.checkpoint.stand_ins import CLASS, CalledError, Inert, stand_ins
 from idsnn_cli.errors import CheckpointError
 from idsnn_cli.text import excerpt
 
@@ -26,11 +31,12 @@ _DEEPEST = 100
 _SCANNED = 16_000_000  # bytes of a pickle in which the marks of a whole module are looked for
 
 
-def read_pickle(path: Path, kind: Format) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the other leaves of a zip or legacy file of torch.save, by dotted name.
+def read_pickle(path: Path, kind: Format) -> tuple[dict[str, Tensor], dict[str, Any], tuple[str, ...]]:
+    """The tensors and the other leaves of a zip or legacy file of torch.save, by dotted name, and notes for the user.
 
     Nothing in the file is executed: a name that is not on torch's list of safe ones (with argparse.Namespace and
-    numpy's numbers and arrays) stops the reading. Zip files are memory-mapped. Raises :class:`CheckpointError`.
+    numpy's numbers and arrays) stops the reading, but for whole modules, in which such a name stands for an empty
+    class. Zip files are memory-mapped. Raises :class:`CheckpointError`.
     """
     size = path.stat().st_size
     if kind == "zip":
@@ -39,16 +45,40 @@ def read_pickle(path: Path, kind: Format) -> tuple[dict[str, Tensor], dict[str, 
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace, *STAND_INS]):
             warnings.simplefilter("ignore")  # torch's remarks about old formats would reach the user as noise
-            content = _load(path, kind)
-            tensors, others = _split(path, content, size)
+            try:
+                tensors, others = _split(path, _load(path, kind), size)
+                notes: tuple[str, ...] = ()
+            except pickle.UnpicklingError:
+                if not _is_whole_module(path, kind):
+                    raise
+                tensors, others = _split_module(path, kind, size)
+                notes = (_note(others),)
     except CheckpointError:
         raise
+    except CalledError as error:
+        raise _wants_to_import(path, error.name) from error
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
         raise _explain(path, kind, error) from error
     if not tensors:
         refuse_odd(path, others)
         raise CheckpointError(f"{path}: there are no named tensors in it.", "Give a file that holds a state dict.")
-    return tensors, others
+    return tensors, others, notes
+
+
+def _split_module(path: Path, kind: Format, size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What whole modules in the file hold, read with inert classes for all that torch does not know."""
+    known = {"argparse.Namespace", *(name for _, name in STAND_INS)}
+    classes: list[Any] = [each for each in stand_ins(_pickle_bytes(path, kind)) if each[1] not in known]
+    with torch.serialization.safe_globals([*classes, CLASS_OF]):
+        if kind == "zip":
+            return _split(path, _load(path, kind), size)
+        stream = io.BytesIO(without_references(path.read_bytes()))
+        return _split(path, torch.load(stream, map_location="cpu", weights_only=True), size)
+
+
+def _note(others: Mapping[str, Any]) -> str:
+    name = excerpt(next((value for key, value in others.items() if key.rpartition(".")[2] == CLASS), "of no class"))
+    return f"it is a whole pickled module ({name}): its tensors are read, and its code was not run"
 
 
 def _load(path: Path, kind: Format) -> Any:
@@ -118,11 +148,20 @@ def _leaves(path: Path, content: Any) -> Iterator[tuple[str, Any]]:
 def _children(value: Any) -> list[tuple[Any, Any]] | None:
     if isinstance(value, Mapping):
         return list(value.items())
+    if isinstance(value, Inert):
+        return value.children() if value.is_module else None
     if isinstance(value, list | tuple) and any(
-        isinstance(item, Tensor | ArrayRecord | Mapping | list | tuple) for item in value
+        isinstance(item, Tensor | ArrayRecord | Inert | Mapping | list | tuple) for item in value
     ):
         return list(enumerate(value))
     return None
+
+
+def _wants_to_import(path: Path, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: a pickle that wants to import '{name}', which could run code; it was not opened.",
+        "Ask its author for the state dict alone (torch.save of tensors, or safetensors).",
+    )
 
 
 def _explain(path: Path, kind: Format, error: Exception) -> CheckpointError:
@@ -132,12 +171,9 @@ def _explain(path: Path, kind: Format, error: Exception) -> CheckpointError:
         name = re.search(r"(?:unrecognized function|unsupported class) (\S.*)", text)
     if name is not None:
         blocked = excerpt(name[1])
-        if _is_whole_module(path, kind):
+        if _is_whole_module(path, kind) and blocked.partition(".")[0] not in sys.stdlib_module_names:
             return CheckpointError(f"{path}: a whole pickled model, which needs '{blocked}' to run.", _SAVE_STATE)
-        return CheckpointError(
-            f"{path}: a pickle that wants to import '{blocked}', which could run code; it was not opened.",
-            "Ask its author for the state dict alone (torch.save of tensors, or safetensors).",
-        )
+        return _wants_to_import(path, blocked)
     if re.search(r"Unsupported operand \d+", text) and _protocol(path, kind) > 2:
         return CheckpointError(
             f"{path}: a pickle of protocol {_protocol(path, kind)}; the safe reader reads protocol 2.",

@@ -146,10 +146,13 @@ class _SafetensorsFile(CheckpointFile):
 
 
 class _PickleFile(CheckpointFile):
-    def __init__(self, path: Path, tensors: dict[str, Tensor], others: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, tensors: dict[str, Tensor], others: dict[str, Any], notes: tuple[str, ...] = ()
+    ) -> None:
         self.path = path
         self.metadata = None
         self.others = others
+        self.notes = notes
         self._tensors = tensors
 
     def keys(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
 from idsnn_cli.families import Certainty, Copy, Neurons, Reading, Recognised, recognise
 from idsnn_cli.families.folding import recognise_biased
 from idsnn_cli.models.kinds import settle_kind, told_beside
+from idsnn_cli.models.layers_told import check_layers
 from idsnn_cli.models.reparametrised import computed
 
 OWN_SCHEME = "idsnn"
@@ -98,7 +99,9 @@ def identify(file: CheckpointFile, reading: Reading | None = None) -> Network:
     except FamilyError:
         refuse_odd(file.path, file.others)  # what is missing may stand in a form that is not read
         raise
-    return replace(found, normalisation=file.normalisation, where=where)
+    check_layers(file.others, found.names.values(), where)
+    notes = (*file.notes, *found.notes)
+    return replace(found, normalisation=file.normalisation, where=where, notes=notes)
 
 
 def described_in(metadata: Mapping[str, Any] | None) -> Architecture | None:

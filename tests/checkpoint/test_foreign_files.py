@@ -157,15 +157,6 @@ def test_a_plain_pickle_is_not_opened(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-@LEGACY
-def test_a_whole_model_is_called_that(tmp_path: Path, zipped: bool) -> None:
-    error = refusal(save(tmp_path / "model.pth", nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), zipped))
-    assert "a whole pickled model" in error.message
-    assert "torch.nn.modules" in error.message
-    assert error.fix is not None
-    assert "state_dict()" in error.fix
-
-
 def test_a_later_pickle_protocol_is_called_that(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1)}, tmp_path / "file", pickle_protocol=4)
     assert "protocol 4" in refusal(tmp_path / "file").message
