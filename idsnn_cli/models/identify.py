@@ -14,7 +14,9 @@ from idsnn_cli.checkpoint import CheckpointFile
 from idsnn_cli.checkpoint.arrays import refuse_odd
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
 from idsnn_cli.families import Certainty, Copy, Neurons, Reading, Recognised, recognise
+from idsnn_cli.families.folded_norms import recognise_unfolded
 from idsnn_cli.families.folding import recognise_biased
+from idsnn_cli.models.folded import less_biases, with_norms
 from idsnn_cli.models.kinds import settle_kind, told_beside
 from idsnn_cli.models.layers_told import check_layers
 from idsnn_cli.models.reparametrised import computed
@@ -138,13 +140,10 @@ def identify_tensors(
         return _own(described, shapes, read, where)
     stored = computed(shapes, read)
     read = stored.read
-    biases: dict[str, str] = {}
     try:
-        found, biases = _recognised(stored.shapes, read, reading or Reading())
+        found, read, made = _recognised(stored.shapes, read, reading or Reading())
     except FamilyError as error:
         raise FamilyError(f"{where}: {error.message}", error.fix) from None
-    if biases:
-        read = _less_biases(read, biases)
     if told:
         found = replace(found, neurons="told")
     found = settle_kind(found, read, reading or Reading(), where)
@@ -164,30 +163,27 @@ def identify_tensors(
         neurons=found.neurons,
         decays=found.decays,
         notes=(*found.notes, *stored.words),
-        parts=stored.parts,
+        parts={**stored.parts, **made},
     )
 
 
-def _recognised(shapes: Mapping[str, Shape], read: Read, reading: Reading) -> tuple[Recognised, dict[str, str]]:
-    """The network, and the bias of each running mean that takes one in."""
+def _recognised(
+    shapes: Mapping[str, Shape], read: Read, reading: Reading
+) -> tuple[Recognised, Read, dict[str, tuple[str, ...]]]:
+    """The network, what reads its tensors, and the keys of the file that those are computed from which it lacks."""
 
     def alike(key: str, other: str) -> bool:
         return _alike(read(key), read(other))
 
     try:
-        return recognise(shapes, reading, alike), {}
+        return recognise(shapes, reading, alike), read, {}
     except FamilyError as refusal:
-        return recognise_biased(shapes, reading, alike, refusal)
-
-
-def _less_biases(read: Read, biases: Mapping[str, str]) -> Read:
-    """``read`` of running means that are less by the bias of the convolution before them."""
-
-    def folded(key: str) -> Tensor:
-        value = read(key)
-        return value - read(biases[key]).to(value.dtype) if key in biases else value
-
-    return folded
+        unfolded = recognise_unfolded(shapes, reading, alike)
+        if unfolded is None:
+            found, biases = recognise_biased(shapes, reading, alike, refusal)
+            return found, less_biases(read, biases), {}
+    parts = {key: (bias,) for key, (_, bias) in unfolded.made.items()}
+    return unfolded.found, with_norms(read, unfolded.made), parts
 
 
 def _alike(value: Tensor, other: Tensor) -> bool:

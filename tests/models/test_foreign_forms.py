@@ -14,15 +14,16 @@ from torch.nn.utils import parametrizations, prune
 from idsnn_cli import initialize, load
 from idsnn_cli.errors import FamilyError
 from idsnn_cli.models import Model
+from idsnn_cli.models.folded import with_norms
 from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 
 
-def network(seed: int = 0) -> nn.Module:
-    """torchvision's ResNet-18, all of its tensors random, in float64 and evaluation mode."""
+def network(seed: int = 0, depth: int = 18) -> nn.Module:
+    """torchvision's ResNet of ``depth``, all of its tensors random, in float64 and evaluation mode."""
     torch.manual_seed(seed)
-    model = torchvision.models.resnet18(num_classes=5, norm_layer=lambda width: nn.BatchNorm2d(width))
+    model = getattr(torchvision.models, f"resnet{depth}")(num_classes=5)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for statistic, values in (("running_mean", torch.randn), ("running_var", torch.rand)):
@@ -121,12 +122,53 @@ def torchvision_state(model: Model) -> dict[str, Tensor]:
     return found
 
 
-def test_folded_batch_norms_are_named_as_what_they_are(tmp_path: Path) -> None:
-    state = with_biases(network()).state_dict()
+def folded_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict of ``model`` for inference, by torch's own folding; the norms' own tensors are gone."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            before = name.replace("downsample.1", "downsample.0").replace("bn", "conv")
+            parent, _, leaf = before.rpartition(".")
+            fused = nn.utils.fuse_conv_bn_eval(model.get_submodule(before), module)
+            model.get_submodule(parent).register_module(leaf, fused)
+            parent, _, leaf = name.rpartition(".")
+            model.get_submodule(parent).register_module(leaf, nn.Identity())
+    return dict(model.state_dict())
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("depth", [18, 50])
+def test_folded_batch_norms_are_read_with_ones_that_add_the_bias(depth: int, prefix: str, tmp_path: Path) -> None:
+    theirs = network(depth=depth)
+    images = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        wanted: Tensor = theirs((images - 0.5) / 0.5)
     path = tmp_path / "folded.pth"
-    torch.save({key: value for key, value in state.items() if "bn" not in key and "downsample.1" not in key}, path)
+    state = folded_state(theirs)
+    torch.save({f"{prefix}{key}": value for key, value in state.items()}, path)
+    with torch.no_grad():
+        torch.testing.assert_close(load(path, normalise=HALF)(images), wanted, rtol=1e-9, atol=1e-9)
+    assert "BatchNorms of" in str(describe_checkpoint(path).choice)
+
+
+def test_an_identity_norm_is_exactly_one() -> None:
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        read = with_norms(lambda _: torch.full((2,), 0.25, dtype=dtype), {"v": ("running_var", "b")})  # noqa: B023
+        assert torch.equal(1 / torch.sqrt(read("v") + 1e-5), torch.ones_like(read("v")))
+
+
+def test_folded_batch_norms_under_names_that_nobody_knows_are_named_as_what_they_are(tmp_path: Path) -> None:
+    state = {key.replace("layer", "part"): value for key, value in folded_state(network()).items()}
+    torch.save(state, tmp_path / "folded.pth")
     with pytest.raises(FamilyError, match="BatchNorms are folded into its convolutions"):
-        load(path, normalise=HALF)
+        load(tmp_path / "folded.pth", normalise=HALF)
+
+
+def test_a_convolution_without_a_bias_among_folded_ones_is_not_guessed(tmp_path: Path) -> None:
+    state = folded_state(network())
+    del state["layer2.0.conv1.bias"]
+    torch.save(state, tmp_path / "folded.pth")
+    with pytest.raises(FamilyError):
+        load(tmp_path / "folded.pth", normalise=HALF)
 
 
 def test_a_bias_that_no_norm_takes_away_is_refused(tmp_path: Path) -> None:
