@@ -182,7 +182,7 @@ def _recognised(
         if unfolded is None:
             found, biases = recognise_biased(shapes, reading, alike, refusal)
             return found, less_biases(read, biases), {}
-    parts = {key: (bias,) for key, (_, bias) in unfolded.made.items()}
+    parts: dict[str, tuple[str, ...]] = {key: (bias,) for key, (_, bias) in unfolded.made.items()}
     return unfolded.found, with_norms(read, unfolded.made), parts
 
 

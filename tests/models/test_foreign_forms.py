@@ -128,7 +128,9 @@ def folded_state(model: nn.Module) -> dict[str, Tensor]:
         if isinstance(module, nn.BatchNorm2d):
             before = name.replace("downsample.1", "downsample.0").replace("bn", "conv")
             parent, _, leaf = before.rpartition(".")
-            fused = nn.utils.fuse_conv_bn_eval(model.get_submodule(before), module)
+            conv = model.get_submodule(before)
+            assert isinstance(conv, nn.Conv2d)
+            fused = nn.utils.fuse_conv_bn_eval(conv, module)
             model.get_submodule(parent).register_module(leaf, fused)
             parent, _, leaf = name.rpartition(".")
             model.get_submodule(parent).register_module(leaf, nn.Identity())
