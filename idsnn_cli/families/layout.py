@@ -8,6 +8,7 @@ from typing import Any
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import FamilyError, UsageError
+from idsnn_cli.families.odd_layouts import odd_layout
 from idsnn_cli.families.scheme import Trait
 from idsnn_cli.families.words import dims, listed
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
@@ -34,6 +35,16 @@ def infer(
     what a shortcut with weights is in the scheme and ``traits`` what else that fixes. Without a head, ``num_classes``
     is 1, a stand-in. Raises :class:`FamilyError` where no description has exactly these tensors.
     """
+    try:
+        return _infer(shapes, naming, projection, traits)
+    except FamilyError as error:
+        odd = odd_layout(shapes, naming) if error.fix == _WHOLE else None
+        raise odd or error from None
+
+
+def _infer(
+    shapes: Mapping[str, Shape], naming: Naming, projection: str, traits: tuple[Trait, ...]
+) -> tuple[ResNetArchitecture, bool]:
     depths = _depths(shapes, naming)
     _check_kernels(shapes, naming)
     _check_norms(shapes, naming)
