@@ -55,7 +55,8 @@ def recognise_unfolded(shapes: Mapping[str, Shape], reading: Reading, alike: Ali
             made.keys() & found.dropped.keys()
         ):
             words = (
-                f"the BatchNorms of {len(biases)} convolutions were folded into them: read with ones that add the bias"
+                f"its {len(biases)} convolutions have biases, and their BatchNorms are folded in or never were there: "
+                "read with BatchNorms that add the bias alone"
             )
             return Unfolded(replace(found, notes=(*found.notes, words)), made)
     return None

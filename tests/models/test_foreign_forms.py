@@ -149,7 +149,7 @@ def test_folded_batch_norms_are_read_with_ones_that_add_the_bias(depth: int, pre
     torch.save({f"{prefix}{key}": value for key, value in state.items()}, path)
     with torch.no_grad():
         torch.testing.assert_close(load(path, normalise=HALF)(images), wanted, rtol=1e-9, atol=1e-9)
-    assert "BatchNorms of" in str(describe_checkpoint(path).choice)
+    assert "BatchNorms that add the bias alone" in str(describe_checkpoint(path).choice)
 
 
 def test_an_identity_norm_is_exactly_one() -> None:
