@@ -255,11 +255,12 @@ def _describe(path: Path) -> None:
 
 
 def _load(path: Path) -> None:
-    load(path, normalise=None if path.parent.name == "ours" else HALF)
+    ours = path.parent.name == "ours"
+    load(path, normalise=None if ours else HALF, kind="auto" if ours else "ann")
 
 
 def _start(path: Path) -> None:
-    initialize(path, "spiking-resnet8", num_classes=3)
+    initialize(path, "spiking-resnet8", num_classes=3, kind="auto" if path.parent.name == "ours" else "ann")
 
 
 COMMANDS: tuple[Callable[[Path], None], ...] = (_describe, _load, _start)  # inspect, eval and init

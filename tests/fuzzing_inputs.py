@@ -67,7 +67,7 @@ def flips(folder: Path, count: int, rng: random.Random) -> Iterator[tuple[str, b
     """(kind, whether it was refused, the fault) of each flip of one bit of an archive, which carries checksums."""
     files = {kind: path for kind, (path, _) in originals(folder).items() if kind in ("zip", "npz")}
     contents = {kind: path.read_bytes() for kind, path in files.items()}
-    wanted = {kind: load(path, normalise=HALF).state_dict() for kind, path in files.items()}
+    wanted = {kind: load(path, normalise=HALF, kind="ann").state_dict() for kind, path in files.items()}
     for number in range(count):
         kind = list(files)[number % len(files)]
         changed = bytearray(contents[kind])
@@ -76,7 +76,7 @@ def flips(folder: Path, count: int, rng: random.Random) -> Iterator[tuple[str, b
         refused, fault = False, None
         try:
             with at_most(LONGEST):
-                found = load(files[kind], normalise=HALF).state_dict()
+                found = load(files[kind], normalise=HALF, kind="ann").state_dict()
             if any(not torch.equal(found[name], value) for name, value in wanted[kind].items()):
                 fault = f"accepted: bit flip {number}"
         except IdsnnError:

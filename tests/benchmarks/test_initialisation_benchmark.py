@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from foreign_networks import save_torchvision
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.models import build
@@ -30,7 +31,7 @@ def words(tmp_path: Path) -> list[str]:
         arrays[f"{part}_images"] = drawn.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
         arrays[f"{part}_labels"] = np.arange(count, dtype=np.int64) % 10
     np.savez(tmp_path / "cifar10.npz", **arrays)
-    torch.save(build(build_description("resnet56", 10, shortcut="pad"), seed=0).state_dict(), tmp_path / "teacher.pth")
+    save_torchvision(tmp_path / "teacher.pth", build_description("resnet56", 10, shortcut="pad"))
     given = {
         "teacher": tmp_path / "teacher.pth",
         "data-root": tmp_path,

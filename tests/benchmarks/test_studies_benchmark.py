@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from foreign_networks import save_torchvision
 
 from idsnn_cli.architecture import build_description
-from idsnn_cli.models import build
 from idsnn_cli.recipe import load_recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -32,9 +31,7 @@ def words(tmp_path: Path) -> list[str]:
         arrays[f"{part}_labels"] = np.arange(40, dtype=np.int64) % 10
     np.savez(tmp_path / "cifar10.npz", **arrays)
     # A foreign file does not say how its images were normalised.
-    state = build(build_description("resnet20", 10, shortcut="pad"), seed=0).state_dict()
-    foreign = {name: value for name, value in state.items() if not name.startswith("input.")}
-    torch.save(foreign, tmp_path / "teacher.pth")
+    save_torchvision(tmp_path / "teacher.pth", build_description("resnet20", 10, shortcut="pad"))
     given = {
         "teacher": tmp_path / "teacher.pth",
         "same-size": tmp_path / "teacher.pth",

@@ -172,11 +172,15 @@ def test_kernels_of_eight_bits_are_the_values_that_they_stand_for(tmp_path: Path
     assert all(torch.equal(found[key], value) for key, value in wanted.items())
 
 
-def test_one_input_channel_is_refused_and_no_traceback(tmp_path: Path) -> None:
+def test_a_network_of_one_channel_is_shown_the_mean_of_three(tmp_path: Path) -> None:
     grey = build(build_description("resnet8", 3, width=4).changed(in_channels=1), seed=0)
     path = save(tmp_path / "grey.safetensors", grey.architecture, grey.state_dict())
-    with pytest.raises(UsageError, match="reads images of 1 channel"):
-        load(path)
+    images = torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    model = load(path)
+    with torch.no_grad():
+        assert torch.equal(model(images), model(images.mean(1, keepdim=True)))
+        with pytest.raises(UsageError, match="images of 1 channel, and these have 2"):
+            model(images[:, :2])
 
 
 @pytest.mark.parametrize("metadata", [{"provenance": ["a"]}, {"data": "cifar10"}, {"metrics": {"loss": float("nan")}}])

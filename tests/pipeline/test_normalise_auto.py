@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from foreign_networks import torchvision_name
 from invoking import invoke
 from tiny_runs import Heard, metadata_of, open_run, teacher_step, write_recipe
 
@@ -40,7 +41,7 @@ def save(name: str, normalisation: str | None, architecture: Architecture = PLAI
         with torch.no_grad():
             model.train()(session.workspace.data.train.images.float() / 255 * brightness)
     state = model.state_dict()
-    torch.save({key: value for key, value in state.items() if not key.startswith("input.")}, name)
+    torch.save({torchvision_name(key): value for key, value in state.items() if not key.startswith("input.")}, name)
     return name
 
 
@@ -99,7 +100,7 @@ def test_what_carries_its_own_needs_no_looking(capsys: Capture, tmp_path: Path) 
     assert found.code == 0, found.err
     assert "normalised as" not in found.err
     torch.save(build(PLAIN, seed=0).state_dict(), "with-buffers.pth")
-    assert invoke(capsys, "eval", "--checkpoint", "with-buffers.pth", *AUTO).code == 0
+    assert invoke(capsys, "eval", "--checkpoint", "with-buffers.pth", *AUTO, "--kind", "ann").code == 0
     session = open_run(recipe, tmp_path / "run", "teacher.normalise=auto")
     assert session.workspace.settle_normalisation(Path(ours)).values is None
 
