@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch.nn import functional as F
 
-from idsnn_cli.architecture import Architecture, spiking_names
-from idsnn_cli.errors import MappingError
+from idsnn_cli.architecture import Architecture, build_description, spiking_names
+from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.models import Model, build, place
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.results import Result
@@ -41,13 +42,30 @@ def student_words(source: Architecture, where: object) -> list[str]:
     """
     name = source.name if source.name.startswith("spiking-") else f"spiking-{source.name}"
     widths = source.traits().get("widths")
-    if source.spiking is not None or name not in spiking_names() or not widths:
+    options = {"width": widths[0], **source.name_options()} if widths else {}
+    if source.spiking is not None or name not in spiking_names() or not _same_shape(source, name, options):
         raise MappingError(
             f"{where} is a {source.describe()}, and there is no student of that shape to convert it to",
-            "Use `idsnn init` with a student of another shape and `idsnn distill`, or a ResNet of basic blocks.",
+            "Use `idsnn init` with a student of another shape and `idsnn distill`.",
         )
-    options = {"arch": name, "width": widths[0], **source.name_options()}
-    return [f"student.{key}={value}" for key, value in options.items()]
+    return [f"student.{key}={value}" for key, value in {"arch": name, **options}.items()]
+
+
+def _same_shape(source: Architecture, name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a student of this name has every tensor of the network's blocks, and no other."""
+    try:
+        student = build_description(name, source.num_classes, **options)
+    except UsageError:
+        return False
+    ours, theirs = (
+        {
+            key: shape
+            for key, shape in each.tensors().items()
+            if not key.startswith(("input.", "stem.conv")) and "act" not in key
+        }
+        for each in (student, source)
+    )
+    return ours == theirs
 
 
 def epoch_words(images: int) -> list[str]:

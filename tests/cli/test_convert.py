@@ -64,7 +64,8 @@ def test_a_network_becomes_a_student_and_goes_on_where_it_stopped(capsys: Captur
 
 
 def test_a_network_of_another_shape_is_refused(capsys: Capture) -> None:
-    save_network(Path("net.safetensors"), "teacher", build_description("resnet50", 10, width=4))
+    plain = build_description("resnet18", 10, width=4)
+    save_network(Path("net.safetensors"), "teacher", plain.changed(preactivation=True))
     found = invoke(capsys, "convert", "net.safetensors", "--data", "digits")
     assert found.code == 1
     assert "no student of that shape" in found.err
