@@ -153,7 +153,7 @@ def recipe_of(options: argparse.Namespace, group: Group, arm: Arm, seed: int) ->
             "subset": options.images,
             "test_subset": options.test_images,
         },
-        "teacher": {"arch": "resnet56", "shortcut": "pad", "normalise": "imagenet"},
+        "teacher": {"arch": "resnet56", "shortcut": "pad", "normalise": "imagenet", "option_a": "pad"},
         "student": {
             "arch": "spiking-resnet20",
             "shortcut": "pad",

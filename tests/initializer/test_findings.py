@@ -277,7 +277,7 @@ def test_a_foreign_bottleneck_runs_with_the_stride_that_is_given() -> None:
     rules = Rules(rescale="threshold")
     given: list[BottleneckStride | None] = [None, "3x3", "1x1"]
     plans = [
-        initialize(source, "spiking-resnet18", rules=rules, images=images, bottleneck_stride=stride).plan
+        initialize(source, "spiking-resnet18", rules=rules, images=images, bottleneck_stride=stride, kind="ann").plan
         for stride in given
     ]
     scales = [{entry.target: entry.scale for entry in plan.entries} for plan in plans]

@@ -184,8 +184,9 @@ def test_a_foreign_source_gets_the_given_normalisation() -> None:
     assert default.state["input.mean"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     weight = foreign.layer3[0].downsample[0].weight
     assert torch.equal(found.state["stages.2.0.shortcut.conv.weight"], weight[:16, :8])
-    with pytest.raises(UsageError, match="channels"):
-        initialize(foreign, target.changed(in_channels=1))
+    grey = initialize(foreign, target.changed(in_channels=1), normalise=((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))).state
+    assert grey["input.mean"].flatten().tolist() == pytest.approx([0.2])
+    assert grey["input.std"].flatten().tolist() == pytest.approx([0.5])
 
 
 def test_the_source_keeps_its_own_normalisation(state: dict[str, Tensor]) -> None:

@@ -238,6 +238,10 @@ VALUES = {
     "distill.tet_weight": "0.1,0.2",
     "distill.tet_mean": "0.5,0.6",
     "distill.feature_weight": "1,2",
+    "distill.class_weights": "none,balanced",
+    "data.channels": "1,3",
+    "student.threshold": "fixed,channel",
+    "student.reset_gradient": "detached,full",
 }
 # No part of a record, as of files that count by their content, and of the machine: never shared nevertheless.
 APART = {"data.root", "data.path", "data.download", "eval.batch_size", "runtime.device", "runtime.threads"}

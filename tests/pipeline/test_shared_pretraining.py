@@ -25,6 +25,11 @@ distill: {epochs: 1, batch_size: 20}
 runtime: {device: cpu}
 """
 OWN = {
+    "pretrain.class_weights": "none,balanced",
+    "pretrain.activation": "relu,qcfs",
+    "pretrain.levels": "2,4",
+    "pretrain.percentile": "98,99",
+    "init.random": "he,torch",
     "pretrain.epochs": "1,3",
     "pretrain.batch_size": "10,40",
     "pretrain.optimizer": "sgd,adamw",
@@ -55,6 +60,8 @@ OWN = {
     "init.images": "10,20",
 }
 NEEDS = BESIDE | {
+    "pretrain.levels": ("pretrain.activation=qcfs",),
+    "pretrain.percentile": ("pretrain.activation=qcfs",),
     "distill.warmup_epochs": ("distill.epochs=3",),
     "pretrain.milestones": ("pretrain.schedule=step",),
     "pretrain.step_every": ("pretrain.schedule=step",),
