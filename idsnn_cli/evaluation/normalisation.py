@@ -126,14 +126,8 @@ def find_normalisation(
 
     ``batches`` are training images without augmentation, float32 (N, C, H, W) in 0 to 1; a few hundred are enough. Each
     is seen twice, as it is and as a random crop shows it (shifted within a black border of an eighth of its height),
-    for most networks were trained on such crops, and the nearer of the two counts. The divergence of a channel with
-    measured mean and variance (m, v) and running ones (M, V) is the mean of both Kullback-Leibler divergences between
-    these Gaussians,
-
-        ((v + d) / V + (V + d) / v - 2) / 4,   d = (m - M)^2,
-
-    with BatchNorm's epsilon in both variances; a candidate's is the mean over channels. Plain, deep and pre-activation
-    stems are known; before pre-activation blocks the norm is the first block's, behind the pool where there is one.
+    for most networks were trained on such crops, and the nearer of the two counts. A candidate's divergence is the mean
+    over channels of :func:`divergences`. Plain, deep and pre-activation stems are known; before pre-activation blocks the norm is the first block's, behind the pool where there is one.
     Raises :class:`CheckpointError` where the network cannot tell: its statistics are those of a new network or not
     finite; :class:`DataError` where there are no images.
     """
@@ -156,7 +150,7 @@ def find_normalisation(
         seen += len(images)
     if not seen:
         raise DataError("there are no images to find the input normalisation with", "Name it: teacher.normalise=NAME.")
-    apart = {key: first.divergence(*(moments[key] / numbers[key])) for key in keys}
+    apart = {key: divergences(*(moments[key] / numbers[key]), first.mean, first.variance) for key in keys}
     found = {key: float(each.mean()) for key, each in apart.items()}
     least = {name: min(found[name, padded] for padded in views) for name in candidates}
     ordered = dict(sorted(least.items(), key=lambda item: item[1]))
@@ -184,11 +178,21 @@ class _FirstNorm:
         maps = F.conv2d(images, self.weight.to(images), stride=self.stride, padding=self.padding)
         return F.max_pool2d(maps, 3, 2, 1) if self.pools else maps
 
-    def divergence(self, mean: Tensor, square: Tensor) -> Tensor:
-        """Of each channel."""
-        measured, stored = (square - mean.square()).clamp_min(0) + _EPS, self.variance + _EPS
-        offset = (mean - self.mean).square()
-        return ((measured + offset) / stored + (stored + offset) / measured - 2) / 4
+
+def divergences(mean: Tensor, square: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
+    """How far what a BatchNorm sees is from what it remembers: nats (C,), from the mean and mean square (C,) of its
+    input, in float64.
+
+    That of a channel with measured mean and variance (m, v) and running ones (M, V) is the mean of both
+    Kullback-Leibler divergences between these Gaussians,
+
+        ((v + d) / V + (V + d) / v - 2) / 4,   d = (m - M)^2,
+
+    with BatchNorm's epsilon in both variances.
+    """
+    measured, stored = (square - mean.square()).clamp_min(0) + _EPS, running_var + _EPS
+    offset = (mean - running_mean).square()
+    return ((measured + offset) / stored + (stored + offset) / measured - 2) / 4
 
 
 def _read_stem(network: Network, where: object) -> _FirstNorm:

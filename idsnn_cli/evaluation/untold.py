@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from idsnn_cli.errors import UsageError
+from idsnn_cli.evaluation.normalisation import divergences
 from idsnn_cli.initializer.activations import evaluating
 from idsnn_cli.models import Model
 from idsnn_cli.spiking import BatchNorm
@@ -58,8 +59,8 @@ def find_form(forms: Mapping[Form, Model], batches: Iterable[Tensor]) -> FormVer
     """The one of ``forms`` whose BatchNorms see what their running statistics say.
 
     All have the same weights; ``batches`` are training images (N, C, H, W) in 0 to 1 on their device, a few hundred are
-    enough. The first BatchNorm at which the forms differ tells, by the :func:`divergence` there. The models are left as
-    they were.
+    enough. The first BatchNorm at which the forms differ tells, by the mean over channels of
+    :func:`~idsnn_cli.evaluation.normalisation.divergences` there. The models are left as they were.
     """
     moments = {form: _Moments(model) for form, model in forms.items()}
     images = 0
@@ -74,21 +75,6 @@ def find_form(forms: Mapping[Form, Model], batches: Iterable[Tensor]) -> FormVer
         if max(here.values()) - min(here.values()) > _SAME:
             return FormVerdict(dict(sorted(here.items(), key=lambda item: item[1])), norm, images)
     return FormVerdict({}, "", images)
-
-
-def divergence(mean: Tensor, square: Tensor, norm: nn.BatchNorm2d) -> float:
-    """How far the moments (C,) of what ``norm`` reads are from its running statistics, in nats.
-
-    That of a channel with measured mean and variance (m, v) and running ones (M, V) is the mean of both
-    Kullback-Leibler divergences between these Gaussians, ((v + d) / V + (V + d) / v - 2) / 4 with d = (m - M)^2 and
-    BatchNorm's epsilon in both variances; the result is the mean over channels.
-    """
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    stored_mean, stored = norm.running_mean.cpu().double(), norm.running_var.cpu().double() + norm.eps
-    measured = (square - mean.square()).clamp_min(0) + norm.eps
-    offset = (mean - stored_mean).square()
-    return float((((measured + offset) / stored + (stored + offset) / measured - 2) / 4).mean())
 
 
 class _Moments:
@@ -113,7 +99,8 @@ class _Moments:
         for name, norm in self.norms.items():
             if self.count[name]:
                 mean, square = self.sums[name] / self.count[name]
-                found[name] = divergence(mean, square, norm)
+                running = (norm.get_buffer(each).cpu().double() for each in ("running_mean", "running_var"))
+                found[name] = float(divergences(mean, square, *running).mean())
         return found
 
     def _seeing(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
