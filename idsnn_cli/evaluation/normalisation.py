@@ -127,7 +127,8 @@ def find_normalisation(
     ``batches`` are training images without augmentation, float32 (N, C, H, W) in 0 to 1; a few hundred are enough. Each
     is seen twice, as it is and as a random crop shows it (shifted within a black border of an eighth of its height),
     for most networks were trained on such crops, and the nearer of the two counts. A candidate's divergence is the mean
-    over channels of :func:`divergences`. Plain, deep and pre-activation stems are known; before pre-activation blocks the norm is the first block's, behind the pool where there is one.
+    over channels of :func:`divergences`. Plain, deep and pre-activation stems are known; before
+    pre-activation blocks the norm is the first block's, behind the pool where there is one.
     Raises :class:`CheckpointError` where the network cannot tell: its statistics are those of a new network or not
     finite; :class:`DataError` where there are no images.
     """
@@ -150,7 +151,8 @@ def find_normalisation(
         seen += len(images)
     if not seen:
         raise DataError("there are no images to find the input normalisation with", "Name it: teacher.normalise=NAME.")
-    apart = {key: divergences(*(moments[key] / numbers[key]), first.mean, first.variance) for key in keys}
+    seen_by = {key: moments[key] / numbers[key] for key in keys}
+    apart = {key: divergences(each[0], each[1], first.mean, first.variance) for key, each in seen_by.items()}
     found = {key: float(each.mean()) for key, each in apart.items()}
     least = {name: min(found[name, padded] for padded in views) for name in candidates}
     ordered = dict(sorted(least.items(), key=lambda item: item[1]))

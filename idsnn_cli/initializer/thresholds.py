@@ -69,14 +69,7 @@ def thresholds(model: Model, batches: Iterable[Tensor], percentile: float = PERC
     that option-A shortcuts join share theirs, for an identity cannot rescale. A space that never fires (activations
     below 2^-16) has no entry.
     """
-    seen: dict[tuple[str, str], Histogram] = {}
-
-    def see(space: str, where: str, maps: Tensor) -> None:
-        if (space, where) not in seen:
-            seen[space, where] = Histogram(maps.device)
-        seen[space, where].add(maps)
-
-    run_watched(model, batches, see)
+    seen = _histograms(model, batches)
     spaces = model.architecture.streams()
     largest: dict[str, float] = {}
     for (space, _), histogram in seen.items():
@@ -88,19 +81,23 @@ def thresholds(model: Model, batches: Iterable[Tensor], percentile: float = PERC
 
 def activation_thresholds(model: Model, batches: Iterable[Tensor], percentile: float = PERCENTILE) -> dict[str, float]:
     """As :func:`thresholds`, but of each activation alone, by its module's name."""
-    names = dict(model.architecture.activations())
-    seen: dict[str, Histogram] = {}
+    at = {where: histogram for (_, where), histogram in _histograms(model, batches).items()}
+    # A block's last activation is what the block gives, and seen under the block's name.
+    places = {act: act if act in at else act.rpartition(".")[0] for act, _ in model.architecture.activations()}
+    return {act: at[place].percentile(percentile) for act, place in places.items() if place in at}
 
-    def see(_space: str, where: str, maps: Tensor) -> None:
-        # A block's last activation is what the block gives, and seen under the block's name.
-        inside = [name for name in names if name.rpartition(".")[0] == where]
-        act = where if where in names else inside[-1] if inside else where
-        if act not in seen:
-            seen[act] = Histogram(maps.device)
-        seen[act].add(maps)
+
+def _histograms(model: Model, batches: Iterable[Tensor]) -> dict[tuple[str, str], Histogram]:
+    """Of each place where a channel space is seen, by both."""
+    seen: dict[tuple[str, str], Histogram] = {}
+
+    def see(space: str, where: str, maps: Tensor) -> None:
+        if (space, where) not in seen:
+            seen[space, where] = Histogram(maps.device)
+        seen[space, where].add(maps)
 
     run_watched(model, batches, see)
-    return {act: histogram.percentile(percentile) for act, histogram in seen.items()}
+    return seen
 
 
 def balance_currents(model: Model, batches: Sequence[Tensor], percentile: float, scales: Scales) -> dict[str, float]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer import Plan, Rules, apply, initialize
+from idsnn_cli.initializer.thresholds import activation_thresholds
 from idsnn_cli.models import build
 from idsnn_cli.rules import HeadRule
 
@@ -302,3 +303,13 @@ def test_ranges_of_activations_alone_need_shortcuts_with_a_scale() -> None:
     own.load_state_dict(source.state_dict(), strict=False)
     with pytest.raises(MappingError, match=r"student\.threshold=channel|pass spikes on as they"):
         converted(own.eval(), spiking(own, 4), images(), convert="learnt-thresholds")
+
+
+@pytest.mark.parametrize("shortcut", ["projection", "pad"])
+def test_each_activation_has_a_threshold_of_its_own(shortcut: str) -> None:
+    """At 100 percent it is the largest value, also where identities join several activations to one stream."""
+    source = ann("resnet14", shortcut=shortcut)
+    found = activation_thresholds(source, [images()], 100.0)
+    largest = {name: float(value.max()) for name, value in rates(source, images()).items() if name != "logits"}
+    assert found == pytest.approx(largest)
+    assert len(found) == 1 + 2 * 6
