@@ -82,7 +82,8 @@ class Progress:
             raise _no_state(path, error) from None
 
     def _check(self, epochs: int, batches: int, split: str) -> None:
-        counts = {"epoch": (self.epoch, epochs), "batch": (self.batch, batches - 1 if self.epoch < epochs else 0)}
+        # All batches of an epoch are done where a stop came before the epoch was closed.
+        counts = {"epoch": (self.epoch, epochs), "batch": (self.batch, batches if self.epoch < epochs else 0)}
         for name, (value, most) in counts.items():
             if type(value) is not int or not 0 <= value <= most:
                 raise ValueError(f"{name} {value!r} is none from 0 to {most:,}")

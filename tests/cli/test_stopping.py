@@ -150,21 +150,28 @@ def test_a_run_that_is_interrupted_at_any_moment_ends_as_interrupted(tmp_path: P
     command = [sys.executable, "-m", "idsnn_cli", "run", str(recipe), "--run-dir", str(tmp_path / "run")]
     rng = random.Random(5)
     stopped = 0
-    for _ in range(6):
-        with subprocess.Popen(
-            command,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        ) as child:
+    for number in range(6):
+        printed = tmp_path / f"{number}.txt"
+        with (
+            printed.open("w") as stdout,
+            subprocess.Popen(
+                command,
+                env=environment(),
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            ) as child,
+        ):
             time.sleep(rng.uniform(0.5, 4.5))
             running = child.poll() is None
             child.send_signal(signal.SIGINT)
+            # What has told its last line may be leaving already, with 0, while the system takes back its memory.
+            done = "Next: " in printed.read_text()
             _, said = child.communicate(timeout=60)
         assert "Traceback" not in said
         # One that all work was done before ends by the signal itself, which a shell tells as 130, too.
-        assert not running or child.returncode in (130, -signal.SIGINT), said
+        codes = {130, -signal.SIGINT, *([0] if done else [])}
+        assert not running or child.returncode in codes, said
         stopped += running
     assert stopped >= 1

@@ -64,8 +64,11 @@ def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, stop_afte
     with pytest.raises(InterruptedRun) as stopped:
         fit(small_fit(tmp_path / "b", resumed, events=interrupt))
     assert stopped.value.exit_code == 143
-    fresh = student(coding)
-    continued = fit(small_fit(tmp_path / "b", fresh))
+    fresh, heard = student(coding), Heard()
+    continued = fit(small_fit(tmp_path / "b", fresh, events=heard))
+    # Not from an earlier state, which would end with the same bits.
+    assert heard.said == []
+    assert heard.started == [(stop_after - 1) // 3]
     assert same(weights(straight), weights(fresh))
     untimed = [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in history]
     again = [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in continued]
@@ -201,6 +204,7 @@ def damaged_in(path: Path, name: str, value: object) -> None:
         ("epoch", 10**9),
         ("epoch", -1),
         ("epoch", 1.0),
+        ("batch", 4),
         ("batch", 10**6),
         ("batch", True),
         ("seen", 0),
