@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from idsnn_cli.doctor.libraries import Check, Status, first_line, mending_command
+from idsnn_cli.doctor.libraries import PACKAGE, Check, Status, first_line, mending_command
 from idsnn_cli.recipe.data_section import DATA_SETS, Data, DataNeeds, data_needs
 from idsnn_cli.registry import entries
 from idsnn_cli.results import Result
@@ -36,20 +36,23 @@ class Device(Result):
     threads: Annotated[int | None, "that torch uses on the CPU; null for a GPU"] = None
     memory_bytes: Annotated[int | None, "a GPU's memory; null for the CPU"] = None
     free_bytes: Annotated[int | None, "of that, what is free; null for the CPU"] = None
-    bf16: Annotated[bool, "whether it computes in bf16 by default"] = False
+    bf16: Annotated[bool, "whether trainings compute in bf16 by default"] = False
 
 
 def check_devices() -> tuple[list[Check], list[Device]]:
     """The CPU and every GPU that torch can use, as lines and as data; without torch, none."""
     try:
         import torch
+
+        from idsnn_cli.spiking.precision import native_bf16
     except Exception as error:  # a broken build raises whatever its libraries hit first
         found = f"torch cannot be imported: {first_line(error)}"
         return [Check("devices", "cpu", "missing", found, mending_command(force=True))], []
     threads = torch.get_num_threads()
-    found = f"{threads} threads on {_cores()} cores, in fp32"
+    bf16 = native_bf16()
+    found = f"{threads} threads on {_cores()} cores, {_cpu_words(bf16)}"
     checks = [Check("devices", "cpu", "ok", found)]
-    devices = [Device("cpu", threads=threads)]
+    devices = [Device("cpu", threads=threads, bf16=bf16)]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
@@ -65,6 +68,19 @@ def check_devices() -> tuple[list[Check], list[Device]]:
         fix = "pip install --upgrade torch torchvision"
         checks += [Check("devices", "torch says", "warn", remark, fix) for remark in dict.fromkeys(remarks)]
     return checks, devices
+
+
+def _cpu_words(bf16: bool) -> str:
+    """What trainings compute in, and whether by compiled loops."""
+    if not bf16:
+        return "in fp32"
+    from idsnn_cli.spiking.compiled.maps import failure
+    from idsnn_cli.spiking.neuron import loops_available
+
+    if not loops_available():
+        return f"in bf16, without compiled neurons (pip install '{PACKAGE}[fast]' makes training faster)"
+    reason = failure()
+    return "in bf16, with compiled neurons" if reason is None else f"in bf16; numba does not work: {reason}"
 
 
 def _gpu(index: int) -> tuple[Check, Device | None]:

@@ -7,8 +7,8 @@ from idsnn_cli.models.channels import fitted, require_values
 from idsnn_cli.models.identify import Network, described_in, floating, identify, identify_tensors
 from idsnn_cli.models.kinds import GIVE_CONSTANTS
 from idsnn_cli.models.loading import assemble, load, load_identified
-from idsnn_cli.models.qcfs import QCFS
 from idsnn_cli.models.saving import save
+from idsnn_cli.spiking.qcfs import QCFS
 
 __all__ = [
     "GIVE_CONSTANTS",

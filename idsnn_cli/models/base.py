@@ -13,8 +13,8 @@ from idsnn_cli.architecture import QCFS as QCFSActivation
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import UsageError
 from idsnn_cli.models.channels import require_values, shown
-from idsnn_cli.models.qcfs import QCFS
 from idsnn_cli.spiking import LIF, PoissonEncoder
+from idsnn_cli.spiking.qcfs import QCFS
 
 Activation = Callable[[], nn.Module]
 # It looks at shapes, which torch.fx does not trace: one node in its graphs.

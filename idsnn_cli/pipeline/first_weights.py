@@ -33,6 +33,7 @@ from idsnn_cli.rules import Rules
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
 from idsnn_cli.sources.opened import require
+from idsnn_cli.spiking.precision import computing
 
 State = dict[str, torch.Tensor]
 
@@ -136,7 +137,8 @@ def _images(workspace: Workspace) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def _reestimated(workspace: Workspace, architecture: Architecture, state: State, plan: Plan) -> tuple[State, Plan]:
     model = _running(workspace, architecture, state)
-    used = reestimate(model, _batches(workspace, "calibration", workspace.recipe.init.reestimate))
+    with computing(workspace.precision, workspace.device):
+        used = reestimate(model, _batches(workspace, "calibration", workspace.recipe.init.reestimate))
     reason = f"re-estimated on {used} training batches"
     entries = tuple(
         replace(entry, reason=reason) if entry.target.endswith(("running_mean", "running_var")) else entry

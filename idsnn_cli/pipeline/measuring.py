@@ -19,6 +19,7 @@ from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.report.evaluation.page import draw_evaluation, render_markdown
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
+from idsnn_cli.spiking.precision import computing
 from idsnn_cli.text import well_formed
 
 
@@ -43,14 +44,15 @@ def _measured(workspace: Workspace, name: str, path: Source, split: str) -> Meas
     place(model, workspace.device)
     workspace.say(f"measuring {name}: {path}")
     wanted, images = workspace.recipe.eval, workspace.split(split)
-    figures, more = measure_fully(
-        model,
-        lambda: eval_batches(images, wanted.batch_size, workspace.device),
-        wanted.measures,
-        seed=derive_seed(workspace.recipe.seed, "eval", "poisson"),
-        timesteps=wanted.timesteps,
-        say=lambda words: workspace.say(f"measuring {name}: {words}"),
-    )
+    with computing(workspace.measuring_precision, workspace.device):
+        figures, more = measure_fully(
+            model,
+            lambda: eval_batches(images, wanted.batch_size, workspace.device),
+            wanted.measures,
+            seed=derive_seed(workspace.recipe.seed, "eval", "poisson"),
+            timesteps=wanted.timesteps,
+            say=lambda words: workspace.say(f"measuring {name}: {words}"),
+        )
     with workspace.open(path) as opened:
         epoch = opened.metadata.get("metrics", {}).get("epoch")
         if opened.foreign and model.architecture.kind == "ann" and opened.reading.kind == "auto":

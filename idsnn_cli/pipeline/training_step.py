@@ -32,6 +32,9 @@ from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
+from idsnn_cli.spiking.compiled.maps import failure
+from idsnn_cli.spiking.neuron import loops_available
+from idsnn_cli.spiking.precision import computing
 from idsnn_cli.training import Fit, Objective, barrier, fit, frozen, is_main, rank, sum_over_processes, world_size
 from idsnn_cli.training.losses.cross_entropy import balanced_weights
 from idsnn_cli.training.progress import epoch_state
@@ -84,7 +87,8 @@ def measure(workspace: Workspace, model: Model, split: str, *, alone: bool = Fal
 def measured_alone(workspace: Workspace, model: Model) -> dict[str, Any]:
     """Accuracy and loss on ``data.select``, by this process alone."""
     split = workspace.recipe.data.select
-    found = measure(workspace, model, split, alone=True)
+    with computing(workspace.precision, workspace.device):
+        found = measure(workspace, model, split, alone=True)
     return {"split": split, "top1": found.top1, "loss": found.loss}
 
 
@@ -148,6 +152,7 @@ def train(run: RunDirectory, job: Job) -> StepResult:
             on_epoch=publish,
             events=workspace.events,
         )
+        _tell_of_loops(workspace)
         history = fit(work)
     figures = _figures(history, recipe.data.select) | data
     if is_main():
@@ -160,6 +165,14 @@ def train(run: RunDirectory, job: Job) -> StepResult:
             _best_is_gone(workspace, job, figures)
     barrier()
     return StepResult(name, "done", (job.output, job.best), figures)
+
+
+def _tell_of_loops(workspace: Workspace) -> None:
+    """Say, once, what makes a training on this CPU slower than it need be."""
+    if workspace.device.type == "cpu" and workspace.precision == "bf16" and loops_available():
+        reason = failure()
+        if reason is not None:
+            workspace.say_once(f"numba is installed but does not work, so training is slower: {reason}")
 
 
 def _class_weights(workspace: Workspace, config: Training) -> Tensor | None:

@@ -28,6 +28,7 @@ from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Published, Source
 from idsnn_cli.sources.opened import OpenedSource, Shelf
 from idsnn_cli.sources.tables import read_scheme
+from idsnn_cli.spiking.precision import chosen_precision
 from idsnn_cli.training import Events, keep_freed_memory, resolve_device
 
 # 512 images; see evaluation/normalisation.py for what they tell apart.
@@ -108,13 +109,16 @@ class Workspace:
 
     @cached_property
     def precision(self) -> str:
-        """fp32 on the CPU and bf16 on CUDA where the recipe says auto (bf16 is slow on most CPUs)."""
-        asked = self.recipe.runtime.precision
-        if asked in ("fp16", "bf16") and self.device.type != "cuda":
-            raise UsageError(
-                f"runtime.precision is {asked}, which is for CUDA devices", "Use fp32 (or auto) on the CPU."
-            )
-        return ("bf16" if self.device.type == "cuda" else "fp32") if asked == "auto" else asked
+        """What trainings compute in."""
+        return chosen_precision(self.recipe.runtime.precision, self.device)
+
+    @property
+    def measuring_precision(self) -> str:
+        """What networks are measured in once they are made: float32 where the recipe leaves it open.
+
+        A figure that is published must not hang on the machine that measures it, as bf16's would.
+        """
+        return "fp32" if self.recipe.runtime.precision == "auto" else self.precision
 
     @property
     def dtype(self) -> torch.dtype:

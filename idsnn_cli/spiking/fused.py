@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from idsnn_cli.spiking.neuron import KERNEL_DTYPES, LIF, takes_kernels
+from idsnn_cli.spiking.neuron import KERNEL_DTYPES, LIF, loops_available, takes_kernels
 from idsnn_cli.spiking.norm import BatchNorm
+from idsnn_cli.spiking.qcfs import QCFS
 
 
 def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = None, repeat: int = 1) -> Tensor:
     """``act(norm(x) + residual)``, maps (T * N, C, H, W), of any activation.
 
-    With ``repeat`` = T the neuron ``act`` gets the same (N, C, H, W) at every step, and ``residual`` is None. On CUDA,
-    with Triton there and nobody hooked to the layers, a neuron's whole step runs as kernels (IDSNN_FUSED=0 turns them
-    off).
+    With ``repeat`` = T the neuron ``act`` gets the same (N, C, H, W) at every step, and ``residual`` is None. With
+    nobody hooked to the layers a neuron's whole step runs as kernels on CUDA, where Triton is there, and over bf16 maps
+    on the CPU as loops that numba compiles, where it is there; so does that of QCFS (IDSNN_FUSED=0 turns both off).
     """
-    # What torch.fx traces with stands for any tensor, and has no device.
+    # What torch.fx traces with stands for any tensor, and has no device. Triton and numba take a second to import and
+    # may be missing.
     if isinstance(act, LIF) and isinstance(x, Tensor) and is_fused(norm, act, x, residual):
-        # Triton takes a second to import and may be missing.
         from idsnn_cli.spiking.triton.chain import fused_fire
 
         return fused_fire(norm, act.neuron, act.timesteps, x, residual, repeat)
+    if isinstance(x, Tensor) and is_compiled(norm, act, x, residual):
+        from idsnn_cli.spiking.compiled.chain import compiled_fire
+        from idsnn_cli.spiking.compiled.quantised import compiled_quantise
+
+        if isinstance(act, QCFS):
+            return compiled_quantise(norm, act.bound(), act.levels, x, residual)
+        assert isinstance(act, LIF)
+        return compiled_fire(norm, act.neuron, act.timesteps, x, residual, repeat)
     y: Tensor = norm(x, repeat)
     if residual is not None:
         # In place: nobody else needs the norm's output, and a fresh map of this size costs its page faults.
@@ -35,6 +44,17 @@ def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None
     if type(norm) is not BatchNorm or type(act) is not LIF:
         return False
     return takes_kernels(x, act.neuron) and fusible(norm, x, residual) and not is_watched(norm, act)
+
+
+def is_compiled(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
+    """Whether :func:`fire` runs as loops that numba compiled, on the CPU; conditions as those of :func:`is_fused`."""
+    if x.device.type != "cpu" or type(norm) is not BatchNorm or type(act) not in (LIF, QCFS) or not loops_available():
+        return False
+    if not fusible(norm, x, residual) or is_watched(norm, act):
+        return False
+    from idsnn_cli.spiking.compiled.chain import takes_loops, takes_neuron
+
+    return takes_neuron(norm, act.neuron, x, residual) if isinstance(act, LIF) else takes_loops(norm, x, residual)
 
 
 def fusible(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None) -> bool:

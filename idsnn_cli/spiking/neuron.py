@@ -46,6 +46,12 @@ def kernels_available() -> bool:
     return os.environ.get(SWITCH, "1") != "0" and find_spec("triton") is not None
 
 
+@cache
+def loops_available() -> bool:
+    """Whether numba is installed (the extra ``fast``) and the environment variable IDSNN_FUSED is not 0."""
+    return os.environ.get(SWITCH, "1") != "0" and find_spec("numba") is not None
+
+
 def takes_kernels(x: Tensor, neuron: Neuron) -> bool:
     """Whether ``neuron`` over ``x`` runs as a kernel: on CUDA, in fp32, bf16 or fp16, with a surrogate that they know.
 
@@ -103,7 +109,7 @@ def _chunks(size: int, device: torch.device) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
-def _window(neuron: Neuron) -> Window | None:
+def surrogate_window(neuron: Neuron) -> Window | None:
     """The rectangle that the neuron's surrogate is, where it is one and bits and spikes are enough for the gradient."""
     if neuron.reset == "hard" and neuron.reset_gradient == "full":
         return None  # what a hard reset takes is the membrane itself
@@ -119,7 +125,7 @@ class _LIF(torch.autograd.Function):
         spikes = empty_steps(x.shape, memory_format, x)
         size = x[0].numel()
         dtype = compute_dtype(x.dtype)
-        window = _window(neuron)
+        window = surrogate_window(neuron)
         state = None
         if keep_state and window is not None:
             state = torch.empty((-(-steps // STEPS_PER_BYTE), size), dtype=torch.uint8, device=x.device)
@@ -149,7 +155,7 @@ class _LIF(torch.autograd.Function):
         neuron: Neuron = ctx.neuron
         dtype = compute_dtype(grad.dtype)
         grad_flat, out_flat = flat_steps(grad), flat_steps(out)
-        spikes_flat, window = flat_steps(kept[0]) if kept else None, _window(neuron)
+        spikes_flat, window = flat_steps(kept[0]) if kept else None, surrogate_window(neuron)
         for part in _chunks(out_flat.shape[1], grad.device):
             if spikes_flat is not None and window is not None:
                 parts = (grad_flat[:, part], out_flat[:, part], state[:, part], spikes_flat[:, part])

@@ -89,7 +89,7 @@ class BatchNorm(nn.BatchNorm2d):
             y, mean, variance, total = _SyncedNorm.apply(input, self.weight, self.bias, self.eps)
             n = float(total)
             self.require_variance(n)
-            self._track(mean, variance * (n * repeat / (n * repeat - 1)), self._count_batch())
+            self.track(mean, variance * (n * repeat / (n * repeat - 1)))
             return y  # type: ignore[no-any-return]  # torch leaves apply() untyped
         n = input.numel() / max(input.shape[1], 1)
         self.require_variance(n)
@@ -100,7 +100,7 @@ class BatchNorm(nn.BatchNorm2d):
             )
         mean, variance = (torch.zeros(input.shape[1], dtype=self.weight.dtype, device=input.device) for _ in range(2))
         y = F.batch_norm(input, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
-        self._track(mean, variance * ((n - 1) / n * (n * repeat) / (n * repeat - 1)), self._count_batch())
+        self.track(mean, variance * ((n - 1) / n * (n * repeat) / (n * repeat - 1)))
         return y
 
     def synchronises(self) -> bool:
@@ -122,8 +122,10 @@ class BatchNorm(nn.BatchNorm2d):
         return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, momentum: float) -> None:
+    def track(self, mean: Tensor, variance: Tensor) -> None:
+        """Take one more batch's ``mean`` and unbiased ``variance`` (C,) into the running statistics."""
         assert self.running_mean is not None
         assert self.running_var is not None
+        momentum = self._count_batch()
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)

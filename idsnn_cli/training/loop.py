@@ -12,8 +12,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,9 +24,11 @@ from idsnn_cli.data import Batch, TrainBatches, shard
 from idsnn_cli.errors import CheckpointError, InterruptedRun
 from idsnn_cli.evaluation.accuracy import Evaluation
 from idsnn_cli.models import Model, place
+from idsnn_cli.models.fixed import fixed
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.spiking import PoissonEncoder, seed_encoders
+from idsnn_cli.spiking.precision import AMP_DTYPES, computing
 from idsnn_cli.training.monitor import Watch, check_model, gradient_norm, non_finite_step
 from idsnn_cli.training.objective import Learner, Objective
 from idsnn_cli.training.optimiser import learning_rate, load_optimiser, make_optimiser, optimiser_state, set_rate
@@ -45,7 +46,6 @@ from idsnn_cli.training.progress import (
 )
 from idsnn_cli.training.step_graph import CudaRecorder, StepGraph, graph_is_possible, is_watched
 
-AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # How many batches pass between looks at the other processes' signals; alone, every batch looks.
 SIGNAL_INTERVAL = 10
 # How many batches pass on CUDA before the host waits for their figures; a multiple of the above.
@@ -91,16 +91,25 @@ def fit(work: Fit) -> list[dict[str, Any]]:
         return trainer.run(stop)
 
 
+def _reading(work: Fit) -> nn.Module | None:
+    """The teacher in the form in which it is read fastest, which rounds as autocast does anyway."""
+    teacher, dtype = work.objective.teacher, AMP_DTYPES.get(work.precision)
+    if dtype is None or not isinstance(teacher, Model) or teacher.architecture.kind != "ann":
+        return teacher
+    return fixed(teacher, dtype)
+
+
 class _Trainer:
     def __init__(self, work: Fit) -> None:
+        # What was read may be of another dtype: autocast starts from float32.
+        dtype = torch.float64 if work.precision == "fp64" else torch.float32
+        if work.objective.teacher is not None:
+            place(work.objective.teacher, work.device, dtype)
+            work = replace(work, objective=replace(work.objective, teacher=_reading(work)))
         self.work = work
         self.model = work.model
         self.learner = Learner(work.model, work.objective, derive_seed(work.seed, work.draws))
-        # What was read may be of another dtype: autocast starts from float32.
-        dtype = torch.float64 if work.precision == "fp64" else torch.float32
         place(self.learner, work.device, dtype)
-        if work.objective.teacher is not None:
-            place(work.objective.teacher, work.device, dtype)
         self.optimiser = make_optimiser(self.learner, work.config)
         self.scaler = torch.amp.GradScaler(work.device.type, enabled=work.precision == "fp16")
         self.progress = Progress()
@@ -223,7 +232,7 @@ class _Trainer:
     def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """This process's share of the loss, with its gradients made, and its count of correct images."""
         work = self.work
-        with self._autocast():
+        with computing(work.precision, work.device):
             lesson = work.objective.teach(images)
             logits_TNK, loss = self.module(images, labels, lesson, self.global_size)
         self.optimiser.zero_grad(set_to_none=True)
@@ -297,10 +306,6 @@ class _Trainer:
             factor = (self.work.config.clip_norm / (norm + 1e-6)).clamp_(max=1.0)
             torch._foreach_mul_([p.grad for p in self.learner.parameters() if p.grad is not None], factor)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        dtype = AMP_DTYPES.get(self.work.precision)
-        return torch.autocast(self.work.device.type, dtype) if dtype is not None else nullcontext()
-
     def _pause(self, stop: StopRequest) -> None:
         """Save when it is time, and leave when a signal asked for it."""
         work, progress = self.work, self.progress
@@ -345,7 +350,8 @@ class _Trainer:
 
     def _measure(self, record: dict[str, Any]) -> None:
         work, progress = self.work, self.progress
-        figures = work.measure(self.model)
+        with computing(work.precision, work.device):
+            figures = work.measure(self.model)
         record[f"{work.split}_top1"] = figures.top1
         record[f"{work.split}_loss"] = figures.loss
         if progress.best_top1 is None or figures.top1 > progress.best_top1:

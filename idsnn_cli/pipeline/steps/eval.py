@@ -35,7 +35,10 @@ class EvalStep(Step):
         return True
 
     def reads(self, recipe: Recipe) -> Reads:
-        return Reads(("data", "eval"), ("seed",))
+        return Reads(("data", "eval"), ("seed", "runtime.precision"))
+
+    def settings(self, workspace: Workspace) -> dict[str, Any]:
+        return super().settings(workspace) | {"runtime": {"precision": workspace.measuring_precision}}
 
     def needs(self, recipe: Recipe) -> tuple[str, ...]:
         return tuple(each.name for each in all_steps() if each.measured(recipe))

@@ -27,6 +27,7 @@ from idsnn_cli.recipe import Recipe
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
 from idsnn_cli.sources.opened import require
+from idsnn_cli.spiking.precision import computing
 from idsnn_cli.training import Objective
 
 # Of ``student``, what an ANN of its shape has too; of ``init``, what is done to the student only afterwards.
@@ -154,7 +155,8 @@ def _start_limits(workspace: Workspace, model: Model) -> None:
     batches = list(
         calibration_batches(workspace.data.train, recipe.pretrain.batch_size, _BATCHES, seed, workspace.device)
     )
-    reestimate(twin, batches)
+    with computing(workspace.precision, workspace.device):
+        reestimate(twin, batches)
     found = activation_thresholds(twin, batches, recipe.pretrain.percentile or _PERCENTILE)
     for name, owner in model.architecture.activations():
         start = max(found.get(each, 0.0) for each, whose in model.architecture.activations() if whose == owner)

@@ -9,29 +9,34 @@ import torch.fx
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from idsnn_cli.spiking.neuron import compute_dtype
+
 
 class _Quantised(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, limit: Tensor, levels: int) -> Tensor:
-        bound = _along_channels(limit, x)
-        step = torch.floor(x * (levels / bound) + 0.5)
+        wide = x.to(compute_dtype(x.dtype))
+        bound = _along_channels(limit, wide)
+        step = torch.floor(wide * (levels / bound) + 0.5)
         y = step.clamp(0, levels) * (bound / levels)
         ctx.save_for_backward(x, limit)
         ctx.levels = levels
-        return y
+        return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, limit = ctx.saved_tensors
-        grad, bound = grads[0], _along_channels(limit, x)
+        stored, limit = ctx.saved_tensors
+        # Differences of near values, and sums over whole maps, are not for half precision.
+        x = stored.to(compute_dtype(stored.dtype))
+        grad, bound = grads[0].to(x.dtype), _along_channels(limit, x)
         step = torch.floor(x * (ctx.levels / bound) + 0.5)
         inside = (step >= 0) & (step <= ctx.levels)
         # floor counts as the identity: y / lambda - x / lambda inside, 1 above, 0 below.
         by_limit = torch.where(inside, step / ctx.levels - x / bound, (step > ctx.levels).to(x.dtype))
         others = [axis for axis in range(x.dim()) if limit.dim() == 0 or axis != 1]
         total = (grad * by_limit).sum(others, dtype=torch.promote_types(x.dtype, limit.dtype))
-        return grad * inside, total.to(limit.dtype), None
+        return (grad * inside).to(stored.dtype), total.to(limit.dtype), None
 
 
 def _along_channels(limit: Tensor, x: Tensor) -> Tensor:
@@ -81,9 +86,12 @@ class QCFS(nn.Module):
         del self.limit
         self._owner = (owner,)
 
+    def bound(self) -> Tensor:
+        """lambda, its own or its owner's: () or (C,)."""
+        return self._owner[0].limit if self._owner else self.limit
+
     def forward(self, x: Tensor) -> Tensor:
-        limit = self._owner[0].limit if self._owner else self.limit
-        return quantised(x, limit, self.levels)
+        return quantised(x, self.bound(), self.levels)
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}" + (", limit of another" if self._owner else "")

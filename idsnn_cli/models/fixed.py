@@ -1,0 +1,52 @@
+"""A network that is only read: its BatchNorms in its convolutions, its layers' weights in the dtype they compute in."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from idsnn_cli.models.base import Model
+from idsnn_cli.spiking import BatchNorm
+
+
+class Folded(BatchNorm):
+    """Stands where a BatchNorm was that its convolution now does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False, track_running_stats=False)
+
+    def forward(self, input: Tensor, repeat: int = 1) -> Tensor:
+        """``input`` as it is."""
+        return input
+
+
+@torch.no_grad()
+def fixed(model: Model, dtype: torch.dtype) -> Model:
+    """A copy of the ANN ``model`` for evaluation only, on its device: weights of layers in ``dtype``, no gradients.
+
+    Each BatchNorm with its running statistics is folded into the convolution before it, in float64: s w with s =
+    gamma / sqrt(var + eps), and beta - s mean as its bias. Norms that stand before their convolution stay.
+    """
+    copy = deepcopy(model).eval().requires_grad_(False)
+    for plan in copy.architecture.convolutions():
+        if plan.norm is None or plan.norm_first:
+            continue
+        conv, norm = copy.get_submodule(plan.name), copy.get_submodule(plan.norm)
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
+        shift = norm.bias.double() - norm.running_mean.double() * scale
+        old = torch.zeros_like(shift) if conv.bias is None else conv.bias.double()
+        weight = (conv.weight.double() * scale.view(-1, 1, 1, 1)).to(memory_format=torch.channels_last)
+        conv.weight = nn.Parameter(weight, requires_grad=False)
+        conv.bias = nn.Parameter(old * scale + shift, requires_grad=False)
+        owner, _, name = plan.norm.rpartition(".")
+        setattr(copy.get_submodule(owner), name, Folded(norm.num_features))
+    for layer in copy.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.to(dtype)
+    return copy

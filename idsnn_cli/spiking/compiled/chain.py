@@ -1,0 +1,136 @@
+"""BatchNorm, addition and neuron as one differentiable operation over the compiled loops.
+
+Between a convolution and the next one stand, in plain torch, some twenty passes over T maps; here there are two to read
+and one to write, and as many back. Statistics, membrane and sums are float32 or float64, as they are elsewhere; what is
+between BatchNorm, addition and neuron is not rounded to bf16, which is the only difference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from idsnn_cli.architecture import Neuron
+from idsnn_cli.spiking.compiled.maps import (
+    BLOCKS,
+    Affine,
+    asks_gradient,
+    dense,
+    flat,
+    floats,
+    loops,
+    run_of,
+    share,
+    tiled,
+)
+from idsnn_cli.spiking.neuron import STEPS_PER_BYTE, surrogate_window
+from idsnn_cli.spiking.norm import BatchNorm
+
+
+class _Fire(torch.autograd.Function):
+    """The gradient passes through the statistics, which are the batch's wherever one is asked for."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        residual: Tensor | None,
+        affine: Affine,
+        neuron: Neuron,
+        timesteps: int,
+        repeat: int,
+        keep_state: bool,
+    ) -> Tensor:
+        shape = (x.shape[0] * repeat, *x.shape[1:])
+        spikes = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        read, written = flat(x, timesteps // repeat), flat(spikes, timesteps)
+        size, run = written.shape[1], run_of(x.shape[1])
+        added = read[:0] if residual is None else flat(residual, timesteps)
+        scale, shift = tiled(affine.scale), tiled(affine.shift)
+        window, hard = surrogate_window(neuron), neuron.reset == "hard"
+        planes = -(-timesteps // STEPS_PER_BYTE) if keep_state else 0
+        inside, fired = (np.empty((count, size), np.uint8) for count in (planes, planes if hard else 0))
+        constants = floats(
+            neuron.v_threshold,
+            neuron.decay,
+            0.0 if hard else 1.0,
+            0.0 if hard else neuron.v_threshold,
+            neuron.first_potential if neuron.start == "half" else 0.0,
+            0.0 if window is None else window.half_width,
+        )
+        share(
+            -(-size // run),
+            lambda first, last: loops().forward(
+                read, added, scale, shift, written, inside, fired, first, last, constants
+            ),
+        )
+        if keep_state:
+            ctx.save_for_backward(x, torch.from_numpy(inside), torch.from_numpy(fired))
+            ctx.affine, ctx.neuron, ctx.timesteps, ctx.repeat = affine, neuron, timesteps, repeat
+            ctx.weight_dtype, ctx.adds = weight.dtype, residual is not None
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, inside, fired = ctx.saved_tensors
+        neuron: Neuron = ctx.neuron
+        window = surrogate_window(neuron)
+        assert window is not None
+        sums, run = np.zeros((BLOCKS, 2, x.shape[1])), run_of(x.shape[1])
+        current = torch.empty_like(x)
+        given = flat(grads[0].contiguous(memory_format=torch.channels_last), ctx.timesteps)
+        read, written = (flat(each, ctx.timesteps // ctx.repeat) for each in (x, current))
+        marks = inside.numpy(), fired.numpy()
+        passed = neuron.v_threshold if neuron.reset_gradient == "full" else 0.0
+        constants = floats(neuron.decay, passed, window.height)
+        share(
+            BLOCKS,
+            lambda first, last: loops().backward(given, read, *marks, written, sums, run, first, last, constants),
+        )
+        # What is added has the current's own gradient, which must then stay.
+        of_x, *of_parameters = ctx.affine.gradients(x, current, sums.sum(0), keep=ctx.adds)
+        return of_x, *(each.to(ctx.weight_dtype) for each in of_parameters), current if ctx.adds else None, *[None] * 5
+
+
+def compiled_fire(
+    norm: BatchNorm, neuron: Neuron, timesteps: int, x: Tensor, residual: Tensor | None, repeat: int
+) -> Tensor:
+    """The spikes (T * N, C, H, W) of ``neuron`` over ``norm(x) + residual``, for what :func:`takes_neuron` allows.
+
+    With ``repeat`` = T ``x`` is (N, C, H, W), which every step gets, and ``residual`` None; else ``repeat`` is 1.
+    Raises :class:`DataError` for a single value per channel in training.
+    """
+    keep_state = asks_gradient(x, residual, norm.weight)
+    affine = Affine.of(norm, x, repeat)
+    spikes: Tensor = _Fire.apply(x, norm.weight, norm.bias, residual, affine, neuron, timesteps, repeat, keep_state)
+    return spikes
+
+
+def takes_neuron(norm: BatchNorm, neuron: Neuron, x: Tensor, residual: Tensor | None) -> bool:
+    """Whether :func:`compiled_fire` stands for ``norm``, the addition and ``neuron`` over ``x``.
+
+    Gradients need a rectangle, for then bits are enough.
+    """
+    if asks_gradient(x, residual, norm.weight) and surrogate_window(neuron) is None:
+        return False
+    return takes_loops(norm, x, residual)
+
+
+def takes_loops(norm: BatchNorm, x: Tensor, residual: Tensor | None) -> bool:
+    """Whether the compiled loops may read these maps: bf16 in NHWC on the CPU, where rounding is coarse anyway.
+
+    float32 is computed as the equations are written, to the last bit. Gradients need the batch's own statistics, which
+    no other process shares.
+    """
+    if torch.compiler.is_compiling() or not dense(x, residual) or (norm.training and norm.synchronises()):
+        return False
+    if asks_gradient(x, residual, norm.weight) and not norm.training:
+        return False
+    return loops() is not None

@@ -1,0 +1,75 @@
+"""BatchNorm, addition and QCFS as loops that numba compiles, as those of :mod:`kernels` are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from idsnn_cli.spiking.compiled.kernels import add, compiled, normalise, stored, sum_up, wide
+
+
+@compiled
+def _levels(current, upper, to_steps, to_values, out):
+    for k in range(out.shape[0]):
+        step = np.floor(current[k] * to_steps[k] + np.float32(0.5))
+        out[k] = stored(out[k], min(max(step, np.float32(0)), upper) * to_values[k])
+
+
+@compiled
+def quantise(x, residual, scale, shift, to_steps, to_values, upper, out, first, last):
+    """lambda clip(floor(y L / lambda + 1/2), 0, L) / L of y = scale x + shift + residual, all flat (size,).
+
+    ``to_steps`` is L / lambda, ``to_values`` lambda / L, tiled, ``upper`` L; ``residual`` (0,) for none.
+    """
+    run = scale.shape[0]
+    current = np.empty(run, np.float32)
+    for number in range(first, last):
+        low = number * run
+        high = min(low + run, out.shape[0])
+        now = current[: high - low]
+        normalise(x[low:high], scale, shift, now)
+        if residual.shape[0] > 0:
+            add(residual[low:high], now)
+        _levels(now, upper, to_steps, to_values, out[low:high])
+
+
+@compiled
+def _quantise_back(grad, current, upper, to_steps, inside, by_limit):
+    zero = np.float32(0)
+    for k in range(grad.shape[0]):
+        given = wide(grad[k])
+        place = current[k] * to_steps[k]
+        step = np.floor(place + np.float32(0.5))
+        below, above = step < zero, step > upper
+        inside[k] = zero if below or above else given
+        by_limit[k] += given * (upper if above else (zero if below else step - place))
+
+
+@compiled
+def quantise_back(grad, x, residual, scale, shift, to_steps, upper, out, sums, first, last):
+    """Gradients of y in the blocks ``first`` to ``last``, as :func:`quantise` names things, into ``out``.
+
+    ``sums`` (blocks, 3, C) float64 gets, by channel, their sums, those of their products with ``x``, and L times
+    lambda's gradient, with the floor taken for the identity.
+    """
+    run, size, channels = scale.shape[0], out.shape[0], sums.shape[2]
+    runs = (size + run - 1) // run
+    each = (runs + sums.shape[0] - 1) // sums.shape[0]
+    current, inside = np.empty(run, np.float32), np.empty(run, np.float32)
+    by_shift, by_scale, by_limit = np.empty(run, np.float32), np.empty(run, np.float32), np.empty(run, np.float32)
+    for block in range(first, last):
+        by_shift[:] = 0
+        by_scale[:] = 0
+        by_limit[:] = 0
+        for number in range(block * each, min((block + 1) * each, runs)):
+            low = number * run
+            high = min(low + run, size)
+            now, passed = current[: high - low], inside[: high - low]
+            normalise(x[low:high], scale, shift, now)
+            if residual.shape[0] > 0:
+                add(residual[low:high], now)
+            _quantise_back(grad[low:high], now, upper, to_steps, passed, by_limit)
+            sum_up(passed, x[low:high], out[low:high], by_shift, by_scale)
+        for k in range(run):
+            sums[block, 0, k % channels] += by_shift[k]
+            sums[block, 1, k % channels] += by_scale[k]
+            sums[block, 2, k % channels] += by_limit[k]

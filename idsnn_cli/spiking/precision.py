@@ -1,0 +1,53 @@
+"""What a training computes in: the meaning of ``runtime.precision`` on this machine."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from idsnn_cli.errors import UsageError
+
+# 0 or 1 in the environment says for a machine what `auto` would find out of its CPU.
+SWITCH = "IDSNN_CPU_BF16"
+# What autocast takes convolutions and products in; weights, statistics, membranes and the loss stay in float32.
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def native_bf16() -> bool:
+    """Whether this CPU multiplies bf16 by itself (AVX512_BF16, AMX, or Arm's BF16), as torch sees it.
+
+    Elsewhere oneDNN emulates it, slower than float32. The environment variable IDSNN_CPU_BF16 (0 or 1) answers instead;
+    raises :class:`UsageError` where it holds anything else.
+    """
+    said = os.environ.get(SWITCH, "")
+    if said not in ("", "0", "1"):
+        raise UsageError(f"{SWITCH} is {said!r} in the environment", f"Set {SWITCH} to 0 or 1, or unset it.")
+    if said:
+        return said == "1"
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    # On Arm the question above is already that for the instructions.
+    return torch.backends.cpu.get_cpu_capability() in ("SVE256", "SVE", "NEON")
+
+
+def chosen_precision(asked: str, device: torch.device) -> str:
+    """``asked`` (auto, fp32, bf16, fp16 or fp64) on ``device``: auto is bf16 on CUDA and where the CPU has it.
+
+    Raises :class:`UsageError` for fp16 on a CPU, whose range needs a scaler that is for GPUs.
+    """
+    if asked == "fp16" and device.type != "cuda":
+        raise UsageError("runtime.precision is fp16, which is for CUDA devices", "Use auto, bf16 or fp32 on the CPU.")
+    if asked != "auto":
+        return asked
+    return "bf16" if device.type == "cuda" or native_bf16() else "fp32"
+
+
+def computing(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The block in which networks on ``device`` compute in ``precision``, whose weights are float32 (or float64)."""
+    dtype = AMP_DTYPES.get(precision)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
