@@ -24,8 +24,8 @@ Normalise = Annotated[
 
 def convert(
     checkpoint: Checkpoint,
+    data: Data,
     words: More = None,
-    data: Data = ...,  # type: ignore[assignment]  # typer's mark of an option that is needed
     timesteps: Timesteps = 4,
     normalise: Normalise = "auto",
     option_a: OptionA = None,
@@ -38,41 +38,33 @@ def convert(
     force: Force = False,
 ) -> None:
     """From a ResNet to a Spiking ResNet of its shape: quantise it to T levels, make it spike, train, measure."""
-    from idsnn_cli.cli.opening import open_run, working
+    from idsnn_cli.checkpoint import write_bytes
+    from idsnn_cli.cli.opening import device_override, run_of, working
     from idsnn_cli.cli.show import show_plan, show_summary
-    from idsnn_cli.pipeline.converting import PRESET, epoch_words, estimate, student_words
+    from idsnn_cli.pipeline.converting import estimate, recipe_of
     from idsnn_cli.pipeline.preview import preview
     from idsnn_cli.pipeline.run import RunDone, run_all, summary
-    from idsnn_cli.pipeline.standalone import data_words, foreign_words
-    from idsnn_cli.pipeline.steps.base import steps_of_run
-    from idsnn_cli.sources.names import parse_source
-    from idsnn_cli.sources.opened import open_source
+    from idsnn_cli.pipeline.steps.base import step, steps_of_run
 
     console = Console(as_json=as_json, quiet=quiet)
     if output is not None:
         check_output(output, force=force)
-    source = parse_source(checkpoint)
-    with open_source(source, only_foreign=True) as opened:
-        shape = student_words(opened.architecture, source)
-        foreign = foreign_words(opened, normalise, option_a)
     folder = run_dir or Path("runs") / f"convert-{Path(checkpoint.replace(':', '-')).stem}"
-    told = [f"teacher.checkpoint={checkpoint}", f"student.timesteps={timesteps}", *data_words(data), *shape, *foreign]
-    first = open_run(console, [PRESET, *told, *(words or [])], run_dir=folder, device=device, force=force)
-    epochs = epoch_words(first.workspace.data_plan.counts["train"])
-    run = open_run(console, [PRESET, *told, *epochs, *(words or [])], run_dir=folder, device=device, force=force)
+    more = [*(words or []), *device_override(device)]
+    run = run_of(console, recipe_of(checkpoint, data, timesteps, normalise, option_a, more), folder, force=force)
     steps = steps_of_run(run.workspace.recipe)
     if dry_run:
-        show_plan(console, "convert", preview(run, steps))
-        console.line(estimate(run.workspace).words())
+        plan = preview(run, steps)
+        takes = estimate(run.workspace)
+        show_plan(console, "convert", plan, {"estimate": takes.to_dict()})
+        console.line(takes.words())
         return
     with working(console, run, steps):
         console.say(estimate(run.workspace).words())
         results = run_all(run)
         rows = summary(results)
         if output is not None:
-            from idsnn_cli.checkpoint import write_bytes
-
-            write_bytes(output, (run.path / "student.safetensors").read_bytes())
+            write_bytes(output, step("distill").kept(run).read_bytes())
         console.document({"command": "convert", **RunDone(str(run.path), tuple(results), tuple(rows)).to_dict()})
         if rows:
             show_summary(console, run, rows)

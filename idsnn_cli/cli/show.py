@@ -98,9 +98,9 @@ def show_summary(console: Console, run: RunDirectory, rows: list[NetworkSummary]
     console.line(f"Next: idsnn inspect {step('distill').kept(run)}")
 
 
-def show_plan(console: Console, command: str, plan: Preview) -> None:
-    """What ``--dry-run`` found."""
-    console.document({"command": command, "dry_run": True, **plan.to_dict()})
+def show_plan(console: Console, command: str, plan: Preview, more: Mapping[str, Any] | None = None) -> None:
+    """What ``--dry-run`` found, with ``more`` keys of the command's own in the document."""
+    console.document({"command": command, "dry_run": True, **plan.to_dict(), **(more or {})})
     where = "" if plan.run_dir is None else f", in {plan.run_dir}"
     console.line(f"{command} {plan.recipe} on {plan.device} ({plan.precision}){where}")
     data = plan.data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,15 +11,22 @@ import torch
 from torch.nn import functional as F
 
 from idsnn_cli.architecture import Architecture, build_description, spiking_names
+from idsnn_cli.data import plan_data
 from idsnn_cli.errors import MappingError, UsageError
-from idsnn_cli.models import Model, build, place
+from idsnn_cli.models import build, per_step, place
+from idsnn_cli.pipeline.standalone import data_words, foreign_words
+from idsnn_cli.pipeline.steps.pretrain import pretrained_shape
 from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.recipe import LoadedRecipe, load_recipe
 from idsnn_cli.results import Result
+from idsnn_cli.sources.names import parse_source
+from idsnn_cli.sources.opened import open_source
+from idsnn_cli.spiking.precision import computing
 
 PRESET = "presets/lossless"
 # Images that each phase sees where nothing is said, and its epochs at least and at most.
 _IMAGES, _FEWEST, _MOST = 200_000, 4, 60
-_TIMED = 16  # images of a timed step
+_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,22 @@ def _same_shape(source: Architecture, name: str, options: Mapping[str, Any]) -> 
     return ours == theirs
 
 
+def recipe_of(
+    checkpoint: str, data: str, timesteps: int, normalise: str, option_a: str | None, words: Sequence[str]
+) -> LoadedRecipe:
+    """The preset for the network in ``checkpoint`` and the images that ``data`` names, with ``words`` on top.
+
+    Raises :class:`MappingError` for a network whose shape no student has.
+    """
+    source = parse_source(checkpoint)
+    with open_source(source, only_foreign=True) as opened:
+        shape = student_words(opened.architecture, source)
+        foreign = foreign_words(opened, normalise, option_a)
+    told = [f"teacher.checkpoint={checkpoint}", f"student.timesteps={timesteps}", *data_words(data), *shape, *foreign]
+    images = plan_data(load_recipe(PRESET, [*told, *words]).recipe.data).counts["train"]
+    return load_recipe(PRESET, [*told, *epoch_words(images), *words])
+
+
 def epoch_words(images: int) -> list[str]:
     """As many epochs of each phase as make 200,000 images, but at least 4 and at most 60."""
     epochs = min(max(round(_IMAGES / max(images, 1)), _FEWEST), _MOST)
@@ -75,35 +98,42 @@ def epoch_words(images: int) -> list[str]:
 
 
 def estimate(workspace: Workspace) -> Estimate:
-    """Time a training step of both networks on random images of the data's size, on the run's device."""
+    """Time a training step of both networks on random images of the data's size, as the run would take it."""
     recipe, images = workspace.recipe, workspace.data_plan.counts["train"]
-    student = recipe.student.architecture(workspace.num_classes)
-    quantised = recipe.student.ann(workspace.num_classes)
-    rates = [_images_per_second(workspace, each) for each in (quantised, student)]
-    epochs = (recipe.pretrain.epochs, recipe.distill.epochs)
-    ann, spiking = (count * images / rate for count, rate in zip(epochs, rates, strict=True))
+    classes, channels = workspace.num_classes, workspace.in_channels
+    quantised = pretrained_shape(recipe, classes, channels), recipe.pretrain
+    student = recipe.student.architecture(classes, channels), recipe.distill
+    ann, spiking = (
+        section.epochs * images / _images_per_second(workspace, each, section.batch_size)
+        for each, section in (quantised, student)
+    )
     return Estimate(round(ann, 1), round(spiking, 1))
 
 
-def _images_per_second(workspace: Workspace, architecture: Architecture) -> float:
+def _images_per_second(workspace: Workspace, architecture: Architecture, batch_size: int) -> float:
+    """How many images a second a training with ``batch_size`` takes, its teacher's part not counted."""
     model = build(architecture, 0)
-    place(model, workspace.device)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith(".limit"):
+                value.fill_(1.0)
+    place(model, workspace.device, workspace.dtype)
+    model.train()
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand((_TIMED, architecture.in_channels, *workspace.image_size), generator=generator)
-    labels = torch.zeros(_TIMED, dtype=torch.int64, device=workspace.device)
+    images = torch.rand((batch_size, architecture.in_channels, *workspace.image_size), generator=generator)
+    labels = torch.zeros(batch_size, dtype=torch.int64, device=workspace.device)
     images = images.to(workspace.device)
+
+    def step() -> float:
+        started = time.perf_counter()
+        with computing(workspace.precision, workspace.device):
+            loss = F.cross_entropy(per_step(model(images)).float().mean(0), labels)
+        torch.autograd.backward(loss)
+        loss.item()  # waits for the device
+        return time.perf_counter() - started
+
     # The first is slower, and so is any that something else ran beside.
-    return _TIMED / min([_step(model, images, labels) for _ in range(5)][1:])
-
-
-def _step(model: Model, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Seconds of one step forward and backward."""
-    started = time.perf_counter()
-    logits = model.train()(images)
-    loss = F.cross_entropy(logits.mean(0) if logits.dim() == 3 else logits, labels)
-    torch.autograd.backward(loss)
-    loss.item()  # waits for the device
-    return time.perf_counter() - started
+    return batch_size / min([step() for _ in range(_STEPS)][1:])
 
 
 def spell(seconds: float) -> str:

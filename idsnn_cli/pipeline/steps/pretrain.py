@@ -72,7 +72,7 @@ class PretrainStep(Step):
         return () if recipe.init.source is None or recipe.init.rule == "none" else (recipe.init.source,)
 
     def description(self, recipe: Recipe, num_classes: int, in_channels: int) -> Architecture | None:
-        return _network(recipe, num_classes, in_channels)
+        return pretrained_shape(recipe, num_classes, in_channels)
 
     def outputs(self, run: RunDirectory, given: Given) -> dict[str, Path]:
         last = self.destination(run, given.output)
@@ -85,7 +85,7 @@ class PretrainStep(Step):
             guide = given.teacher or step("teacher").kept(run)
             require_teacher(workspace, guide)
             plan.networks["teacher"] = usable(workspace, guide)
-        target = plan.networks["pretrain"] = _network(recipe, workspace.num_classes, workspace.in_channels)
+        target = plan.networks["pretrain"] = pretrained_shape(recipe, workspace.num_classes, workspace.in_channels)
         if recipe.init.rule != "none":
             origin = recipe.init.source or given.teacher
             count_mapping(run, plan, target, origin, recipe.init.shaping())
@@ -108,7 +108,7 @@ class PretrainStep(Step):
                 distinct(target, path)
                 workspace.ensure(path)
                 inputs[name] = workspace.sha256(path)
-        architecture = _network(recipe, workspace.num_classes, workspace.in_channels)
+        architecture = pretrained_shape(recipe, workspace.num_classes, workspace.in_channels)
         first: list[tuple[Initialization, dict[str, Any]]] = []
 
         def make() -> tuple[Model, Model | None]:
@@ -133,7 +133,7 @@ class PretrainStep(Step):
         return train(run, job)
 
 
-def _network(recipe: Recipe, num_classes: int, in_channels: int) -> Architecture:
+def pretrained_shape(recipe: Recipe, num_classes: int, in_channels: int) -> Architecture:
     """The student's shape with the activations of ``pretrain``."""
     if recipe.pretrain.activation == "relu":
         return recipe.student.ann(num_classes, in_channels)
