@@ -106,6 +106,8 @@ def _convolution_time(
     grad = torch.rand_like(F.conv2d(x, weight, stride=stride, padding=padding))
 
     def work() -> None:
+        # Gradients that stay are added to, which is no part of a convolution.
+        x.grad = weight.grad = None
         F.conv2d(x, weight, stride=stride, padding=padding).backward(grad)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     return interleaved({"convolution": work}, rounds, device)["convolution"]

@@ -2,11 +2,13 @@
 
     python benchmarks/step.py                          # every case, a table
     python benchmarks/step.py --case lif --json        # one case, as JSON
-    python benchmarks/step.py --peer path.py:factory   # race another implementation: factory(architecture) -> module
+    python benchmarks/step.py --peer path.py:factory   # race others too: factory(architecture) -> module, named so
     python benchmarks/step.py --device cuda            # on a GPU, under bf16 autocast; written, but not run on one yet
 
 Variants: ``naive`` (benchmarks/textbook.py), ``loop`` (time merged into the batch, the neuron a Python loop under
-autograd), ``ours`` (what ``idsnn distill`` runs). All take the same weights, images, optimiser, dtype and threads.
+autograd), ``ours`` (what ``idsnn distill`` runs). All take the same weights, images, optimiser and threads, and the
+same dtype; but on a CPU with ``--precision bf16`` (``auto`` where the CPU has it) ``ours`` and the convolutions' own
+limit are in bf16, as ``idsnn distill`` is there, and ``ours-fp32`` runs beside the others, which are float32.
 JSON: {case: {"naive_over_ours": ratio of median step times, "roofline_share": the convolutions' own time over ours,
 "memory_ours_over_naive": ratio of peaks above an idle process, "images_per_second": ours, "seconds": medians}}.
 On a GPU there are cases more: the paper's step (``distill-b64``, ``-b256``), its epoch of 50,000 images with teacher
@@ -19,9 +21,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +36,10 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import Architecture, Neuron, build_description
 from idsnn_cli.data import Split, TrainBatches, eval_batches
 from idsnn_cli.models import build, per_step
+from idsnn_cli.models.fixed import fixed
 from idsnn_cli.recipe.schema import Augment, Training
 from idsnn_cli.spiking import LIF, BatchNorm, fire, lif, lif_reference
+from idsnn_cli.spiking.precision import SWITCH, chosen_precision, computing
 from idsnn_cli.training import Objective, keep_freed_memory, make_optimiser
 from idsnn_cli.training.step_graph import WARM_UP, CudaRecorder, StepGraph
 
@@ -61,11 +65,16 @@ EPOCH_IMAGES = 50_000
 EPOCH_BATCHES, CHAIN_PASSES = 100, 20
 
 
+Peers = dict[str, Callable[..., nn.Module]]
+_NONE: Peers = {}
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where the race is run. On a GPU all variants run under bf16 autocast."""
+    """Where the race is run. On a GPU all variants run under bf16 autocast, on a CPU ours where ``bf16`` says so."""
 
     device: torch.device
+    bf16: bool = False
 
     @property
     def gpu(self) -> bool:
@@ -80,8 +89,14 @@ class Place:
         """Runs before the first that counts: on a GPU those before the capture, and the capture."""
         return WARM_UP + 1 if self.gpu else 1
 
-    def autocast(self) -> Any:
-        return torch.autocast("cuda", self.dtype) if self.gpu else nullcontext()
+    def autocast(self, variant: str) -> Any:
+        half = self.gpu or (self.bf16 and variant == "ours")
+        return computing("bf16" if half else "fp32", self.device)
+
+    @property
+    def limit_dtype(self) -> torch.dtype:
+        """That of the convolutions which ours is measured against."""
+        return torch.bfloat16 if self.bf16 else self.dtype
 
 
 def entry_of(case: str) -> dict[str, Any]:
@@ -103,12 +118,11 @@ def describe(case: str, tiny: bool) -> tuple[Architecture, int]:
     return architecture, 2 if tiny else entry["batch"]
 
 
-def network(variant: str, architecture: Architecture, peer: Callable[..., nn.Module] | None, place: Place) -> nn.Module:
+def network(variant: str, architecture: Architecture, peers: Peers, place: Place) -> nn.Module:
     """The network of ``variant`` where the race is, with the weights that all share."""
     ours = build(architecture, seed=0)
-    if variant == "peer":
-        assert peer is not None
-        return peer(architecture).to(place.device)
+    if variant in peers:
+        return peers[variant](architecture).to(place.device)
     if variant == "naive":
         naive = NaiveSpikingResNet(architecture)
         naive.take(ours.state_dict())
@@ -123,11 +137,11 @@ def network(variant: str, architecture: Architecture, peer: Callable[..., nn.Mod
 
 
 def training_step(
-    case: str, variant: str, tiny: bool, place: Place, peer: Callable[..., nn.Module] | None = None
+    case: str, variant: str, tiny: bool, place: Place, peers: Peers = _NONE
 ) -> Callable[[Tensor, Tensor], None]:
     """One optimiser step of ``variant`` on a batch, the same for all but the network; ours on a GPU as a graph."""
     architecture, batch = describe(case, tiny)
-    model = network(variant, architecture, peer, place).train()
+    model = network(variant, architecture, peers, place).train()
     config = Training(lr=0.01, momentum=0.9, weight_decay=0.0)
     optimiser: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     if variant == "ours" and place.gpu:
@@ -137,10 +151,12 @@ def training_step(
         teacher = build(build_description(entry_of(case)["teacher"], 10, width=4 if tiny else None), seed=1)
         teacher.eval().requires_grad_(False)
         teacher.to(place.device).to(memory_format=torch.channels_last)
+        if place.bf16 and variant == "ours":
+            teacher = fixed(teacher, torch.bfloat16)
     objective = Objective.of({"alpha": 0.3}, teacher=teacher)
 
     def step(images: Tensor, labels: Tensor) -> None:
-        with place.autocast():
+        with place.autocast(variant):
             taught = objective.teach(images)
             loss = objective(per_step(model(images)), labels, taught, batch)
         optimiser.zero_grad(set_to_none=True)
@@ -152,15 +168,13 @@ def training_step(
     return step
 
 
-def training_work(
-    case: str, variant: str, tiny: bool, place: Place, peer: Callable[..., nn.Module] | None = None
-) -> Work:
+def training_work(case: str, variant: str, tiny: bool, place: Place, peers: Peers = _NONE) -> Work:
     """The step of ``variant`` on one batch that lies ready."""
     batch = describe(case, tiny)[1]
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 3, 32, 32, generator=generator).to(place.device)
     labels = torch.randint(0, 10, (batch,), generator=generator).to(place.device)
-    step = training_step(case, variant, tiny, place, peer)
+    step = training_step(case, variant, tiny, place, peers)
     return lambda: step(images, labels)
 
 
@@ -183,20 +197,21 @@ def lif_step(variant: str, tiny: bool, place: Place) -> Work:
     return work
 
 
-def step_of(case: str, variant: str, tiny: bool, place: Place, peer: Callable[..., nn.Module] | None = None) -> Work:
-    return lif_step(variant, tiny, place) if case == "lif" else training_work(case, variant, tiny, place, peer)
+def step_of(case: str, variant: str, tiny: bool, place: Place, peers: Peers = _NONE) -> Work:
+    return lif_step(variant, tiny, place) if case == "lif" else training_work(case, variant, tiny, place, peers)
 
 
-def compare(case: str, rounds: int, tiny: bool, place: Place, peer: Callable[..., nn.Module] | None) -> dict[str, Any]:
+def compare(case: str, rounds: int, tiny: bool, place: Place, peers: Peers) -> dict[str, Any]:
     """A case in which the variants race."""
-    variants = ["naive", "loop", "ours", *(["peer"] if peer and case != "lif" else [])]
-    works = {name: step_of(case, name, tiny, place, peer) for name in variants}
+    beside = ["ours-fp32"] if place.bf16 and case != "lif" else []
+    variants = ["naive", "loop", "ours", *beside, *(peers if case != "lif" else ())]
+    works = {name: step_of(case, name, tiny, place, peers) for name in variants}
     seconds = interleaved(works, rounds, place.device, place.warm_up)
     found: dict[str, Any] = {"seconds": seconds, "naive_over_ours": seconds["naive"] / seconds["ours"]}
     if case != "lif":
         architecture, batch = describe(case, tiny)
         found["images_per_second"] = batch / seconds["ours"]
-        floor = convolution_floor(architecture, batch, rounds=rounds, device=place.device, dtype=place.dtype)
+        floor = convolution_floor(architecture, batch, rounds=rounds, device=place.device, dtype=place.limit_dtype)
         found["roofline_share"] = floor / seconds["ours"]
     word = case + (" tiny" if tiny else "")
     peaks = {name: peak_memory(__file__, word, name, place.device) for name in ("naive", "ours")}
@@ -282,9 +297,9 @@ def chain_case(case: str, rounds: int, tiny: bool, place: Place) -> dict[str, An
 
 
 def eval_case(rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
-    """Images a second of evaluation, and over those of training."""
+    """Images a second of evaluation (float32 on a CPU), and over those of training."""
     architecture, batch = describe("eval", tiny)
-    model = network("ours", architecture, None, place).eval()
+    model = network("ours", architecture, _NONE, place).eval()
     split = Split(torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8), torch.zeros(batch, dtype=torch.int64))
     split = split.to(place.device)
 
@@ -299,7 +314,8 @@ def eval_case(rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
     return {"seconds": seconds, "images_per_second": batch / seconds["eval"], "eval_over_step": ratio}
 
 
-def load_peer(word: str) -> Callable[..., nn.Module]:
+def load_peer(word: str) -> tuple[str, Callable[..., nn.Module]]:
+    """A factory from another file, by its name."""
     path, _, name = word.partition(":")
     spec = importlib.util.spec_from_file_location("peer", path)
     if spec is None or spec.loader is None or not name:
@@ -307,20 +323,22 @@ def load_peer(word: str) -> Callable[..., nn.Module]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     factory: Callable[..., nn.Module] = getattr(module, name)
-    return factory
+    return name, factory
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    heads = ["case", "ours ms", "naive/ours", "loop/ours", "roofline", "memory", "images/s"]
+    others = sorted(
+        {name for found in results.values() for name in found["seconds"]} - {"ours", "pipeline", "step", "eval"}
+    )
+    heads = ["case", "ours ms", *(f"{name}/ours" for name in others), "roofline", "memory", "images/s"]
     rows = [heads]
     for case, found in results.items():
         seconds = found["seconds"]
         ours = seconds.get("ours", seconds.get("pipeline", seconds.get("eval")))
-        loop = f"{seconds['loop'] / ours:.2f}" if "loop" in seconds else "-"
-        cells = [f"{found[key]:.2f}" if key in found else "-" for key in ("naive_over_ours",)]
+        cells = [f"{seconds[name] / ours:.2f}" if name in seconds else "-" for name in others]
         tail = [f"{found[key]:.2f}" if key in found else "-" for key in ("roofline_share", "memory_ours_over_naive")]
         rate = f"{found['images_per_second']:,.0f}" if "images_per_second" in found else "-"
-        rows.append([case, f"{1000 * ours:.1f}", *cells, loop, *tail, rate])
+        rows.append([case, f"{1000 * ours:.1f}", *cells, *tail, rate])
     for head, key in (("epoch s", "epoch_seconds"), ("of copy", "bandwidth_share")):
         if any(key in found for found in results.values()):
             rows[0].append(head)
@@ -330,12 +348,12 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def measure(case: str, rounds: int, tiny: bool, place: Place, peer: Callable[..., nn.Module] | None) -> dict[str, Any]:
+def measure(case: str, rounds: int, tiny: bool, place: Place, peers: Peers) -> dict[str, Any]:
     if case in ("data", "eval"):
         return {"data": data_case, "eval": eval_case}[case](rounds, tiny, place)
     if case in GPU_CASES and not case.startswith("distill"):
         return (epoch_case if case.startswith("epoch") else chain_case)(case, rounds, tiny, place)
-    return compare(case, rounds, tiny, place, peer)
+    return compare(case, rounds, tiny, place, peers)
 
 
 def peak_of(case: str, variant: str, tiny: bool, place: Place) -> int:
@@ -361,13 +379,23 @@ def main() -> None:
         action="store_true",
         help="keep freed memory, as idsnn's commands do on a CPU; all variants and the roofline gain by it",
     )
-    parser.add_argument("--peer", help="path/to/module.py:factory, which takes an Architecture and gives a module")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        help="path/to/module.py:factory, which takes an Architecture and gives a module; repeat for several",
+    )
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="of ours on a CPU")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    place = Place(torch.device(options.device))
+    device = torch.device(options.device)
+    precision = chosen_precision(options.precision, device)
+    # Processes that measure memory are told by it, too.
+    os.environ[SWITCH] = "1" if precision == "bf16" else "0"
+    place = Place(device, bf16=precision == "bf16" and device.type == "cpu")
     if place.gpu and not torch.cuda.is_available():
         parser.error(f"device is {options.device}, but torch finds no usable CUDA GPU")
     if options.keep_memory:
@@ -380,8 +408,8 @@ def main() -> None:
     unknown = sorted(set(options.case or ()) - cases.keys())
     if unknown:
         parser.error(f"unknown case {', '.join(unknown)}; give one of {', '.join(cases)}")
-    peer = load_peer(options.peer) if options.peer else None
-    results = {case: measure(case, options.rounds, options.tiny, place, peer) for case in options.case or cases}
+    peers = dict(map(load_peer, options.peer))
+    results = {case: measure(case, options.rounds, options.tiny, place, peers) for case in options.case or cases}
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(results, indent=2) + "\n")
