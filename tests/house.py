@@ -19,12 +19,13 @@ ROOT = Path(idsnn_cli.__file__).parent
 # torch that a network family's description leads to stand on a higher one.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
-    ("registry", "results", "figures", "text"),
+    ("registry", "results", "figures", "text", "extras"),
     ("rulebook",),
     ("spiking.surrogates", "sources.names"),
     ("sources.kinds",),
     ("architecture", "seeding", "rules", "outputs"),
     ("networks", "training.losses"),
+    ("exchange",),
     ("checkpoint",),
     ("recipe", "spiking"),
     ("families",),
@@ -64,7 +65,7 @@ DECLARED = {part for part in FLOOR if "." in part} - BUILT
 # What a part must not know although it stands on a lower floor.
 MUST_NOT_KNOW = {
     "spiking": {"recipe", "checkpoint"},
-    "families": {"recipe", "checkpoint", "spiking"},
+    "families": {"recipe", "checkpoint", "spiking", "exchange"},
     "initializer": {"recipe", "data"},
     "evaluation": {"recipe"},
     "models": {"recipe", "data"},

@@ -11,6 +11,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from idsnn_cli.architecture import Neuron
+
 
 class CheckpointFile(ABC):
     """A checkpoint that is open for reading; a context manager.
@@ -18,7 +20,7 @@ class CheckpointFile(ABC):
     ``metadata`` is the parsed ``idsnn`` JSON of our own files, else None; ``others`` holds what is no tensor: the
     leaves of a pickle by dotted name, or the other metadata strings of a safetensors file. ``normalisation`` is the
     (mean, std) of its input where that is known from where the file came from. ``notes`` say how it was read, where
-    that is not plain.
+    that is not plain. ``told_neuron`` is the neuron of a foreign spiking network whose file tells it.
     """
 
     path: Path
@@ -26,6 +28,7 @@ class CheckpointFile(ABC):
     others: dict[str, Any]
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None
     notes: tuple[str, ...] = ()
+    told_neuron: Neuron | None = None
 
     @abstractmethod
     def keys(self) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ from idsnn_cli.checkpoint.file import CheckpointFile
 from idsnn_cli.checkpoint.pickles import read_pickle
 from idsnn_cli.checkpoint.provenance import file_sha256
 from idsnn_cli.checkpoint.sharded import SUFFIX, ShardedFile, index_in, shard_paths
-from idsnn_cli.checkpoint.sniffing import sniff, unreadable
+from idsnn_cli.checkpoint.sniffing import NIR, sniff, unreadable
 from idsnn_cli.checkpoint.writing import FORMAT_VERSION, METADATA_KEY
 from idsnn_cli.errors import CheckpointError
+from idsnn_cli.extras import require_extra
 from idsnn_cli.sources.names import Published, Source
 from idsnn_cli.text import excerpt
 
@@ -29,12 +30,14 @@ _safe_open: Any = safe_open  # the package's stubs leave its methods untyped
 
 
 def open_checkpoint(path: Source, *, download: bool = True) -> CheckpointFile:
-    """Open a checkpoint: safetensors, torch.save's (zip or legacy), numpy's ``.npz``, or several files with an index.
+    """Open a checkpoint: safetensors, torch.save's (zip or legacy), numpy's ``.npz``, NIR, or several files with an
+    index.
 
-    The content says which of the first three a file is. For several files ``path`` is their ``*.index.json``, or a
+    The content says which of the first four a file is. For several files ``path`` is their ``*.index.json``, or a
     folder with exactly one of these; a folder of transformers with all in one file stands for that. A published
     network is downloaded where this machine does not have it; without ``download`` such a file has names and shapes
-    alone. Raises :class:`CheckpointError` in one line that says what the file is, where it is none of these.
+    alone. Raises :class:`CheckpointError` in one line that says what the file is, where it is none of these, and
+    :class:`MissingPackageError` for NIR where its packages are not installed.
     """
     if isinstance(path, Published):
         there = download or path.needed_download() is None
@@ -84,6 +87,12 @@ def _open_single(path: Path) -> CheckpointFile:
     kind = sniff(path)
     if kind == "safetensors":
         return _SafetensorsFile(path)
+    if kind == "nir":
+        require_extra("nir", f"{path}, a NIR file,", *NIR)
+        # numpy and HDF5 are loaded for those who have such files.
+        from idsnn_cli.checkpoint.nir_file import NirFile
+
+        return NirFile(path)
     return NpzFile(path) if kind == "zip" and is_npz(path) else _PickleFile(path, *read_pickle(path, kind))
 
 
@@ -116,7 +125,7 @@ class _SafetensorsFile(CheckpointFile):
         except RuntimeError as error:  # torch could not map it
             raise unreadable(path, error) from error
         ours = strings.pop(METADATA_KEY, None)
-        self.metadata = None if ours is None else _parse(path, ours)
+        self.metadata = None if ours is None else parse_metadata(path, ours)
         self.others = strings
 
     def keys(self) -> tuple[str, ...]:
@@ -205,7 +214,7 @@ def _no_json(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _parse(path: Path, text: str) -> dict[str, Any]:
+def parse_metadata(path: Path, text: str) -> dict[str, Any]:
     try:
         metadata = json.loads(text, parse_constant=_no_json)
         version = metadata["format_version"]

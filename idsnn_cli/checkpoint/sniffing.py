@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Literal
 
 from idsnn_cli.errors import CheckpointError
+from idsnn_cli.extras import missing
 from idsnn_cli.text import excerpt
 
-Format = Literal["safetensors", "zip", "legacy"]
+Format = Literal["safetensors", "zip", "legacy", "nir"]
 
 # torch.save's magic number, the first object of a file in the format before zip archives.
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LARGEST_HEADER = 100_000_000  # safetensors' own limit
 _HEAD = 1024
+# The packages that read NIR, of the extra of that name.
+NIR = ("nir", "h5py")
 
+# Of HDF5, in which NIR keeps its graphs.
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 # First bytes -> (what the file is, what to do).
 _UNPACK = "Unpack it, and give the checkpoint inside."
 _EXPORT = "Give a PyTorch checkpoint: save model.state_dict() with torch.save or safetensors."
@@ -29,7 +34,7 @@ _MAGICS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x28\xb5\x2f\xfd", "zstd-compressed", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
     (b"Rar!", "a RAR archive", _UNPACK),
-    (b"\x89HDF\r\n", "an HDF5 file, as Keras writes", _EXPORT),
+    (_HDF5, "an HDF5 file, as Keras writes", _EXPORT),
     (b"\x93NUMPY", "a numpy array", _EXPORT),
     (b"\x89PNG", "a PNG image", _EXPORT),
     (b"\xff\xd8\xff", "a JPEG image", _EXPORT),
@@ -53,6 +58,8 @@ def sniff(path: Path) -> Format:
         return "legacy"
     if _opens_safetensors(path, head, size):
         return "safetensors"
+    if head.startswith(_HDF5) and (path.suffix == ".nir" or not missing(*NIR)):
+        return "nir"
     what, fix = _what_else(path, head)
     raise CheckpointError(f"{path}: not a checkpoint: it is {what}.", fix)
 
@@ -118,6 +125,8 @@ def _what_else(path: Path, head: bytes) -> tuple[str, str]:
             "Load it where you trust it, and save its tensors with safetensors or torch.save.",
         )
     text = _as_text(head)
+    if path.suffix == ".onnx":
+        return "an ONNX model by its name, which is written here and not read", _EXPORT
     if text is None:
         if path.suffix == ".safetensors":
             return "no safetensors file either: its header's length makes no sense, so it is damaged", _AGAIN

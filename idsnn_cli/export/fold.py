@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import write_checkpoint
-from idsnn_cli.export.base import Format, Student
-from idsnn_cli.models import fold_amplitudes, require_amplitudes
+from idsnn_cli.export._comparing import compare, reference, run_with_spikes
+from idsnn_cli.export.base import Compared, Format, Images, Student
+from idsnn_cli.models import fold_amplitudes, load, require_amplitudes
+from idsnn_cli.spiking import LIF
 
 
 class Fold(Format):
@@ -43,6 +47,16 @@ class Fold(Format):
     def tell(self, facts: Mapping[str, Any]) -> str:
         counted = f"{facts['amplitudes']:,} amplitudes of {facts['smallest']:.4g} to {facts['largest']:.4g}"
         return f"{counted} are folded."
+
+    def verify(self, student: Student, target: Path, seen: Images) -> tuple[Compared, ...]:
+        model, folded = reference(student, torch.float64), load(target).double()
+        # Before the amplitudes, which the folded network has in its weights.
+        layers = {name: name for name, module in model.named_modules() if isinstance(module, LIF)}
+        ours, theirs = (lambda images, net=net: run_with_spikes(net, images, layers) for net in (model, folded))
+        return (compare("idsnn", ours, theirs, seen, torch.float64, model, folded),)
+
+    def next(self, target: Path) -> str | None:
+        return f"idsnn eval --checkpoint {target}"
 
 
 FORMAT = Fold()

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from idsnn_cli.architecture import Architecture, read_description
+from idsnn_cli.architecture import Architecture, Neuron, read_description
 from idsnn_cli.checkpoint import CheckpointFile
 from idsnn_cli.checkpoint.arrays import refuse_odd
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
@@ -17,7 +17,7 @@ from idsnn_cli.families import Certainty, Copy, Neurons, Reading, Recognised, re
 from idsnn_cli.families.folded_norms import recognise_unfolded
 from idsnn_cli.families.folding import recognise_biased
 from idsnn_cli.models.folded import less_biases, with_norms
-from idsnn_cli.models.kinds import settle_kind, told_beside
+from idsnn_cli.models.kinds import require_neuron, settle_kind, told_beside
 from idsnn_cli.models.layers_told import check_layers
 from idsnn_cli.models.reparametrised import computed
 
@@ -39,7 +39,7 @@ class Network:
     a head ``architecture`` says one class, which means nothing, and ``ending`` what there is instead of a linear layer.
     ``certainty`` says how sure the layout is where no table of names gave it; ``where`` names the source in errors.
     ``neurons`` says whether a foreign file tells that the network spikes, and ``decays`` are the keys of the time
-    constants that its neurons learnt.
+    constants that its neurons learnt. ``told_neuron`` is the neuron itself, where a foreign file tells it.
     ``notes`` say what else was chosen in reading it, and ``parts`` which keys
     of the file a tensor is computed from.
     """
@@ -60,6 +60,7 @@ class Network:
     where: str = "the source"
     neurons: Neurons = "unsaid"
     decays: tuple[str, ...] = ()
+    told_neuron: Neuron | None = None
     notes: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -102,8 +103,10 @@ def identify(file: CheckpointFile, reading: Reading | None = None) -> Network:
         refuse_odd(file.path, file.others)  # what is missing may stand in a form that is not read
         raise
     check_layers(file.others, found.names.values(), where)
+    if file.told_neuron is not None:
+        require_neuron(found.architecture, file.told_neuron, where)
     notes = (*file.notes, *found.notes)
-    return replace(found, normalisation=file.normalisation, where=where, notes=notes)
+    return replace(found, normalisation=file.normalisation, where=where, notes=notes, told_neuron=file.told_neuron)
 
 
 def described_in(metadata: Mapping[str, Any] | None) -> Architecture | None:

@@ -69,13 +69,20 @@ def can_spike(architecture: Architecture) -> bool:
     return True
 
 
-def require_kind(neurons: Neurons, learnt: Mapping[str, float], where: str) -> None:
+def require_kind(neurons: Neurons, learnt: Mapping[str, float], where: str, told: Neuron | None = None) -> None:
     """Raise :class:`UsageError` where a network is to run, and neither its file nor anyone said whether it spikes.
 
-    ``neurons`` says what the file tells, ``learnt`` are the decays in it.
+    ``neurons`` says what the file tells, ``learnt`` are the decays in it, and ``told`` is its whole neuron.
     """
     if neurons == "unsaid":
         return
+    if told is not None:
+        raise UsageError(
+            f"{where} is a spiking network, and the file does not tell for how many time steps it runs",
+            f"Give --kind spiking student.timesteps=T student.v_threshold={told.v_threshold!r} "
+            f"student.decay={told.decay!r}, which its neurons have; in Python kind='spiking', "
+            f"spiking=SpikingReading(T, Neuron({told.v_threshold!r}, {told.decay!r})).",
+        )
     if neurons == "told":
         raise UsageError(
             f"{where} is a spiking network, and the file tells neither its time steps nor its neurons' constants"
@@ -88,6 +95,19 @@ def require_kind(neurons: Neurons, learnt: Mapping[str, float], where: str) -> N
         "Give the .safetensors file that idsnn wrote (in Python idsnn_cli.save writes one). For an ANN give "
         f"--kind ann (teacher.kind=ann, in Python kind='ann'). {GIVE_CONSTANTS}",
     )
+
+
+def require_neuron(architecture: Architecture, told: Neuron, where: str) -> None:
+    """Raise :class:`UsageError` where a spiking network is read with other constants than its file has."""
+    if architecture.spiking is None:
+        return
+    given = architecture.neuron
+    if (given.v_threshold, given.decay, given.reset, given.start) != (told.v_threshold, told.decay, "hard", "zero"):
+        raise UsageError(
+            f"{where} says itself that its neurons have threshold {told.v_threshold!r}, decay {told.decay!r}, a hard "
+            "reset and a start at zero",
+            f"Give student.v_threshold={told.v_threshold!r} student.decay={told.decay!r}, and no other constants.",
+        )
 
 
 def learnt_decays(keys: tuple[str, ...], read: Read) -> dict[str, float]:

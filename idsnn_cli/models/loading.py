@@ -82,7 +82,7 @@ def load_identified(
             f"{path} {network.ending}, so it cannot classify",
             "It can still start a student: idsnn init --from FILE --num-classes N.",
         )
-    require_kind(network.neurons, learnt_decays(network.decays, network.read), network.where)
+    require_kind(network.neurons, learnt_decays(network.decays, network.read), network.where, network.told_neuron)
     architecture = network.architecture
     if timesteps is not None:
         architecture = _timed(architecture, timesteps, path)
@@ -126,7 +126,7 @@ def assemble(network: Network, where: str | Path, normalise: MeanStd) -> Model:
     a random one of one class. Raises :class:`CheckpointError` for tensors that are missing, not finite, or
     variances below 0.
     """
-    require_kind(network.neurons, learnt_decays(network.decays, network.read), str(where))
+    require_kind(network.neurons, learnt_decays(network.decays, network.read), str(where), network.told_neuron)
     model = build(network.architecture, seed=0)
     _fill(model, network, str(where))
     if "input.mean" not in network.names:
