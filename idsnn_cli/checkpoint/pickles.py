@@ -94,6 +94,11 @@ def _check_kind(path: Path, entries: list[zipfile.ZipInfo]) -> None:
         raise CheckpointError(
             f"{path}: a TorchScript program, not a state dict.", "Save the state_dict() of the model it was made from."
         )
+    if any(name.endswith("models/model.json") for name in names):
+        raise CheckpointError(
+            f"{path}: a program of torch.export, which runs a network and does not describe it.",
+            "Give the checkpoint that it was exported from; the program itself is for torch.export.load.",
+        )
     if not any(name.endswith("data.pkl") for name in names):
         what = "a zip archive that neither torch.save nor numpy.savez wrote"
         raise CheckpointError(f"{path}: not a checkpoint: it is {what}.", "Give a file of torch.save or safetensors.")

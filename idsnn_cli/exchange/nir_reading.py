@@ -56,8 +56,9 @@ def read_graph(path: Path) -> nir.NIRGraph:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+        what = "a NIR file" if path.suffix == ".nir" else "an HDF5 file"
         raise CheckpointError(
-            f"{path}: a truncated or damaged NIR file: {_reason(error)}.",
+            f"{path}: {what}, truncated or damaged: {_reason(error)}.",
             "Download or copy it again, or export it again.",
         ) from error
     if not isinstance(graph, nir.NIRGraph):

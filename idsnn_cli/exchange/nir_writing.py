@@ -20,6 +20,9 @@ from idsnn_cli.networks.resnet.blocks import PaddedIdentity
 from idsnn_cli.networks.vgg.architecture import VGGArchitecture
 
 EPS = 1e-5  # of every BatchNorm here
+# Of neurons that stand for a product: what is left of a sum of -1, 0, 1 or 2 cannot bring another over a threshold that
+# lies between two of these. It is not 0, for which SpikingJelly has no neuron.
+FORGETS = 2.0**-10
 State = Mapping[str, Array]
 
 
@@ -145,7 +148,7 @@ def _residual(
 
 def _sew(on: Drawing, architecture: ResNetArchitecture, state: State, stage: int, block: int, stream: Stream) -> Stream:
     """Both ways are spikes: their product is 1 where the sum is above 1 and a half, and (1 - a) b where b - a is above
-    a half; neurons that forget at once say so.
+    a half; neurons that forget nearly all at once say so.
     """
     at, branch = f"stages.{stage}.{block}", stream
     for i, conv in enumerate(architecture.block_convolutions(stage, block)):
@@ -156,11 +159,11 @@ def _sew(on: Drawing, architecture: ResNetArchitecture, state: State, stage: int
     if architecture.join == "add":
         return branch + around
     if architecture.join == "and":
-        return on.fire(f"{at}.join", branch + around, v_threshold=1.5, decay=0.0)
+        return on.fire(f"{at}.join", branch + around, v_threshold=1.5, decay=FORGETS)
     channels = architecture.stage_channels(stage)
     minus = -np.eye(channels)[:, :, None, None]
     inhibited = on.convolve(f"{at}.inhibition", minus, None, branch, 1, 0)
-    return on.fire(f"{at}.join", inhibited + around, v_threshold=0.5, decay=0.0)
+    return on.fire(f"{at}.join", inhibited + around, v_threshold=0.5, decay=FORGETS)
 
 
 def _membrane(

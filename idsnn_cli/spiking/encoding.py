@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from idsnn_cli.errors import UsageError
+from idsnn_cli.spiking.traced import is_exported
+
 # Draws where nobody seeded the encoder, so that evaluation gives the same figure twice.
 DEFAULT_SEED = 0
 
@@ -28,6 +31,12 @@ class PoissonEncoder(nn.Module):
         self.to_skip = first_image
 
     def forward(self, images: Tensor) -> Tensor:
+        """Raises :class:`UsageError` where a graph is made of it, which would hold one draw for all images."""
+        if is_exported():
+            raise UsageError(
+                "Poisson coding draws new spikes for every image, and a graph would hold one draw for all",
+                "Export a network of direct coding, or as NIR, which is given the spikes.",
+            )
         self._draw(self.to_skip, images)
         self.to_skip = 0
         draws_TNCHW = self._draw(images.shape[0], images).transpose(0, 1)

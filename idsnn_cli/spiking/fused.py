@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from idsnn_cli.spiking.neuron import KERNEL_DTYPES, LIF, loops_available, takes_kernels
 from idsnn_cli.spiking.norm import BatchNorm
 from idsnn_cli.spiking.qcfs import QCFS
+from idsnn_cli.spiking.traced import is_traced
 
 
 def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = None, repeat: int = 1) -> Tensor:
@@ -48,6 +49,9 @@ def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None
 
 def is_compiled(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
     """Whether :func:`fire` runs as loops that numba compiled, on the CPU; conditions as those of :func:`is_fused`."""
+    # What records a computation cannot look into loops, and they take all steps.
+    if is_traced() or getattr(act, "stepping", False):
+        return False
     if x.device.type != "cpu" or type(norm) is not BatchNorm or type(act) not in (LIF, QCFS) or not loops_available():
         return False
     if not fusible(norm, x, residual) or is_watched(norm, act):

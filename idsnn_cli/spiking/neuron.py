@@ -24,6 +24,7 @@ from idsnn_cli.architecture import Neuron
 from idsnn_cli.errors import UsageError
 from idsnn_cli.spiking.memory_layout import empty_steps, flat_steps, step_format, steps_are_dense
 from idsnn_cli.spiking.surrogates import Window, surrogate
+from idsnn_cli.spiking.traced import is_traced, lif_traced, prepare
 
 # Set to 0 to compute everything on CUDA with plain PyTorch, to compare the two. Read once, on the first use.
 SWITCH = "IDSNN_FUSED"
@@ -58,8 +59,9 @@ def takes_kernels(x: Tensor, neuron: Neuron) -> bool:
     The kernels know the hard reset from zero alone. Networks of other neurons are mostly converted and only measured,
     which plain PyTorch does well enough.
     """
-    known = neuron.is_usual and surrogate(neuron.surrogate).kernel is not None
-    return known and x.is_cuda and x.dtype in KERNEL_DTYPES and kernels_available()
+    if is_traced() or not (x.is_cuda and x.dtype in KERNEL_DTYPES and kernels_available()):
+        return False
+    return neuron.is_usual and surrogate(neuron.surrogate).kernel is not None
 
 
 class _Spike(torch.autograd.Function):
@@ -276,8 +278,10 @@ def lif(x: Tensor, neuron: Neuron) -> Tensor:
     of the same shape and dtype. Spikes and gradients equal :func:`lif_reference`. The time
     axis may have stride 0 (an input repeated by ``expand``): it is then never copied. On CUDA it runs as a kernel where
     Triton is there, unless the environment says IDSNN_FUSED=0, the neuron resets softly or starts at half, or its
-    surrogate has no kernel form.
+    surrogate has no kernel form. What records or transforms it gets plain operations.
     """
+    if is_traced():
+        return lif_traced(x, neuron, compute_dtype(x.dtype))
     if takes_kernels(x, neuron):
         # Triton takes a second to import and may be missing.
         from idsnn_cli.spiking.triton.neuron import fused_lif
@@ -316,6 +320,8 @@ class LIF(nn.Module):
                 f"setting {name} of a neuron would not change what it computes, or wrongly",
                 "Its constants are one: layer.neuron = Neuron(...). Another T: idsnn_cli.load(path, timesteps=T).",
             )
+        if name == "neuron":
+            prepare(value)
         super().__setattr__(name, value)
 
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:

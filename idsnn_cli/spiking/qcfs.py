@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from idsnn_cli.spiking.neuron import compute_dtype
+from idsnn_cli.spiking.traced import is_traced, passed_through
 
 
 class _Quantised(torch.autograd.Function):
@@ -45,8 +46,23 @@ def _along_channels(limit: Tensor, x: Tensor) -> Tensor:
     return bound if bound.dim() == 0 else bound.view(-1, *(1 for _ in range(x.dim() - 2)))
 
 
+def _quantised_traced(stored: Tensor, limit: Tensor, levels: int) -> Tensor:
+    """The same in plain operations, gradients too, for what records or transforms a computation."""
+    x = stored.to(compute_dtype(stored.dtype))
+    bound = _along_channels(limit, x)
+    step = torch.floor(x * (levels / bound) + 0.5)
+    y = step.clamp(0, levels) * (bound / levels)
+    if torch.is_grad_enabled() and (x.requires_grad or limit.requires_grad):
+        inside = (step >= 0) & (step <= levels)
+        by_limit = torch.where(inside, step / levels - x / bound, (step > levels).to(x.dtype))
+        y = inside.to(x.dtype).detach() * (x - x.detach()) + passed_through(y, by_limit, bound)
+    return y.to(stored.dtype)
+
+
 def quantised(x: Tensor, limit: Tensor, levels: int) -> Tensor:
     """What :class:`QCFS` gives for ``x``; one node in the graphs of torch.fx."""
+    if is_traced():
+        return _quantised_traced(x, limit, levels)
     y: Tensor = _Quantised.apply(x, limit, levels)
     return y
 

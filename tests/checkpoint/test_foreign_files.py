@@ -244,6 +244,8 @@ FAULTS: list[tuple[str, Callable[[], bytes], str]] = [
     ("npy", lambda: b"\x93NUMPY\x01\x00" + bytes(100), "a numpy array"),
     ("zip", other_zip, "a zip archive that neither torch.save nor numpy.savez wrote"),
     ("script", script, "a TorchScript program"),
+    ("x.onnx", lambda: b"\x08\x0a\x12\x07pytorch" + bytes(200), "an ONNX model by its name"),
+    ("cut.onnx", lambda: b"\x08\x0a", "an ONNX model by its name"),
     ("zipped again", lambda: zipped_again(small_zip()), "zipped again"),
     ("binary", lambda: bytes(range(256)) * 4, "no format that is known"),
     ("binary.safetensors", lambda: bytes(range(256)) * 4, "length makes no sense"),

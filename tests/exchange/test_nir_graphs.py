@@ -27,8 +27,6 @@ SIDE = 32
 REFUSED = {
     ("snnTorch", "integrate"): "it reads IF as a leaky neuron",
     ("SpikingJelly", "no memory"): "tau / dt must be finite and greater than 1",
-    ("SpikingJelly", "sew and"): "tau / dt must be finite and greater than 1",
-    ("SpikingJelly", "sew iand"): "tau / dt must be finite and greater than 1",
 }
 
 

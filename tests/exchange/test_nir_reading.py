@@ -230,11 +230,11 @@ EDITS: dict[str, tuple[Callable[[Any], None], str]] = {
     ),
     "a lost edge": (no_edge, "its edges are not those"),
     "a lost node": (lambda node: node["nodes"].pop("stages.2.0.conv1"), "'stages.2.0.conv1' of its description is not"),
-    "a node's type": (lambda node: put(node["nodes/head"], "type", "Linear"), "damaged NIR"),
-    "an unknown type": (lambda node: put(node["nodes/head"], "type", "Quantum"), "damaged NIR"),
+    "a node's type": (lambda node: put(node["nodes/head"], "type", "Linear"), "damaged"),
+    "an unknown type": (lambda node: put(node["nodes/head"], "type", "Quantum"), "damaged"),
     "a shape": (lambda node: put(node["nodes/head"], "weight", np.zeros((6, 3))), "'head' is [6, 3]"),
-    "no nodes": (lambda node: node.pop("nodes"), "damaged NIR"),
-    "text for a kernel": (lambda node: put(node["nodes/head"], "weight", "x"), "damaged NIR"),
+    "no nodes": (lambda node: node.pop("nodes"), "damaged"),
+    "text for a kernel": (lambda node: put(node["nodes/head"], "weight", "x"), "damaged"),
     "normalisation": (described(lambda document: document["input"].update(mean=[1.0])), "normalisation"),
 }
 
@@ -252,7 +252,7 @@ def test_a_cut_file_is_refused(tmp_path: Path, fraction: float) -> None:
     path = written(tmp_path, "thin")
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * fraction)])
-    assert "truncated or damaged NIR file" in refusal(path).message
+    assert "a NIR file, truncated or damaged" in refusal(path).message
 
 
 def test_flipped_bits_are_refused_or_change_weights_alone(tmp_path: Path) -> None:

@@ -92,7 +92,10 @@ def test_without_a_recipe_the_images_have_to_be_named(capsys: Capture) -> None:
     assert not Path("t.nir").exists()
 
 
-FORMS: list[tuple[str, str, tuple[str, ...]]] = [("s.nir", "nir", ("nir", "h5py"))]
+FORMS: list[tuple[str, str, tuple[str, ...]]] = [
+    ("s.nir", "nir", ("nir", "h5py")),
+    ("s.onnx", "onnx", ("onnx", "onnxscript")),
+]
 
 
 @pytest.mark.parametrize(("target", "extra", "packages"), FORMS)
@@ -176,7 +179,7 @@ def test_a_damaged_file_stops_every_command(
     Path("s.nir").write_bytes(change(Path("s.nir").read_bytes()))
     refused = invoke(capsys, *command.split(), "s.nir")
     assert refused.code == 1
-    assert "s.nir: a truncated or damaged NIR file" in " ".join(refused.err.split())
+    assert "s.nir: a NIR file, truncated or damaged" in " ".join(refused.err.split())
     assert not Path("out").exists()
 
 
