@@ -124,6 +124,39 @@ class Model(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self._readout(self.stages(self._entry(images)), images.shape[0])
 
+    def step(self, images: Tensor) -> Tensor:
+        """The logits (N, K) of one more time step, in which the neurons go on from where the last one left them.
+
+        ``images`` (N, C, H, W) in 0 to 1 may be others at every step, as in a stream of frames; where they stay, T
+        steps from :meth:`reset` give the T rows of :meth:`forward`, and more go on beyond T. A neuron does the same
+        arithmetic in both, but convolutions of N maps may round otherwise than those of T * N. Raises
+        :class:`UsageError` for an ANN, in training mode (whose BatchNorm sees all steps at once), and for images of
+        another shape than the step before.
+        """
+        if self.architecture.spiking is None:
+            raise UsageError("an ANN has no time steps", "Call it: model(images).")
+        if self.training:
+            raise UsageError(
+                "the network is in training mode, where BatchNorm normalises over all time steps at once",
+                "Call model.eval() first.",
+            )
+        neurons = [module for module in self.modules() if isinstance(module, LIF)]
+        for neuron in neurons:
+            neuron.stepping = True
+        try:
+            return self._readout(self.stages(self._entry(images, steps=1)), images.shape[0], steps=1)[0]
+        finally:
+            for neuron in neurons:
+                neuron.stepping = False
+
+    def reset(self) -> None:
+        """Let all neurons start again, for the next :meth:`step`; :meth:`forward` always starts anew."""
+        for module in self.modules():
+            if isinstance(module, LIF):
+                module.state = None
+        if self.encoder is not None:
+            self.encoder.reset()
+
     def with_features(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The logits as :meth:`forward` gives them, and the maps (N, C, H, W) behind each stage.
 
@@ -144,8 +177,10 @@ class Model(nn.Module):
         """The vectors (T * N, F) that the linear layer reads, of the maps that :meth:`ending` gives."""
         return maps.mean((2, 3))
 
-    def _entry(self, images: Tensor) -> Tensor:
-        """What the first stage reads. Raises :class:`UsageError` for images that are not in 0 to 1 by their type."""
+    def _entry(self, images: Tensor, steps: int | None = None) -> Tensor:
+        """What the first stage reads at all T time steps, or at the next one (``steps`` = 1). Raises
+        :class:`UsageError` for images that are not in 0 to 1 by their type.
+        """
         if isinstance(images, Tensor) and not images.is_floating_point():
             raise UsageError(
                 f"the images are {str(images.dtype).removeprefix('torch.')}, and a network reads numbers in 0 to 1",
@@ -157,9 +192,10 @@ class Model(nn.Module):
             maps = self.stem(self.input(images))
         elif self.encoder is None:
             # The same image at every step: the stem's convolution and BatchNorm are computed once.
-            maps = self.stem(self.input(images), repeat=self.architecture.timesteps)
+            maps = self.stem(self.input(images), repeat=self.architecture.timesteps if steps is None else steps)
         else:
-            maps = self.stem(self.encoder(images).flatten(0, 1).to(self.input.mean.dtype))
+            spikes = self.encoder(images).flatten(0, 1) if steps is None else self.encoder.step(images)
+            maps = self.stem(spikes.to(self.input.mean.dtype))
         return maps
 
     def _feature(self, maps: Tensor, images: int) -> Tensor:
@@ -168,11 +204,12 @@ class Model(nn.Module):
         dtype = torch.promote_types(maps.dtype, torch.float32)
         return maps.view(self.architecture.timesteps, images, *maps.shape[1:]).mean(0, dtype=dtype)
 
-    def _readout(self, maps: Tensor, images: int) -> Tensor:
-        """The logits of what the last stage gives for so many images."""
+    def _readout(self, maps: Tensor, images: int, steps: int | None = None) -> Tensor:
+        """The logits of what the last stage gives for so many images, at all T time steps or so many."""
         features = self.pooled(self.ending(maps))
         if self.architecture.spiking is not None:
             # A process whose shard is empty has N = 0, for which view() could not infer an axis.
-            features = features.view(self.architecture.timesteps, images, features.shape[1])
+            steps = self.architecture.timesteps if steps is None else steps
+            features = features.view(steps, images, features.shape[1])
         logits: Tensor = self.head(features)
         return logits

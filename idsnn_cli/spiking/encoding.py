@@ -19,6 +19,10 @@ class PoissonEncoder(nn.Module):
     go image by image: what an image gets depends on the seed and on how many images came before it, not on batches.
     """
 
+    # Of step(): the draws of all T steps, and which of them is next.
+    draws_NTCHW: Tensor | None = None
+    next = 0
+
     def __init__(self, timesteps: int) -> None:
         super().__init__()
         self.timesteps = timesteps
@@ -41,6 +45,29 @@ class PoissonEncoder(nn.Module):
         self.to_skip = 0
         draws_TNCHW = self._draw(images.shape[0], images).transpose(0, 1)
         return (draws_TNCHW.to(images.device) < images).to(images.dtype)
+
+    def step(self, images: Tensor) -> Tensor:
+        """The spikes (N, C, H, W) of one more time step; those of T steps are :meth:`forward`'s where the images stay.
+
+        Draws are taken for T steps at once, image by image. Raises :class:`UsageError` for images of another shape.
+        """
+        if self.draws_NTCHW is not None and self.draws_NTCHW[:, 0].shape != images.shape:
+            raise UsageError(
+                f"a step is given images {list(images.shape)}, and the encoder is at "
+                f"{list(self.draws_NTCHW[:, 0].shape)}",
+                "Call model.reset() before other images.",
+            )
+        if self.draws_NTCHW is None or self.next == self.timesteps:
+            self._draw(self.to_skip, images)
+            self.to_skip = 0
+            self.draws_NTCHW, self.next = self._draw(images.shape[0], images), 0
+        draws_NCHW = self.draws_NTCHW[:, self.next].to(images.device)
+        self.next += 1
+        return (draws_NCHW < images).to(images.dtype)
+
+    def reset(self) -> None:
+        """Let the next :meth:`step` be a first one, with draws of its own."""
+        self.draws_NTCHW, self.next = None, 0
 
     def _draw(self, count: int, images: Tensor) -> Tensor:
         """(count, T, C, H, W) in 0 to 1."""

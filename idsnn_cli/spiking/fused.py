@@ -40,9 +40,11 @@ def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = N
 
 
 def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
-    """Whether :func:`fire` runs as kernels: with these very layers, no hook on them, the usual neuron, on CUDA."""
+    """Whether :func:`fire` runs as kernels: with these very layers, no hook on them, all steps of the usual neuron, on
+    CUDA.
+    """
     # A subclass may compute something else.
-    if type(norm) is not BatchNorm or type(act) is not LIF:
+    if type(norm) is not BatchNorm or type(act) is not LIF or act.stepping:
         return False
     return takes_kernels(x, act.neuron) and fusible(norm, x, residual) and not is_watched(norm, act)
 

@@ -24,7 +24,7 @@ from idsnn_cli.architecture import Neuron
 from idsnn_cli.errors import UsageError
 from idsnn_cli.spiking.memory_layout import empty_steps, flat_steps, step_format, steps_are_dense
 from idsnn_cli.spiking.surrogates import Window, surrogate
-from idsnn_cli.spiking.traced import is_traced, lif_traced, prepare
+from idsnn_cli.spiking.traced import State, is_traced, lif_traced, one_step, prepare
 
 # Set to 0 to compute everything on CUDA with plain PyTorch, to compare the two. Read once, on the first use.
 SWITCH = "IDSNN_FUSED"
@@ -307,6 +307,10 @@ torch.fx.wrap("merged_lif")
 class LIF(nn.Module):
     """The neuron as a layer over time-merged maps: (T * N, ...) in, spikes (T * N, ...) out."""
 
+    # Of Model.step: whether a call is one time step, and what the one before left.
+    stepping = False
+    state: State | None = None
+
     def __init__(self, neuron: Neuron, timesteps: int) -> None:
         super().__init__()
         self.neuron = neuron
@@ -325,8 +329,27 @@ class LIF(nn.Module):
         super().__setattr__(name, value)
 
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
-        """The spikes (T * N, ...) of ``x``: (T * N, ...), or with ``repeat`` = T the (N, ...) that every step gets."""
+        """The spikes (T * N, ...) of ``x``: (T * N, ...), or with ``repeat`` = T the (N, ...) that every step gets.
+
+        While ``stepping``, the spikes (N, ...) of one more time step. Raises :class:`UsageError` for maps of another
+        shape than those of the step before.
+        """
+        if self.stepping:
+            return self._step(x)
         return merged_lif(x, self.neuron, self.timesteps, repeat)
+
+    def _step(self, x: Tensor) -> Tensor:
+        dtype = compute_dtype(x.dtype)
+        if self.state is not None:
+            kept = self.state[0]
+            if (kept.shape, kept.device, kept.dtype) != (x.shape, x.device, dtype):
+                raise UsageError(
+                    f"a step is given maps {list(x.shape)} in {dtype} on {x.device}, and the neurons are at "
+                    f"{list(kept.shape)} in {kept.dtype} on {kept.device}",
+                    "Call model.reset() before other images.",
+                )
+        self.state = one_step(x.to(dtype), self.state, self.neuron)
+        return self.state[1].to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"timesteps={self.timesteps}, {self.neuron}"

@@ -16,6 +16,8 @@ from idsnn_cli.architecture import Neuron
 from idsnn_cli.spiking.surrogates import surrogate
 
 Derivative = Callable[[Tensor, float], Tensor]
+# A layer's membranes and spikes, both in the membrane's dtype.
+State = tuple[Tensor, Tensor]
 # By the surrogate's name, found before anything is recorded: looking for a file is nothing that a graph can hold.
 _DERIVATIVES: dict[str, Derivative] = {}
 
@@ -51,18 +53,27 @@ def lif_traced(x: Tensor, neuron: Neuron, dtype: torch.dtype) -> Tensor:
     spikes. T is written out, so that a graph of it holds for this T alone.
     """
     current = x.to(dtype)
-    u = current[0] + neuron.first_potential if neuron.start == "half" else current[0]
-    spikes = [_spike(u, neuron)]
+    state = one_step(current[0], None, neuron)
+    spikes = [state[1]]
     for t in range(1, x.shape[0]):
-        fired = spikes[-1]
-        if fired.requires_grad and neuron.reset_gradient == "detached":
-            fired = fired.detach()
-        if neuron.reset == "soft":
-            u = neuron.decay * (u - neuron.v_threshold * fired) + current[t]
-        else:
-            u = neuron.decay * u * (1 - fired) + current[t]
-        spikes.append(_spike(u, neuron))
+        state = one_step(current[t], state, neuron)
+        spikes.append(state[1])
     return torch.stack(spikes).to(x.dtype)
+
+
+def one_step(current: Tensor, before: State | None, neuron: Neuron) -> State:
+    """(U(t), F(t)) of one time step, in the dtype of the ``current`` X(t); ``before`` is that of the step before."""
+    if before is None:
+        u = current + neuron.first_potential if neuron.start == "half" else current
+        return u, _spike(u, neuron)
+    u, fired = before
+    if fired.requires_grad and neuron.reset_gradient == "detached":
+        fired = fired.detach()
+    if neuron.reset == "soft":
+        u = neuron.decay * (u - neuron.v_threshold * fired) + current
+    else:
+        u = neuron.decay * u * (1 - fired) + current
+    return u, _spike(u, neuron)
 
 
 def _spike(u: Tensor, neuron: Neuron) -> Tensor:
