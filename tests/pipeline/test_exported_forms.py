@@ -136,9 +136,18 @@ def test_readers_that_are_not_there_are_said(run: Path, capsys: Capture, monkeyp
     assert "SpikingJelly: not compared: spikingjelly not installed" in found.out
 
 
-@pytest.mark.parametrize("target", ["s.nir"])
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("s.nir", ()),
+        ("s.pt2", ()),
+        ("s.pt", ("--format", "snntorch")),
+        ("s.safetensors", ("--format", "spikingjelly")),
+        pytest.param("s.onnx", (), marks=pytest.mark.slow),
+    ],
+)
 def test_a_disk_that_refuses_leaves_nothing_behind(
-    run: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, target: str
+    run: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, target: str, words: tuple[str, ...]
 ) -> None:
     Path(target).write_bytes(b"what was there")
 
@@ -146,7 +155,7 @@ def test_a_disk_that_refuses_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    refused = invoke(capsys, "export", run / "student.safetensors", "-o", target, "--force")
+    refused = invoke(capsys, "export", run / "student.safetensors", "-o", target, "--force", *words)
     assert refused.code == 1
     assert "could not be written" in refused.err
     assert [path.name for path in Path().iterdir()] == [target]
@@ -181,6 +190,15 @@ def test_a_damaged_file_stops_every_command(
     assert refused.code == 1
     assert "s.nir: a NIR file, truncated or damaged" in " ".join(refused.err.split())
     assert not Path("out").exists()
+
+
+def test_images_that_leave_nothing_are_refused_in_every_form(capsys: Capture) -> None:
+    save_network(Path("vgg.safetensors"), "student", build_description("spiking-vgg11", 10, width=2, timesteps=2))
+    for target in ("x.nir", "x.onnx", "x.pt2"):
+        refused = invoke(capsys, "export", "vgg.safetensors", "-o", target, "--image-size", "8")
+        assert refused.code == 2, refused.err
+        assert "too small for a VGG" in refused.err
+        assert not Path(target).exists()
 
 
 def test_what_a_form_cannot_say_is_wrong_usage(capsys: Capture) -> None:
