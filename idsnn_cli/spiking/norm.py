@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from idsnn_cli.errors import DataError
-from idsnn_cli.spiking.neuron import compute_dtype
+from idsnn_cli.spiking.reference import compute_dtype
 
 
 class _SyncedNorm(torch.autograd.Function):
