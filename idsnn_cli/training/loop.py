@@ -29,7 +29,7 @@ from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.spiking import PoissonEncoder, seed_encoders
 from idsnn_cli.spiking.precision import AMP_DTYPES, computing
-from idsnn_cli.training.monitor import Watch, check_model, gradient_norm, non_finite_step
+from idsnn_cli.training.monitor import Watch, check_model, gradient_norms, non_finite_before, non_finite_step
 from idsnn_cli.training.objective import Learner, Objective
 from idsnn_cli.training.optimiser import learning_rate, load_optimiser, make_optimiser, optimiser_state, set_rate
 from idsnn_cli.training.processes import any_process, barrier, is_main, no_buffer_broadcast, rank, world_size
@@ -87,8 +87,11 @@ def fit(work: Fit) -> list[dict[str, Any]]:
     :class:`InterruptedRun` after a signal; the state on disk is then the last good one.
     """
     trainer = _Trainer(work)
-    with stop_on_signals() as stop:
-        return trainer.run(stop)
+    try:
+        with stop_on_signals() as stop:
+            return trainer.run(stop)
+    finally:
+        trainer.release()
 
 
 def _reading(work: Fit) -> nn.Module | None:
@@ -133,7 +136,15 @@ class _Trainer:
             processes=world_size(),
             draws_on_host=any(isinstance(module, PoissonEncoder) for module in self._all_modules()),
         ):
-            self.run_step = StepGraph(self._watched_step, CudaRecorder(work.device), work.events.say)
+            # The loss is divided by the global batch's size, a number that a graph holds.
+            recorder, size = CudaRecorder(work.device), lambda: self.global_size
+            self.run_step = StepGraph(self._watched_step, recorder, work.events.say, size)
+
+    def release(self) -> None:
+        """Give up the captured step and its gradients: a graph's memory would stay with the next training."""
+        # It refers to this trainer, so that neither would be freed when nobody needs them any more.
+        del self.run_step
+        self.optimiser.zero_grad(set_to_none=True)
 
     def _all_modules(self) -> list[nn.Module]:
         teacher = self.work.objective.teacher
@@ -255,8 +266,8 @@ class _Trainer:
     def _watched_step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step without the host: it changes no weights if it, or one before it, is not finite."""
         loss, correct = self._backward(images, labels)
-        norm = gradient_norm(self.learner)
-        self.watch.judge(loss, norm)
+        norm, norms = gradient_norms(self.learner)
+        self.watch.judge(loss, norm, norms)
         self._clip(norm)
         self.optimiser.step()
         self.watch.add(loss, correct, self.global_size)
@@ -274,7 +285,7 @@ class _Trainer:
     def _read(self) -> None:
         figures = self.watch.read()
         if figures.first_bad is not None:
-            raise non_finite_step(self.learner, figures.loss_was_finite, self._where(figures.first_bad))
+            raise non_finite_before(self.learner, figures, self._where(figures.first_bad))
         self.progress.loss_sum += figures.loss_sum
         self.progress.correct += figures.correct
 
@@ -292,7 +303,7 @@ class _Trainer:
         )
 
     def _guard(self, loss: Tensor, where: str) -> None:
-        norm = gradient_norm(self.learner)
+        norm, _ = gradient_norms(self.learner)
         loss_is_finite = bool(torch.isfinite(loss))
         if not loss_is_finite or not bool(torch.isfinite(norm)):
             # fp16's scaler skips a step whose gradients overflowed and halves its scale: that is no failure.
