@@ -124,15 +124,18 @@ def _wrong_setting() -> list[Check]:
     return []
 
 
-def no_gpu_though_a_driver() -> str | None:
-    """Why torch finds no GPU although the machine has an NVIDIA driver, in words; None where it has no driver."""
+def find_gpu() -> tuple[bool, str | None]:
+    """Whether torch can use a GPU, and in words why not although the machine has an NVIDIA driver."""
     import torch
 
     with warnings.catch_warnings(record=True) as said:
+        # Torch says what is wrong with a driver the first time only.
         warnings.simplefilter("always")
-        torch.cuda.is_available()
+        usable = torch.cuda.is_available()
+    if usable:
+        return True, None
     check = _no_gpu(torch.version.cuda, _first_lines(said))
-    return check.found if check.status != "ok" else None
+    return False, check.found.removeprefix("none: ").removeprefix("none, ") if check.status != "ok" else None
 
 
 def _no_gpu(cuda: str | None, remarks: list[str]) -> Check:

@@ -106,7 +106,7 @@ class Workspace:
 
     @cached_property
     def device(self) -> torch.device:
-        return resolve_device(self.recipe.runtime.device)
+        return resolve_device(self.recipe.runtime.device, self.say_once)
 
     @cached_property
     def precision(self) -> str:

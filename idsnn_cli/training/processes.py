@@ -6,7 +6,7 @@ import ctypes
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from idsnn_cli.doctor.devices import find_gpu
 from idsnn_cli.errors import DeviceError
 
 # mallopt's parameters in glibc's <malloc.h>.
@@ -58,15 +59,18 @@ def any_process(flag: bool, device: torch.device) -> bool:
     return bool(sum_over_processes(torch.tensor([int(flag)], device=device)).item())
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, say: Callable[[str], None] = lambda message: None) -> torch.device:
     """The device a recipe or ``--device`` names; under torchrun each process takes its own GPU.
 
-    Raises :class:`DeviceError` where it is not there.
+    ``say`` hears where ``auto`` takes the CPU although the machine has an NVIDIA driver, and why. Raises
+    :class:`DeviceError` where the device is not there.
     """
-    available = torch.cuda.is_available()
-    if name == "auto":
-        name = "cuda" if available else "cpu"
     if name == "cpu":
+        return torch.device("cpu")
+    available, reason = find_gpu()
+    if name == "auto" and not available:
+        if reason is not None:
+            say(f"the CPU computes, for torch finds no GPU {reason} (idsnn doctor)")
         return torch.device("cpu")
     if not available:
         raise DeviceError(
