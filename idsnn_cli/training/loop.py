@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from idsnn_cli.data import Batch, TrainBatches, shard
 from idsnn_cli.errors import CheckpointError, InterruptedRun
@@ -32,7 +31,15 @@ from idsnn_cli.spiking.precision import AMP_DTYPES, computing
 from idsnn_cli.training.monitor import Watch, check_model, gradient_norms, non_finite_before, non_finite_step
 from idsnn_cli.training.objective import Learner, Objective
 from idsnn_cli.training.optimiser import learning_rate, load_optimiser, make_optimiser, optimiser_state, set_rate
-from idsnn_cli.training.processes import any_process, barrier, is_main, no_buffer_broadcast, rank, world_size
+from idsnn_cli.training.processes import (
+    any_process,
+    barrier,
+    is_main,
+    rank,
+    share_weights,
+    sum_gradients,
+    world_size,
+)
 from idsnn_cli.training.progress import (
     BatchDone,
     Events,
@@ -119,9 +126,7 @@ class _Trainer:
         # Whether the state on disk, if there is one, is that of a whole number of epochs.
         self.between_epochs = False
         self._resume()
-        self.module: nn.Module = self.learner
-        if world_size() > 1:
-            self.module = DistributedDataParallel(self.learner, **no_buffer_broadcast())
+        share_weights(self.learner)
         self.saved_at = time.monotonic()
         self.watch = Watch(work.device)
         self.watched = is_watched(work.device, work.precision)
@@ -133,7 +138,6 @@ class _Trainer:
         if graph_is_possible(
             asked=work.cuda_graph,
             watched=self.watched,
-            processes=world_size(),
             draws_on_host=any(isinstance(module, PoissonEncoder) for module in self._all_modules()),
         ):
             # The loss is divided by the global batch's size, a number that a graph holds.
@@ -217,7 +221,7 @@ class _Trainer:
 
     def epoch(self, stop: StopRequest) -> None:
         work, progress = self.work, self.progress
-        self.module.train()
+        self.learner.train()
         started, before = time.monotonic(), progress.seconds
         self.watch.begin(progress.epoch * work.batches.steps_per_epoch + progress.batch)
         for batch in work.batches.epoch(progress.epoch, progress.batch):
@@ -245,10 +249,11 @@ class _Trainer:
         work = self.work
         with computing(work.precision, work.device):
             lesson = work.objective.teach(images)
-            logits_TNK, loss = self.module(images, labels, lesson, self.global_size)
+            logits_TNK, loss = self.learner(images, labels, lesson, self.global_size)
         self.optimiser.zero_grad(set_to_none=True)
-        # DistributedDataParallel averages gradients; shares of a global mean must be summed.
-        self.scaler.scale(loss * world_size()).backward()
+        self.scaler.scale(loss).backward()
+        # Shares of a global mean are summed.
+        sum_gradients(self.learner)
         with torch.no_grad():
             correct = (logits_TNK.mean(0).argmax(-1) == labels).sum()
         return loss, correct

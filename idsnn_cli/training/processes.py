@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
 from idsnn_cli.doctor.devices import find_gpu
 from idsnn_cli.errors import DeviceError
@@ -50,6 +47,32 @@ def sum_over_processes(values: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(values)
     return values
+
+
+def sum_gradients(model: nn.Module) -> None:
+    """The gradients of ``model`` summed over all processes, in place: one collective, which a CUDA graph can hold.
+
+    Every process must have gradients of the same parameters.
+    """
+    if world_size() > 1:
+        _in_one([p.grad for p in model.parameters() if p.grad is not None], dist.all_reduce)
+
+
+def share_weights(model: nn.Module) -> None:
+    """The main process's parameters and buffers in every process."""
+    if world_size() > 1:
+        with torch.no_grad():
+            _in_one([*model.parameters(), *model.buffers()], lambda flat: dist.broadcast(flat, src=0))
+
+
+def _in_one(tensors: Sequence[Tensor], exchange: Callable[[Tensor], object]) -> None:
+    """``exchange`` of all ``tensors`` in place, those of one dtype as one flat tensor."""
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.reshape(-1) for tensor in alike])
+        exchange(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in alike])
+        torch._foreach_copy_(alike, [part.view(tensor.shape) for part, tensor in zip(parts, alike, strict=True)])
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
@@ -98,15 +121,6 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
-
-
-def no_buffer_broadcast() -> dict[str, Any]:
-    """The argument that keeps DistributedDataParallel from sending buffers: our BatchNorm keeps them equal by itself.
-
-    torch 2.15 renamed it and warns about the old name.
-    """
-    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-    return {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
 
 
 def keep_freed_memory() -> bool:

@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from idsnn_cli.training.processes import world_size
+
 Step = Callable[[Tensor, Tensor], None]
 
 # Steps on a side stream before the capture, as torch asks for: they choose algorithms and make the optimiser's state.
@@ -40,8 +42,10 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
+        # nccl's watchdog asks the device about its collectives from a thread of its own.
+        mode = "thread_local" if world_size() > 1 else "global"
         try:
-            with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=self.stream):
+            with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=self.stream, capture_error_mode=mode):
                 work()
         except BaseException:
             # torch.cuda.graph leaves its stream only after a capture that succeeded.
@@ -56,13 +60,12 @@ def is_watched(device: torch.device, precision: str) -> bool:
     return device.type == "cuda" and precision != "fp16"
 
 
-def graph_is_possible(*, asked: bool, watched: bool, processes: int, draws_on_host: bool) -> bool:
+def graph_is_possible(*, asked: bool, watched: bool, draws_on_host: bool) -> bool:
     """Whether a training's steps can be captured at all; ``watched`` is what :func:`is_watched` says of them.
 
-    What needs the host runs step by step: several processes exchange gradients in hooks of their own, and Poisson's
-    spikes are drawn on the CPU.
+    What needs the host runs step by step: Poisson's spikes are drawn on the CPU. Collectives of nccl are captured.
     """
-    return asked and watched and processes == 1 and not draws_on_host
+    return asked and watched and not draws_on_host
 
 
 class StepGraph:
