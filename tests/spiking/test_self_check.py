@@ -25,7 +25,11 @@ from idsnn_cli.spiking.triton.self_check import Launchers, Results, examine, fai
 from idsnn_cli.spiking.verdict import Verdict
 
 CPU = torch.device("cpu")
-NEURONS = [Neuron(), *(neuron_of(name) for name in ("rectangle", "triangle", "sigmoid", "arctan", "dspike"))]
+NEURONS = [
+    Neuron(),
+    Neuron(reset_gradient="full"),
+    *(neuron_of(name) for name in ("rectangle", "triangle", "sigmoid", "arctan", "dspike")),
+]
 
 
 def fire(norm: BatchNorm, neuron: Neuron, steps: int, x: Tensor, residual: Tensor | None, repeat: int) -> Tensor:
@@ -211,9 +215,10 @@ def test_interpreted() -> None:
 @needs_triton
 @inside
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["rectangle", "sigmoid"])
-def test_our_kernels_pass(name: str, dtype: torch.dtype) -> None:
-    assert examine(CPU, dtype, neuron_of(name), 4) == Verdict(True)
+@pytest.mark.parametrize("neuron", [*NEURONS[:3], neuron_of("sigmoid")], ids=["usual", "full", "odd", "sigmoid"])
+def test_our_kernels_pass(neuron: Neuron, dtype: torch.dtype) -> None:
+    for timesteps in (1, 4, 11):
+        assert examine(CPU, dtype, neuron, timesteps) == Verdict(True)
 
 
 @needs_triton
