@@ -89,10 +89,8 @@ def _gpu(index: int) -> tuple[list[Check], Device | None]:
     kernels = _kernels(name, bf16)
     device = Device(name, model, memory_bytes=total, free_bytes=free, bf16=bf16, kernels=kernels.status == "ok")
     found = f"{model}, {free / GB:.1f} of {total / GB:.1f} GB free, "
-    if bf16:
-        return [Check("devices", name, "ok", found + "in bf16"), kernels], device
-    fix = "Add runtime.precision=fp16 (or fp32) to a command."
-    return [Check("devices", name, "warn", found + "without bf16 in hardware", fix), kernels], device
+    words = "in bf16" if bf16 else "in fp16, for it has no bf16 in hardware"
+    return [Check("devices", name, "ok", found + words), kernels], device
 
 
 def _kernels(name: str, bf16: bool) -> Check:

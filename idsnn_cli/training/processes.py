@@ -123,6 +123,16 @@ def process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def settle_gpu() -> None:
+    """Let cuDNN time its algorithms for each shape, of which a training has few, and compute fp32 in fp32.
+
+    By torch's default an fp32 convolution is rounded to TF32 (10 bits) first, which carries spikes across thresholds: a
+    network would be measured otherwise than on a CPU.
+    """
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def keep_freed_memory() -> bool:
     """Let this process keep the memory that tensors free, instead of giving it back and faulting it in again.
 

@@ -10,7 +10,7 @@ import torch
 
 from idsnn_cli.doctor import devices
 from idsnn_cli.errors import DeviceError
-from idsnn_cli.training import resolve_device
+from idsnn_cli.training import resolve_device, settle_gpu
 
 
 def old_driver() -> bool:
@@ -49,3 +49,14 @@ def test_auto_says_nothing_where_there_is_no_driver_and_cpu_never_does(driver: P
 def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error(driver: Path) -> None:
     with pytest.raises(DeviceError, match="finds no usable CUDA GPU"):
         resolve_device("cuda:1")
+
+
+def test_a_gpu_computes_fp32_in_fp32_and_times_its_algorithms() -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.allow_tf32
+    try:
+        settle_gpu()
+        assert cudnn.benchmark
+        assert not cudnn.allow_tf32
+    finally:
+        cudnn.benchmark, cudnn.allow_tf32 = before
