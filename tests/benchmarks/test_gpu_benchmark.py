@@ -1,4 +1,4 @@
-"""The GPU's benchmark without a GPU: its stages in their tiny form, and how it goes on after what fails or is stopped."""
+"""The benchmark for GPUs without one: its stages in their tiny form, and how it goes on after a failure."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -203,6 +204,26 @@ def test_why_a_launcher_could_not_be_made(monkeypatch: pytest.MonkeyPatch, tmp_p
     read_only = failure(OSError(30, "Read-only file system", "/root/.triton"))
     assert read_only.fix is not None
     assert "TRITON_CACHE_DIR" in read_only.fix
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("capability", "version", "used"),
+    [((9, 0), "12.9", True), ((10, 0), "12.9", False), ((12, 0), "13.2", False), ((12, 0), "13.3", True)],
+)
+def test_a_ptxas_that_contracts_on_blackwell_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], version: str, used: bool
+) -> None:
+    from triton.backends.nvidia import compiler
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(compiler, "get_ptxas", lambda architecture: SimpleNamespace(version=version))
+    found = self_check.contracting_ptxas(torch.device("cuda"))
+    assert (found is None) is used
+    if found is not None:
+        assert f"ptxas {version} on compute capability {capability[0]}.0" in found.reason
+        assert "TRITON_PTXAS_BLACKWELL_PATH" in str(found.fix)
+    assert self_check.contracting_ptxas(CPU) is None
 
 
 @needs_triton
