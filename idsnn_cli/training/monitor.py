@@ -71,7 +71,7 @@ class Watch:
         bad = sum_over_processes((~(finite & torch.isfinite(norm))).to(torch.float32)) > 0
         fresh = bad & (self.first_bad < 0)
         self.loss_was_finite.copy_(torch.where(fresh, finite, self.loss_was_finite))
-        place = torch.where(wrong.any(), wrong.to(torch.int8).argmax(), -1)
+        place = wrong.to(torch.int8).argmax().masked_fill(~wrong.any(), -1)
         self.bad_gradient.copy_(torch.where(fresh, place, self.bad_gradient))
         self.first_bad.copy_(torch.where(fresh, self.step, self.first_bad))
         self.stopped.copy_(self.first_bad >= 0)

@@ -55,6 +55,8 @@ def launchers(device: torch.device) -> Launchers:
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             results = work()
         graph.replay()
+        # The graph goes with this call.
+        torch.cuda.synchronize(device)
         return results
 
     return Launchers(fused_lif, fused_fire, capture if device.type == "cuda" else None)
