@@ -33,7 +33,7 @@ class OnDevice(TorchDispatchMode):
     """Notes what goes between the CPU and the device, and asks for values."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.wrong: list[str] = []
         self.operations = 0
 
@@ -72,11 +72,11 @@ class OnDevice(TorchDispatchMode):
 
         self.patches.enter_context(mock.patch.object(torch, "tensor", noted_make))
         self.patches.enter_context(mock.patch.object(Tensor, "new_tensor", noted_new))
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]  # as above
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]  # as above
         self.patches.close()
 
 
