@@ -38,8 +38,9 @@ SETS = 12
 
 def versions(scene: Scene) -> None:
     """The machine, what it lacks, and whether the kernels pass the self-check, with the seconds that it takes."""
-    needed = ("torch", "torchvision", "triton", "pydantic", "ruamel.yaml", "numba", "pytest", "hypothesis")
-    scene.tell(python=sys.version.split()[0], lacking=[name for name in needed if not there(name)])
+    needed = "torch torchvision triton pydantic ruamel.yaml safetensors scipy filelock typer rich packaging PIL numpy"
+    needed += " pytest xdist hypothesis"
+    scene.tell(python=sys.version.split()[0], lacking=[name for name in needed.split() if not there(name)])
     import torch
 
     scene.tell(torch=torch.__version__, cuda=torch.version.cuda, cudnn=str(torch.backends.cudnn.version()))  # type: ignore[no-untyped-call]

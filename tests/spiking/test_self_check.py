@@ -7,6 +7,7 @@ Triton's interpreter.
 from __future__ import annotations
 
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -185,6 +186,16 @@ def test_whatever_fails_is_the_verdict() -> None:
 
 def test_the_callers_modes_do_not_reach_it() -> None:
     with launched(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert examine(CPU, torch.float32, Neuron(), 4).used
+
+
+def test_a_warning_where_warnings_are_errors_is_no_failure() -> None:
+    def warns(x: Tensor, neuron: Neuron) -> Tensor:
+        warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
+        return lif_reference(x, neuron)
+
+    with launched(lif=warns), warnings.catch_warnings():
+        warnings.simplefilter("error")
         assert examine(CPU, torch.float32, Neuron(), 4).used
 
 

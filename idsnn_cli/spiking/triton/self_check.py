@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sysconfig
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -72,7 +73,9 @@ def examine(device: torch.device, dtype: torch.dtype, neuron: Neuron, timesteps:
 
     def look() -> None:
         try:
-            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            with warnings.catch_warnings(), torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+                # Where warnings are errors, one of a library's is no reason to do without kernels.
+                warnings.simplefilter("ignore")
                 own = launchers(device)
                 differences = _differences(own, Maps(device, dtype, neuron, timesteps))
                 found[0] = contracting_ptxas(device) or next(differences, Verdict(True))
