@@ -17,7 +17,7 @@ from unittest import mock
 import pytest
 import torch
 from torch import Tensor
-from triton_cases import DTYPES, in_a_process_of_their_own, inside, needs_triton, neuron_of, outside
+from triton_cases import DEVICE, DTYPES, in_a_process_of_their_own, inside, needs_triton, neuron_of, outside
 
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.spiking import BatchNorm, lif_reference
@@ -250,7 +250,7 @@ def test_interpreted() -> None:
 @pytest.mark.parametrize("neuron", [*NEURONS[:3], neuron_of("sigmoid")], ids=["usual", "full", "odd", "sigmoid"])
 def test_our_kernels_pass(neuron: Neuron, dtype: torch.dtype) -> None:
     for timesteps in (1, 4, 11):
-        assert examine(CPU, dtype, neuron, timesteps) == Verdict(True)
+        assert examine(DEVICE, dtype, neuron, timesteps) == Verdict(True)
 
 
 @needs_triton
@@ -263,5 +263,5 @@ def test_our_kernels_with_one_that_does_nothing_do_not() -> None:
             return lambda *args, **settings: args[4].zero_()
 
     with mock.patch.object(chain, "chain_reduce", Nothing()):
-        found = examine(CPU, torch.float32, Neuron(), 4)
+        found = examine(DEVICE, torch.float32, Neuron(), 4)
     assert "gradients of gamma with constant statistics differ" in found.reason
