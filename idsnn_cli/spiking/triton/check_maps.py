@@ -161,9 +161,12 @@ def by_formula(maps: Maps, batch: Batch, *, contracted: bool = False) -> dict[st
     x, residual = (each.detach().clone().requires_grad_() for each in (batch.x, batch.residual))
     weight, bias = (each.detach().clone().requires_grad_() for each in (batch.weight, batch.bias))
     per = (slice(None), None, None)
-    # The running variance is 1 and eps 0: the factor is gamma itself. A product of two fp32 numbers has 48 bits.
+    # The running variance is 1 and eps 0; should the device round its root otherwise, the factor is rounded so, too.
+    inverse = torch.rsqrt(torch.ones(CHANNELS, device=maps.device)).cpu()
+    factor = inverse * weight
+    # A product of two fp32 numbers has 48 bits.
     wide = torch.float64 if contracted else torch.float32
-    y = (x.float() - batch.mean[per]).to(wide) * weight[per].to(wide) + bias[per].to(wide)
+    y = (x.float() - batch.mean[per]).to(wide) * factor[per].to(wide) + bias[per].to(wide)
     return _results(maps, y.float() + residual.float(), (x, residual, weight, bias), batch)
 
 
