@@ -11,9 +11,8 @@ same dtype; but on a CPU with ``--precision bf16`` (``auto`` where the CPU has i
 limit are in bf16, as ``idsnn distill`` is there, and ``ours-fp32`` runs beside the others, which are float32.
 JSON: {case: {"naive_over_ours": ratio of median step times, "roofline_share": the convolutions' own time over ours,
 "memory_ours_over_naive": ratio of peaks above an idle process, "images_per_second": ours, "seconds": medians}}.
-On a GPU there are cases more: the paper's step (``distill-b64``, ``-b256``), its epoch of 50,000 images with teacher
-and augmentation ("epoch_seconds"), and BatchNorm with the neuron alone (``chain``, ``chain-residual``: the share of the
-measured copy bandwidth that its account of bytes comes to, "bandwidth_share"). Peaks are then of torch's allocator.
+With --output the JSON is written after each case. On a GPU there are cases more, the paper's step (``distill-b64``,
+``-b256``), and peaks are of torch's allocator; what else a GPU must show is in ``gpu.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Work, convolution_floor, copy_bandwidth, interleaved, peak_memory, peak_resident, wait
+from measuring import Work, convolution_floor, interleaved, peak_memory, peak_resident, wait
 from textbook import NaiveLIF, NaiveSpikingResNet
 from torch import Tensor, nn
 
@@ -38,10 +37,10 @@ from idsnn_cli.data import Split, TrainBatches, eval_batches
 from idsnn_cli.models import build, per_step
 from idsnn_cli.models.fixed import fixed
 from idsnn_cli.recipe.schema import Augment, Training
-from idsnn_cli.spiking import LIF, BatchNorm, fire, lif, lif_reference
+from idsnn_cli.spiking import LIF, lif, lif_reference
 from idsnn_cli.spiking.precision import SWITCH, chosen_precision, computing
 from idsnn_cli.training import Objective, keep_freed_memory, make_optimiser
-from idsnn_cli.training.step_graph import WARM_UP, CudaRecorder, StepGraph
+from idsnn_cli.training.step_graph import WARM_UP, CudaRecorder, Recorder, StepGraph
 
 CASES: dict[str, dict[str, Any]] = {
     "lif": {"shape": [4, 64, 64, 32, 32], "tiny": [4, 2, 3, 8, 8]},
@@ -55,14 +54,7 @@ CASES: dict[str, dict[str, Any]] = {
 GPU_CASES: dict[str, dict[str, Any]] = {
     "distill-b64": {"arch": "spiking-resnet18", "batch": 64, "teacher": "resnet34"},
     "distill-b256": {"arch": "spiking-resnet18", "batch": 256, "teacher": "resnet34"},
-    "epoch-b64": {"arch": "spiking-resnet18", "batch": 64, "teacher": "resnet34"},
-    "epoch-b256": {"arch": "spiking-resnet18", "batch": 256, "teacher": "resnet34"},
-    "chain": {"shape": [4, 64, 64, 32, 32]},
-    "chain-residual": {"shape": [4, 64, 64, 32, 32]},
 }
-EPOCH_IMAGES = 50_000
-# Batches that stand for an epoch, and passes of the chain in one captured graph.
-EPOCH_BATCHES, CHAIN_PASSES = 100, 20
 
 
 Peers = dict[str, Callable[..., nn.Module]]
@@ -136,10 +128,19 @@ def network(variant: str, architecture: Architecture, peers: Peers, place: Place
     return ours
 
 
-def training_step(
-    case: str, variant: str, tiny: bool, place: Place, peers: Peers = _NONE
-) -> Callable[[Tensor, Tensor], None]:
-    """One optimiser step of ``variant`` on a batch, the same for all but the network; ours on a GPU as a graph."""
+@dataclass(frozen=True)
+class Trained:
+    """A network, its step on a batch, and the loss of the last one, in a tensor that each step fills."""
+
+    model: nn.Module
+    step: Callable[[Tensor, Tensor], None]
+    loss: Tensor
+
+
+def trained(
+    case: str, variant: str, tiny: bool, place: Place, peers: Peers = _NONE, recorder: Recorder | None = None
+) -> Trained:
+    """One optimiser step of ``variant`` on a batch, the same for all but the network; from a graph by ``recorder``."""
     architecture, batch = describe(case, tiny)
     model = network(variant, architecture, peers, place).train()
     config = Training(lr=0.01, momentum=0.9, weight_decay=0.0)
@@ -151,9 +152,10 @@ def training_step(
         teacher = build(build_description(entry_of(case)["teacher"], 10, width=4 if tiny else None), seed=1)
         teacher.eval().requires_grad_(False)
         teacher.to(place.device).to(memory_format=torch.channels_last)
-        if place.bf16 and variant == "ours":
+        if (place.bf16 or place.gpu) and variant == "ours":
             teacher = fixed(teacher, torch.bfloat16)
     objective = Objective.of({"alpha": 0.3}, teacher=teacher)
+    last = torch.zeros((), device=place.device)
 
     def step(images: Tensor, labels: Tensor) -> None:
         with place.autocast(variant):
@@ -162,10 +164,11 @@ def training_step(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimiser.step()
+        last.copy_(loss.detach())
 
-    if variant == "ours" and place.gpu:
-        return StepGraph(step, CudaRecorder(place.device), lambda line: sys.exit(f"{case}: {line}"))
-    return step
+    if recorder is None:
+        return Trained(model, step, last)
+    return Trained(model, StepGraph(step, recorder, lambda line: sys.exit(f"{case}: {line}")), last)
 
 
 def training_work(case: str, variant: str, tiny: bool, place: Place, peers: Peers = _NONE) -> Work:
@@ -174,7 +177,8 @@ def training_work(case: str, variant: str, tiny: bool, place: Place, peers: Peer
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 3, 32, 32, generator=generator).to(place.device)
     labels = torch.randint(0, 10, (batch,), generator=generator).to(place.device)
-    step = training_step(case, variant, tiny, place, peers)
+    recorder = CudaRecorder(place.device) if variant == "ours" and place.gpu else None
+    step = trained(case, variant, tiny, place, peers, recorder).step
     return lambda: step(images, labels)
 
 
@@ -247,55 +251,6 @@ def data_case(rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
     return {"seconds": seconds, "images_per_second": rate, "pipeline_over_step": rate / consumed}
 
 
-def epoch_case(case: str, rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
-    """Seconds of an epoch of 50,000 images, from some of its batches: augmentation, teacher and step."""
-    batch = describe(case, tiny)[1]
-    batches = random_batches(batch * (3 if tiny else EPOCH_BATCHES), batch, place)
-    step = training_step(case, "ours", tiny, place)
-
-    def epoch() -> None:
-        for each in batches.epoch(0):
-            step(each.images, each.labels)
-
-    seconds = interleaved({"ours": epoch}, max(rounds // 3, 1), place.device, 2)
-    rate = len(batches.split) / seconds["ours"]
-    return {"seconds": seconds, "images_per_second": rate, "epoch_seconds": EPOCH_IMAGES / rate}
-
-
-def chain_case(case: str, rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
-    """BatchNorm, neuron and perhaps an addition, forward and backward, against a copy's bytes a second."""
-    from idsnn_cli.spiking.triton.launch import bytes_per_neuron_step
-
-    steps, images, channels, height, width = CASES["lif"]["tiny" if tiny else "shape"]
-    shape = (steps * images, channels, height, width)
-    maps = [torch.randn(shape, dtype=place.dtype, device=place.device) for _ in range(2)]
-    x, around = (each.to(memory_format=torch.channels_last).requires_grad_() for each in maps)
-    residual = around if case == "chain-residual" else None
-    norm, act, grad = BatchNorm(channels).to(place.device), LIF(Neuron(), steps), torch.ones_like(x)
-    inputs = [each for each in (x, norm.weight, norm.bias, residual) if each is not None]
-
-    def work() -> None:
-        torch.autograd.grad(fire(norm, act, x, residual), inputs, grad)
-
-    def passes() -> None:
-        for _ in range(CHAIN_PASSES):
-            work()
-
-    recorder = CudaRecorder(place.device)
-    recorder.warm_up(work)
-    replay = recorder.record(passes)
-    seconds = {"ours": interleaved({"ours": replay}, rounds, place.device)["ours"] / CHAIN_PASSES}
-    account = bytes_per_neuron_step(place.dtype, steps, residual=residual is not None)
-    moved = sum(account.values()) * x.numel() / seconds["ours"]
-    bandwidth = copy_bandwidth(place.device, rounds)
-    found = {
-        "bytes_per_neuron_step": sum(account.values()),
-        "bytes_per_second": moved,
-        "copy_bytes_per_second": bandwidth,
-    }
-    return {"seconds": seconds, **found, "bandwidth_share": moved / bandwidth}
-
-
 def eval_case(rounds: int, tiny: bool, place: Place) -> dict[str, Any]:
     """Images a second of evaluation (float32 on a CPU), and over those of training."""
     architecture, batch = describe("eval", tiny)
@@ -339,11 +294,6 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         tail = [f"{found[key]:.2f}" if key in found else "-" for key in ("roofline_share", "memory_ours_over_naive")]
         rate = f"{found['images_per_second']:,.0f}" if "images_per_second" in found else "-"
         rows.append([case, f"{1000 * ours:.1f}", *cells, *tail, rate])
-    for head, key in (("epoch s", "epoch_seconds"), ("of copy", "bandwidth_share")):
-        if any(key in found for found in results.values()):
-            rows[0].append(head)
-            for row, found in zip(rows[1:], results.values(), strict=True):
-                row.append(f"{found[key]:.2f}" if key in found else "-")
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
@@ -351,8 +301,6 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 def measure(case: str, rounds: int, tiny: bool, place: Place, peers: Peers) -> dict[str, Any]:
     if case in ("data", "eval"):
         return {"data": data_case, "eval": eval_case}[case](rounds, tiny, place)
-    if case in GPU_CASES and not case.startswith("distill"):
-        return (epoch_case if case.startswith("epoch") else chain_case)(case, rounds, tiny, place)
     return compare(case, rounds, tiny, place, peers)
 
 
@@ -392,12 +340,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"device is {options.device}, but torch finds no usable CUDA GPU")
     precision = chosen_precision(options.precision, device)
     # Processes that measure memory are told by it, too.
     os.environ[SWITCH] = "1" if precision == "bf16" else "0"
     place = Place(device, bf16=precision == "bf16" and device.type == "cpu")
-    if place.gpu and not torch.cuda.is_available():
-        parser.error(f"device is {options.device}, but torch finds no usable CUDA GPU")
     if options.keep_memory:
         keep_freed_memory()
     if options.peak_of:
@@ -409,10 +357,12 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown case {', '.join(unknown)}; give one of {', '.join(cases)}")
     peers = dict(map(load_peer, options.peer))
-    results = {case: measure(case, options.rounds, options.tiny, place, peers) for case in options.case or cases}
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
+    results: dict[str, dict[str, Any]] = {}
+    for case in options.case or cases:
+        results[case] = measure(case, options.rounds, options.tiny, place, peers)
+        if options.output is not None:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps(results, indent=2) + "\n")
     sys.stdout.write((json.dumps(results, indent=2) if options.json else table(results)) + "\n")
 
 

@@ -61,7 +61,7 @@ class EachStep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first = self.function(x[0].clone())
-        out = torch.zeros((x.shape[0], *first.shape), dtype=first.dtype)
+        out = torch.zeros((x.shape[0], *first.shape), dtype=first.dtype, device=first.device)
         out[0] = first
         for t in range(1, x.shape[0]):
             out[t] = self.function(x[t].clone())

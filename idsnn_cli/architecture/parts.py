@@ -53,8 +53,8 @@ class Neuron:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it is the paper's neuron, which all kernels know: hard reset, from zero, which passes no gradient."""
-        return (self.reset, self.start, self.reset_gradient) == ("hard", "zero", "detached")
+        """Whether its equation is the paper's, which all kernels know: hard reset, from zero."""
+        return (self.reset, self.start) == ("hard", "zero")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; the usual reset, its gradient and start are left out."""

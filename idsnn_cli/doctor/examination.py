@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from idsnn_cli.doctor.devices import Device, check_devices
 from idsnn_cli.doctor.libraries import Check, check_torch, check_versions
-from idsnn_cli.doctor.machine import Device, check_data, check_devices, check_disk
+from idsnn_cli.doctor.machine import check_data, check_disk
 from idsnn_cli.results import Result
 
 

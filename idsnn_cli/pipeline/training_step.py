@@ -33,7 +33,7 @@ from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
 from idsnn_cli.spiking.compiled.maps import failure
-from idsnn_cli.spiking.neuron import loops_available
+from idsnn_cli.spiking.kernels import loops_available
 from idsnn_cli.spiking.precision import computing
 from idsnn_cli.training import Fit, Objective, barrier, fit, frozen, is_main, rank, sum_over_processes, world_size
 from idsnn_cli.training.losses.cross_entropy import balanced_weights

@@ -28,8 +28,9 @@ from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Published, Source
 from idsnn_cli.sources.opened import OpenedSource, Shelf
 from idsnn_cli.sources.tables import read_scheme
+from idsnn_cli.spiking.kernels import tell_through
 from idsnn_cli.spiking.precision import chosen_precision
-from idsnn_cli.training import Events, keep_freed_memory, resolve_device
+from idsnn_cli.training import Events, keep_freed_memory, resolve_device, settle_gpu
 
 # 512 images; see evaluation/normalisation.py for what they tell apart.
 _BATCHES, _BATCH_SIZE = 4, 128
@@ -105,7 +106,7 @@ class Workspace:
 
     @cached_property
     def device(self) -> torch.device:
-        return resolve_device(self.recipe.runtime.device)
+        return resolve_device(self.recipe.runtime.device, self.say_once)
 
     @cached_property
     def precision(self) -> str:
@@ -126,9 +127,16 @@ class Workspace:
         return torch.float64 if self.precision == "fp64" else torch.float32
 
     def settle_process(self) -> None:
-        """Set this process's threads as the recipe says, and let it keep freed memory where the CPU computes."""
+        """Set this process's threads as the recipe says, let it keep freed memory where the CPU computes, and a GPU
+        choose its algorithms; tell where one does without Triton's kernels.
+
+        Raises :class:`UsageError` for a wrong IDSNN_FUSED in the environment.
+        """
+        tell_through(self.say_once)
         if self.device.type == "cpu":
             keep_freed_memory()
+        else:
+            settle_gpu()
         if self.recipe.runtime.threads is not None:
             torch.set_num_threads(self.recipe.runtime.threads)
 

@@ -9,8 +9,9 @@ from idsnn_cli.registry import handed_out
 if TYPE_CHECKING:
     from idsnn_cli.spiking.encoding import PoissonEncoder, seed_encoders
     from idsnn_cli.spiking.fused import fire
-    from idsnn_cli.spiking.neuron import LIF, lif, lif_reference
+    from idsnn_cli.spiking.neuron import LIF, lif
     from idsnn_cli.spiking.norm import BatchNorm
+    from idsnn_cli.spiking.reference import lif_reference
 
 __all__ = ["LIF", "BatchNorm", "PoissonEncoder", "fire", "lif", "lif_reference", "seed_encoders"]
 
@@ -19,7 +20,8 @@ __getattr__ = handed_out(
     {
         "encoding": ("PoissonEncoder", "seed_encoders"),
         "fused": ("fire",),
-        "neuron": ("LIF", "lif", "lif_reference"),
+        "neuron": ("LIF", "lif"),
         "norm": ("BatchNorm",),
+        "reference": ("lif_reference",),
     },
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from idsnn_cli.spiking.neuron import KERNEL_DTYPES, LIF, loops_available, takes_kernels
+from idsnn_cli.spiking.kernels import KERNEL_DTYPES, loops_available, takes_kernels
+from idsnn_cli.spiking.neuron import LIF
 from idsnn_cli.spiking.norm import BatchNorm
 from idsnn_cli.spiking.qcfs import QCFS
 from idsnn_cli.spiking.traced import is_traced
@@ -14,8 +15,8 @@ def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = N
     """``act(norm(x) + residual)``, maps (T * N, C, H, W), of any activation.
 
     With ``repeat`` = T the neuron ``act`` gets the same (N, C, H, W) at every step, and ``residual`` is None. With
-    nobody hooked to the layers a neuron's whole step runs as kernels on CUDA, where Triton is there, and over bf16 maps
-    on the CPU as loops that numba compiles, where it is there; so does that of QCFS (IDSNN_FUSED=0 turns both off).
+    nobody hooked to the layers a neuron's whole step runs as kernels on CUDA and over bf16 maps on the CPU as loops
+    that numba compiles, where they are there and sound (:mod:`idsnn_cli.spiking.kernels`); so does that of QCFS.
     """
     # What torch.fx traces with stands for any tensor, and has no device. Triton and numba take a second to import and
     # may be missing.
@@ -46,7 +47,8 @@ def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None
     # A subclass may compute something else.
     if type(norm) is not BatchNorm or type(act) is not LIF or act.stepping:
         return False
-    return takes_kernels(x, act.neuron) and fusible(norm, x, residual) and not is_watched(norm, act)
+    fits = fusible(norm, x, residual) and not is_watched(norm, act)
+    return fits and takes_kernels(x, act.neuron, act.timesteps)
 
 
 def is_compiled(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None) -> bool:

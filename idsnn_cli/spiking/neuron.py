@@ -1,4 +1,4 @@
-"""The neuron: its definition as the paper writes it, and the fast form that equals it in every bit.
+"""The neuron: the fast form that equals its definition (reference.py) in every bit, and the layer.
 
 Neurons are independent, so a flat run of them is taken through all T steps while its membrane stays in cache; only
 what the backward pass needs is kept. For the rectangle surrogate that is the spikes, which the next layer keeps anyway,
@@ -8,11 +8,8 @@ and one bit per neuron and step ("inside the window"), eight steps to a byte; a 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import fields
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -22,13 +19,12 @@ from torch.autograd.function import once_differentiable
 
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.errors import UsageError
+from idsnn_cli.spiking.kernels import takes_kernels
 from idsnn_cli.spiking.memory_layout import empty_steps, flat_steps, step_format, steps_are_dense
+from idsnn_cli.spiking.reference import compute_dtype
 from idsnn_cli.spiking.surrogates import Window, surrogate
 from idsnn_cli.spiking.traced import State, is_traced, lif_traced, one_step, prepare
 
-# Set to 0 to compute everything on CUDA with plain PyTorch, to compare the two. Read once, on the first use.
-SWITCH = "IDSNN_FUSED"
-KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Neurons taken through time together on the CPU; measured best of 16,384 to 524,288 with 1 MiB of L2 a core, 32 of L3.
 CPU_CHUNK = 262144
 STEPS_PER_BYTE = 8
@@ -39,71 +35,6 @@ _OF_NEURON = frozenset(
         *("tau", "beta", "threshold", "v_reset", "step_mode", "surrogate_function", "detach_reset", "T"),
     }
 )
-
-
-@cache
-def kernels_available() -> bool:
-    """Whether Triton is installed and the environment variable IDSNN_FUSED is not 0."""
-    return os.environ.get(SWITCH, "1") != "0" and find_spec("triton") is not None
-
-
-@cache
-def loops_available() -> bool:
-    """Whether numba is installed (the extra ``fast``) and the environment variable IDSNN_FUSED is not 0."""
-    return os.environ.get(SWITCH, "1") != "0" and find_spec("numba") is not None
-
-
-def takes_kernels(x: Tensor, neuron: Neuron) -> bool:
-    """Whether ``neuron`` over ``x`` runs as a kernel: on CUDA, in fp32, bf16 or fp16, with a surrogate that they know.
-
-    The kernels know the hard reset from zero alone. Networks of other neurons are mostly converted and only measured,
-    which plain PyTorch does well enough.
-    """
-    if is_traced() or not (x.is_cuda and x.dtype in KERNEL_DTYPES and kernels_available()):
-        return False
-    return neuron.is_usual and surrogate(neuron.surrogate).kernel is not None
-
-
-class _Spike(torch.autograd.Function):
-    """F = 1 where U > theta (eq. 3); backward multiplies by the surrogate derivative (eq. 4)."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, neuron: Neuron) -> Tensor:
-        ctx.save_for_backward(u)
-        ctx.neuron = neuron
-        return (u > neuron.v_threshold).to(u.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (u,) = ctx.saved_tensors
-        neuron: Neuron = ctx.neuron
-        slope = surrogate(neuron.surrogate).derivative(u - neuron.v_threshold, neuron.surrogate_scale)
-        return grads[0] * slope, None
-
-
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of the membrane: fp64 for fp64, fp32 for everything else, whatever the storage."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def lif_reference(x: Tensor, neuron: Neuron) -> Tensor:
-    """Leaky integrate-and-fire over all time steps (eq. 1-3), as a plain autograd loop.
-
-    ``x`` is the input current (T, ...), finite; the result has its shape and dtype and holds 0 or 1. What a spike
-    takes from the membrane, all of it (hard reset) or theta (soft), passes a gradient where the neuron's
-    ``reset_gradient`` is full. :class:`Neuron` has the equations.
-    """
-    current = x.to(compute_dtype(x.dtype))
-    u = current[0] + neuron.first_potential if neuron.start == "half" else current[0]
-    spikes = [_Spike.apply(u, neuron)]
-    for t in range(1, x.shape[0]):
-        fired = spikes[-1] if neuron.reset_gradient == "full" else spikes[-1].detach()
-        if neuron.reset == "soft":
-            u = neuron.decay * (u - neuron.v_threshold * fired) + current[t]
-        else:
-            u = neuron.decay * u * (1 - fired) + current[t]
-        spikes.append(_Spike.apply(u, neuron))
-    return torch.stack(spikes).to(x.dtype)
 
 
 def _chunks(size: int, device: torch.device) -> Iterator[slice]:
@@ -277,12 +208,11 @@ def lif(x: Tensor, neuron: Neuron) -> Tensor:
     ``x`` is the input current (T, ...) in fp64, fp32, bf16 or fp16; the membrane is fp32 at least. Returns 0/1 spikes
     of the same shape and dtype. Spikes and gradients equal :func:`lif_reference`. The time
     axis may have stride 0 (an input repeated by ``expand``): it is then never copied. On CUDA it runs as a kernel where
-    Triton is there, unless the environment says IDSNN_FUSED=0, the neuron resets softly or starts at half, or its
-    surrogate has no kernel form. What records or transforms it gets plain operations.
+    :mod:`idsnn_cli.spiking.kernels` finds one. What records or transforms it gets plain operations.
     """
     if is_traced():
         return lif_traced(x, neuron, compute_dtype(x.dtype))
-    if takes_kernels(x, neuron):
+    if takes_kernels(x, neuron, x.shape[0]):
         # Triton takes a second to import and may be missing.
         from idsnn_cli.spiking.triton.neuron import fused_lif
 

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from idsnn_cli.errors import DataError
-from idsnn_cli.spiking.neuron import compute_dtype
+from idsnn_cli.spiking.reference import compute_dtype
 
 
 class _SyncedNorm(torch.autograd.Function):
@@ -25,7 +25,7 @@ class _SyncedNorm(torch.autograd.Function):
         local = torch.zeros(2 * x.shape[1] + 1, dtype=dtype, device=x.device)
         if count:
             variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)
-            local = torch.cat([mean, variance * count, mean.new_tensor([count])])
+            local = torch.cat([mean, variance * count, mean.new_full((1,), count)])
         # Means and centred sums are gathered, not raw squares, which would cancel (Chan et al.'s combination).
         gathered = torch.stack(gather(local))
         counts = gathered[:, -1:]
@@ -87,9 +87,11 @@ class BatchNorm(nn.BatchNorm2d):
             )
         if self.synchronises():
             y, mean, variance, total = _SyncedNorm.apply(input, self.weight, self.bias, self.eps)
-            n = float(total)
-            self.require_variance(n)
-            self.track(mean, variance * (n * repeat / (n * repeat - 1)))
+            # Two values here are enough; only fewer need the others' count, for which the host must wait.
+            if input.numel() < 2 * max(input.shape[1], 1):
+                self.require_variance(float(total))
+            n = total.double() * repeat
+            self.track(mean, variance * (n / (n - 1)))
             return y  # type: ignore[no-any-return]  # torch leaves apply() untyped
         n = input.numel() / max(input.shape[1], 1)
         self.require_variance(n)

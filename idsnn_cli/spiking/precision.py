@@ -36,7 +36,8 @@ def native_bf16() -> bool:
 
 
 def chosen_precision(asked: str, device: torch.device) -> str:
-    """``asked`` (auto, fp32, bf16, fp16 or fp64) on ``device``: auto is bf16 on CUDA and where the CPU has it.
+    """``asked`` (auto, fp32, bf16, fp16 or fp64) on ``device``: auto is bf16 where that has it, else a GPU's fp16 or a
+    CPU's fp32.
 
     Raises :class:`UsageError` for fp16 on a CPU, whose range needs a scaler that is for GPUs.
     """
@@ -44,7 +45,10 @@ def chosen_precision(asked: str, device: torch.device) -> str:
         raise UsageError("runtime.precision is fp16, which is for CUDA devices", "Use auto, bf16 or fp32 on the CPU.")
     if asked != "auto":
         return asked
-    return "bf16" if device.type == "cuda" or native_bf16() else "fp32"
+    if device.type == "cuda":
+        # Before Ampere bf16 is emulated, slower than fp32.
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    return "bf16" if native_bf16() else "fp32"
 
 
 def computing(precision: str, device: torch.device) -> AbstractContextManager[Any]:

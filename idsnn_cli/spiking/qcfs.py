@@ -9,7 +9,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from idsnn_cli.spiking.neuron import compute_dtype
+from idsnn_cli.spiking.reference import compute_dtype
 from idsnn_cli.spiking.traced import is_traced, passed_through
 
 

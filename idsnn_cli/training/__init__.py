@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         process_group,
         rank,
         resolve_device,
+        settle_gpu,
         sum_over_processes,
         world_size,
     )
@@ -41,6 +42,7 @@ __all__ = [
     "rank",
     "resolve_device",
     "save_state",
+    "settle_gpu",
     "sum_over_processes",
     "world_size",
 ]
@@ -58,6 +60,7 @@ __getattr__ = handed_out(
             "process_group",
             "rank",
             "resolve_device",
+            "settle_gpu",
             "sum_over_processes",
             "world_size",
         ),

@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from idsnn_cli.data import Batch, TrainBatches, shard
 from idsnn_cli.errors import CheckpointError, InterruptedRun
@@ -29,10 +28,18 @@ from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.spiking import PoissonEncoder, seed_encoders
 from idsnn_cli.spiking.precision import AMP_DTYPES, computing
-from idsnn_cli.training.monitor import Watch, check_model, gradient_norm, non_finite_step
+from idsnn_cli.training.monitor import Watch, check_model, gradient_norms, non_finite_before, non_finite_step
 from idsnn_cli.training.objective import Learner, Objective
 from idsnn_cli.training.optimiser import learning_rate, load_optimiser, make_optimiser, optimiser_state, set_rate
-from idsnn_cli.training.processes import any_process, barrier, is_main, no_buffer_broadcast, rank, world_size
+from idsnn_cli.training.processes import (
+    any_process,
+    barrier,
+    is_main,
+    rank,
+    share_weights,
+    sum_gradients,
+    world_size,
+)
 from idsnn_cli.training.progress import (
     BatchDone,
     Events,
@@ -87,8 +94,11 @@ def fit(work: Fit) -> list[dict[str, Any]]:
     :class:`InterruptedRun` after a signal; the state on disk is then the last good one.
     """
     trainer = _Trainer(work)
-    with stop_on_signals() as stop:
-        return trainer.run(stop)
+    try:
+        with stop_on_signals() as stop:
+            return trainer.run(stop)
+    finally:
+        trainer.release()
 
 
 def _reading(work: Fit) -> nn.Module | None:
@@ -116,9 +126,7 @@ class _Trainer:
         # Whether the state on disk, if there is one, is that of a whole number of epochs.
         self.between_epochs = False
         self._resume()
-        self.module: nn.Module = self.learner
-        if world_size() > 1:
-            self.module = DistributedDataParallel(self.learner, **no_buffer_broadcast())
+        share_weights(self.learner)
         self.saved_at = time.monotonic()
         self.watch = Watch(work.device)
         self.watched = is_watched(work.device, work.precision)
@@ -130,10 +138,17 @@ class _Trainer:
         if graph_is_possible(
             asked=work.cuda_graph,
             watched=self.watched,
-            processes=world_size(),
             draws_on_host=any(isinstance(module, PoissonEncoder) for module in self._all_modules()),
         ):
-            self.run_step = StepGraph(self._watched_step, CudaRecorder(work.device), work.events.say)
+            # The loss is divided by the global batch's size, a number that a graph holds.
+            recorder, size = CudaRecorder(work.device), lambda: self.global_size
+            self.run_step = StepGraph(self._watched_step, recorder, work.events.say, size)
+
+    def release(self) -> None:
+        """Give up the captured step and its gradients: a graph's memory would stay with the next training."""
+        # It refers to this trainer, so that neither would be freed when nobody needs them any more.
+        del self.run_step
+        self.optimiser.zero_grad(set_to_none=True)
 
     def _all_modules(self) -> list[nn.Module]:
         teacher = self.work.objective.teacher
@@ -206,7 +221,7 @@ class _Trainer:
 
     def epoch(self, stop: StopRequest) -> None:
         work, progress = self.work, self.progress
-        self.module.train()
+        self.learner.train()
         started, before = time.monotonic(), progress.seconds
         self.watch.begin(progress.epoch * work.batches.steps_per_epoch + progress.batch)
         for batch in work.batches.epoch(progress.epoch, progress.batch):
@@ -234,10 +249,11 @@ class _Trainer:
         work = self.work
         with computing(work.precision, work.device):
             lesson = work.objective.teach(images)
-            logits_TNK, loss = self.module(images, labels, lesson, self.global_size)
+            logits_TNK, loss = self.learner(images, labels, lesson, self.global_size)
         self.optimiser.zero_grad(set_to_none=True)
-        # DistributedDataParallel averages gradients; shares of a global mean must be summed.
-        self.scaler.scale(loss * world_size()).backward()
+        self.scaler.scale(loss).backward()
+        # Shares of a global mean are summed.
+        sum_gradients(self.learner)
         with torch.no_grad():
             correct = (logits_TNK.mean(0).argmax(-1) == labels).sum()
         return loss, correct
@@ -255,8 +271,8 @@ class _Trainer:
     def _watched_step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step without the host: it changes no weights if it, or one before it, is not finite."""
         loss, correct = self._backward(images, labels)
-        norm = gradient_norm(self.learner)
-        self.watch.judge(loss, norm)
+        norm, norms = gradient_norms(self.learner)
+        self.watch.judge(loss, norm, norms)
         self._clip(norm)
         self.optimiser.step()
         self.watch.add(loss, correct, self.global_size)
@@ -274,7 +290,7 @@ class _Trainer:
     def _read(self) -> None:
         figures = self.watch.read()
         if figures.first_bad is not None:
-            raise non_finite_step(self.learner, figures.loss_was_finite, self._where(figures.first_bad))
+            raise non_finite_before(self.learner, figures, self._where(figures.first_bad))
         self.progress.loss_sum += figures.loss_sum
         self.progress.correct += figures.correct
 
@@ -292,7 +308,7 @@ class _Trainer:
         )
 
     def _guard(self, loss: Tensor, where: str) -> None:
-        norm = gradient_norm(self.learner)
+        norm, _ = gradient_norms(self.learner)
         loss_is_finite = bool(torch.isfinite(loss))
         if not loss_is_finite or not bool(torch.isfinite(norm)):
             # fp16's scaler skips a step whose gradients overflowed and halves its scale: that is no failure.

@@ -27,13 +27,15 @@ class Figures:
     """Sums over the steps since the last reading, of all processes.
 
     ``first_bad`` is the first step (from 0) whose loss or gradient was not finite, None where all were;
-    ``loss_was_finite`` says of that step whether it was the gradient alone.
+    ``loss_was_finite`` says of that step whether it was the gradient alone, and ``bad_gradient`` which of this
+    process's gradients was the first at fault, by its place among the parameters that have one; None where none was.
     """
 
     loss_sum: float
     correct: int
     first_bad: int | None
     loss_was_finite: bool
+    bad_gradient: int | None = None
 
 
 class Watch:
@@ -47,6 +49,7 @@ class Watch:
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self.loss_was_finite = torch.ones((), dtype=torch.bool, device=device)
+        self.bad_gradient = torch.full((), -1, dtype=torch.int64, device=device)
         self.stopped = torch.zeros((), dtype=torch.float32, device=device)
 
     def begin(self, step: int) -> None:
@@ -59,12 +62,17 @@ class Watch:
         self.sums.add_(torch.stack([loss.detach().double() * global_size, correct.double()]))
 
     @torch.no_grad()
-    def judge(self, loss: Tensor, norm: Tensor) -> None:
-        """Set ``stopped`` where the loss or the gradients' ``norm`` is not finite in any process, here or before."""
-        finite = torch.isfinite(loss)
+    def judge(self, loss: Tensor, norm: Tensor, norms: Tensor) -> None:
+        """Set ``stopped`` where the loss or the gradients' ``norm`` is not finite in any process, here or before.
+
+        ``norms`` are those of each gradient: later steps make new gradients, so which was at fault is noted here.
+        """
+        finite, wrong = torch.isfinite(loss), ~torch.isfinite(norms)
         bad = sum_over_processes((~(finite & torch.isfinite(norm))).to(torch.float32)) > 0
         fresh = bad & (self.first_bad < 0)
         self.loss_was_finite.copy_(torch.where(fresh, finite, self.loss_was_finite))
+        place = wrong.to(torch.int8).argmax().masked_fill(~wrong.any(), -1)
+        self.bad_gradient.copy_(torch.where(fresh, place, self.bad_gradient))
         self.first_bad.copy_(torch.where(fresh, self.step, self.first_bad))
         self.stopped.copy_(self.first_bad >= 0)
         self.step.add_(1)
@@ -72,21 +80,37 @@ class Watch:
     def read(self) -> Figures:
         """What has been counted since the last reading; waits for the device once."""
         sums = sum_over_processes(self.sums.clone())
-        flags = torch.stack([self.first_bad.double(), self.loss_was_finite.double()])
+        flags = torch.stack([self.first_bad.double(), self.loss_was_finite.double(), self.bad_gradient.double()])
         self.sums.zero_()
-        loss_sum, correct, first_bad, finite = torch.cat([sums, flags]).tolist()
-        return Figures(loss_sum, int(correct), None if first_bad < 0 else int(first_bad), bool(finite))
+        loss_sum, correct, first_bad, finite, place = torch.cat([sums, flags]).tolist()
+        return Figures(
+            loss_sum,
+            int(correct),
+            None if first_bad < 0 else int(first_bad),
+            bool(finite),
+            None if place < 0 else int(place),
+        )
 
 
 def first_non_finite(model: nn.Module) -> str | None:
-    """The first parameter, gradient or BatchNorm statistic of ``model`` that holds NaN or infinity, in words."""
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            return f"parameter {_shown(name)}"
+    """The first parameter, BatchNorm statistic or gradient of ``model`` that holds NaN or infinity, in words."""
+    return _bad_parameter(model) or _bad_buffer(model) or _bad_gradient(model)
+
+
+def _bad_parameter(model: nn.Module) -> str | None:
+    found = (name for name, parameter in model.named_parameters() if not torch.isfinite(parameter).all())
+    return next((f"parameter {_shown(name)}" for name in found), None)
+
+
+def _bad_buffer(model: nn.Module) -> str | None:
     for name, buffer in model.named_buffers():
         name = _shown(name)
         if buffer.is_floating_point() and not torch.isfinite(buffer).all():
             return f"BatchNorm statistic {name}" if "running" in name else f"buffer {name}"
+    return None
+
+
+def _bad_gradient(model: nn.Module) -> str | None:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
             return f"gradient of {_shown(name)}"
@@ -105,16 +129,32 @@ def check_model(model: nn.Module, where: str) -> None:
         raise NonFiniteError(f"{found} is not finite {where}", FIX)
 
 
-def gradient_norm(model: nn.Module) -> Tensor:
-    """The Euclidean norm of all gradients together, as a 0-d tensor on the model's device."""
+def gradient_norms(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """The Euclidean norm of all gradients together (0-d), and that of each (P,), on the model's device."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(gradients))))
-    return norm
+    norms = torch.stack(list(torch._foreach_norm(gradients)))
+    norm: Tensor = torch.linalg.vector_norm(norms)
+    return norm, norms
 
 
 def non_finite_step(model: nn.Module, loss_is_finite: bool, where: str) -> NonFiniteError:
-    """The error for a step whose loss or gradient norm is not finite, naming the first tensor at fault."""
-    found = first_non_finite(model)
+    """The error for the last step, whose loss or gradient norm is not finite, naming the first tensor at fault."""
+    return _non_finite(first_non_finite(model), loss_is_finite, where)
+
+
+def non_finite_before(model: nn.Module, figures: Figures, where: str) -> NonFiniteError:
+    """The same for a watched step that others may have followed: their gradients are not its gradients.
+
+    Weights have stood still since, so a parameter that is not finite was not then.
+    """
+    found = _bad_parameter(model)
+    if found is None and figures.bad_gradient is not None:
+        names = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+        found = f"gradient of {_shown(names[figures.bad_gradient])}"
+    return _non_finite(found or _bad_buffer(model), figures.loss_was_finite, where)
+
+
+def _non_finite(found: str | None, loss_is_finite: bool, where: str) -> NonFiniteError:
     if not loss_is_finite:
         what = "the loss is not finite" + (f" (and {found} is not)" if found else "")
     else:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
+from idsnn_cli.doctor.devices import find_gpu
 from idsnn_cli.errors import DeviceError
 
 # mallopt's parameters in glibc's <malloc.h>.
@@ -51,6 +49,32 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
+def sum_gradients(model: nn.Module) -> None:
+    """The gradients of ``model`` summed over all processes, in place: one collective, which a CUDA graph can hold.
+
+    Every process must have gradients of the same parameters.
+    """
+    if world_size() > 1:
+        _in_one([p.grad for p in model.parameters() if p.grad is not None], dist.all_reduce)
+
+
+def share_weights(model: nn.Module) -> None:
+    """The main process's parameters and buffers in every process."""
+    if world_size() > 1:
+        with torch.no_grad():
+            _in_one([*model.parameters(), *model.buffers()], lambda flat: dist.broadcast(flat, src=0))
+
+
+def _in_one(tensors: Sequence[Tensor], exchange: Callable[[Tensor], object]) -> None:
+    """``exchange`` of all ``tensors`` in place, those of one dtype as one flat tensor."""
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.reshape(-1) for tensor in alike])
+        exchange(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in alike])
+        torch._foreach_copy_(alike, [part.view(tensor.shape) for part, tensor in zip(parts, alike, strict=True)])
+
+
 def any_process(flag: bool, device: torch.device) -> bool:
     """Whether ``flag`` is set in any process."""
     if world_size() == 1:
@@ -58,15 +82,18 @@ def any_process(flag: bool, device: torch.device) -> bool:
     return bool(sum_over_processes(torch.tensor([int(flag)], device=device)).item())
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, say: Callable[[str], None] = lambda message: None) -> torch.device:
     """The device a recipe or ``--device`` names; under torchrun each process takes its own GPU.
 
-    Raises :class:`DeviceError` where it is not there.
+    ``say`` hears where ``auto`` takes the CPU although the machine has an NVIDIA driver, and why. Raises
+    :class:`DeviceError` where the device is not there.
     """
-    available = torch.cuda.is_available()
-    if name == "auto":
-        name = "cuda" if available else "cpu"
     if name == "cpu":
+        return torch.device("cpu")
+    available, reason = find_gpu()
+    if name == "auto" and not available:
+        if reason is not None:
+            say(f"the CPU computes, for torch finds no GPU {reason} (idsnn doctor)")
         return torch.device("cpu")
     if not available:
         raise DeviceError(
@@ -96,13 +123,14 @@ def process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def no_buffer_broadcast() -> dict[str, Any]:
-    """The argument that keeps DistributedDataParallel from sending buffers: our BatchNorm keeps them equal by itself.
+def settle_gpu() -> None:
+    """Let cuDNN time its algorithms for each shape, of which a training has few, and compute fp32 in fp32.
 
-    torch 2.15 renamed it and warns about the old name.
+    By torch's default an fp32 convolution is rounded to TF32 (10 bits) first, which carries spikes across thresholds: a
+    network would be measured otherwise than on a CPU.
     """
-    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-    return {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def keep_freed_memory() -> bool:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ from idsnn_cli.models import build
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import step  # noqa: E402  # beside the package, not in it
-from measuring import maps_of  # noqa: E402  # as above
+from measuring import maps_of  # noqa: E402  # beside the package, not in it
 from textbook import NaiveSpikingResNet  # noqa: E402  # as above
 
 pytestmark = pytest.mark.slow
@@ -87,33 +85,3 @@ def test_the_benchmark_runs_in_a_tiny_form() -> None:
         assert found[case]["seconds"].keys() == {"naive", "loop", "ours"}
     assert found["data"]["pipeline_over_step"] > 0
     assert found["eval"]["eval_over_step"] > 0
-
-
-class Again:
-    """A recorder that does the work again where a graph would replay it."""
-
-    def __init__(self, device: torch.device) -> None:
-        assert device.type == "cpu"
-
-    def warm_up(self, work: Callable[[], None]) -> None:
-        work()
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        return work
-
-
-def test_the_cases_of_a_gpu_run_in_a_tiny_form_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figures that the targets need, by their own formulas."""
-    monkeypatch.setattr(step, "CudaRecorder", Again)
-    monkeypatch.setattr(step, "copy_bandwidth", lambda device, rounds: 1e9)
-    place = step.Place(torch.device("cpu"))
-    results = {case: step.measure(case, 1, True, place, None) for case in ("epoch-b64", "chain", "chain-residual")}
-    epoch = results["epoch-b64"]
-    assert epoch["epoch_seconds"] == pytest.approx(50_000 / epoch["images_per_second"])
-    for case, size in (("chain", 32.75), ("chain-residual", 40.75)):
-        # float32 here: twice the maps' bytes, the same quarter of a byte for the state in three passes.
-        assert results[case]["bytes_per_neuron_step"] == size
-        moved = size * 4 * 2 * 3 * 8 * 8 / results[case]["seconds"]["ours"]
-        assert results[case]["bandwidth_share"] == pytest.approx(moved / 1e9)
-    assert "epoch s" in step.table(results)
-    assert "epoch s" not in step.table({"data": {"seconds": {"pipeline": 1.0}}})

@@ -60,7 +60,7 @@ def test_json_has_its_documented_keys(capsys: Capture) -> None:
         assert check["status"] in ("ok", "warn", "missing")
     assert {check["group"] for check in document["checks"]} == {"versions", "devices", "data", "disk"}
     for device in document["devices"]:
-        assert set(device) == {"name", "model", "threads", "memory_bytes", "free_bytes", "bf16"}
+        assert set(device) == {"name", "model", "threads", "memory_bytes", "free_bytes", "bf16", "kernels"}
     assert document["devices"][0]["threads"] >= 1
 
 

@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+from idsnn_cli.architecture import Neuron
+from idsnn_cli.doctor import devices as gpus
 from idsnn_cli.doctor import libraries, machine
 from idsnn_cli.doctor.examination import examine
 from idsnn_cli.doctor.libraries import Check, check_torch, check_versions, requirements, unmet_requirement
+from idsnn_cli.spiking import kernels
+from idsnn_cli.spiking.verdict import Verdict
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -204,8 +208,8 @@ def test_why_there_is_no_gpu(
     file = tmp_path / "version"
     if driver:
         file.touch()
-    monkeypatch.setattr(machine, "NVIDIA_DRIVER", file)
-    check = machine._no_gpu(cuda, remarks)
+    monkeypatch.setattr(gpus, "NVIDIA_DRIVER", file)
+    check = gpus._no_gpu(cuda, remarks)
     assert check.status == status
     assert words in check.found
     assert (check.fix is None) == (status == "ok")
@@ -239,18 +243,55 @@ def cuda_stand_in(monkeypatch: pytest.MonkeyPatch, *, bf16: bool, fails: bool = 
 @pytest.mark.parametrize("bf16", [True, False])
 def test_a_gpu_shows_its_memory_and_whether_it_has_bf16(monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
     cuda_stand_in(monkeypatch, bf16=bf16)
-    checks, devices = machine.check_devices()
+    checks, devices = gpus.check_devices()
     gpu = only(checks, "cuda:0")
     assert gpu.found.startswith("Stand-in 9000, 30.0 of 40.0 GB free")
-    assert gpu.status == ("ok" if bf16 else "warn")
-    assert (gpu.fix is not None and "precision=fp16" in gpu.fix) == (not bf16)
+    assert (gpu.status, gpu.fix) == ("ok", None)
+    assert ("in bf16" in gpu.found, "in fp16" in gpu.found) == (bf16, not bf16)
     assert [device.name for device in devices] == ["cpu", "cuda:0"]
     assert (devices[1].memory_bytes, devices[1].bf16) == (40 * 10**9, bf16)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "status", "words"),
+    [
+        (Verdict(True), "ok", "give what plain PyTorch gives"),
+        (Verdict(False, "multiply-adds are contracted", "export PTXAS"), "warn", "multiply-adds are contracted"),
+    ],
+)
+def test_a_gpu_says_whether_its_kernels_are_used_and_why_not(
+    monkeypatch: pytest.MonkeyPatch, verdict: Verdict, status: str, words: str
+) -> None:
+    cuda_stand_in(monkeypatch, bf16=False)
+    asked: list[Any] = []
+
+    def found(*about: Any) -> Verdict:
+        asked.append(about)
+        return verdict
+
+    monkeypatch.setattr(kernels, "verdict", found)
+    checks, devices = gpus.check_devices()
+    assert asked == [(torch.device("cuda:0"), torch.float16, Neuron(), 4)]
+    check = only(checks, "kernels cuda:0")
+    assert (check.status, check.fix) == (status, verdict.fix)
+    assert words in check.found
+    assert [device.kernels for device in devices] == [None, verdict.used]
+
+
+def test_a_wrong_word_for_the_kernels_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDSNN_FUSED", "maybe")
+    kernels.forget()
+    try:
+        check = only(gpus.check_devices()[0], "IDSNN_FUSED")
+    finally:
+        kernels.forget()
+    assert (check.status, check.fix) == ("missing", "unset IDSNN_FUSED")
+    assert "'maybe'" in check.found
+
+
 def test_a_gpu_that_cannot_be_used_is_a_warning_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda_stand_in(monkeypatch, bf16=True, fails=True)
-    checks, devices = machine.check_devices()
+    checks, devices = gpus.check_devices()
     assert "busy or unavailable" in only(checks, "cuda:0").found
     assert "Search for" not in only(checks, "cuda:0").found
     assert [device.name for device in devices] == ["cpu"]

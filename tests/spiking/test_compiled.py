@@ -17,7 +17,7 @@ from idsnn_cli.spiking import LIF, BatchNorm
 from idsnn_cli.spiking.compiled import chain, maps
 from idsnn_cli.spiking.compiled.quantised import compiled_quantise
 from idsnn_cli.spiking.fused import fire, is_compiled
-from idsnn_cli.spiking.neuron import SWITCH, loops_available
+from idsnn_cli.spiking.kernels import SWITCH, forget
 from idsnn_cli.spiking.qcfs import QCFS
 
 HARD = Neuron()
@@ -147,12 +147,12 @@ def test_who_is_taken() -> None:
 
 def test_the_switch_turns_them_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH, "0")
-    loops_available.cache_clear()
+    forget()
     try:
         assert not is_compiled(norm_of(4), LIF(HARD, 2), maps_of(4, 4, 3, 1, torch.bfloat16), None)
     finally:
         monkeypatch.undo()
-        loops_available.cache_clear()
+        forget()
 
 
 def test_a_numba_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_a_network_learns_by_them_as_by_its_layers(monkeypatch: pytest.MonkeyPat
     losses = []
     for switch in ("0", "1"):
         monkeypatch.setenv(SWITCH, switch)
-        loops_available.cache_clear()
+        forget()
         model = build(build_description("spiking-resnet8", 10, width=8, stem="3x3", timesteps=2, neuron=FULL), seed=0)
         place(model, torch.device("cpu"), torch.float32)
         model.train()
@@ -197,7 +197,7 @@ def test_a_network_learns_by_them_as_by_its_layers(monkeypatch: pytest.MonkeyPat
             told.append(float(loss.detach()))
         losses.append(told)
     monkeypatch.undo()
-    loops_available.cache_clear()
+    forget()
     assert losses[0] == pytest.approx(losses[1], rel=0.03)
     assert losses[1][2] < losses[1][0]
 

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import Neuron
-from idsnn_cli.spiking import LIF, BatchNorm, fire
-from idsnn_cli.spiking import neuron as neurons
+from idsnn_cli.errors import UsageError
+from idsnn_cli.spiking import LIF, BatchNorm, fire, kernels
 from idsnn_cli.spiking.fused import is_fused
 from idsnn_cli.spiking.surrogates import surrogate
+from idsnn_cli.spiking.triton import self_check
+from idsnn_cli.spiking.verdict import Verdict
 
 
 class OnCuda:
@@ -26,7 +28,7 @@ class OnCuda:
     is_cuda = True
 
     def __init__(self, *shape: int, dtype: torch.dtype = torch.bfloat16) -> None:
-        self.shape, self.dtype = torch.Size(shape), dtype
+        self.shape, self.dtype, self.device = torch.Size(shape), dtype, torch.device("cuda:0")
 
     def dim(self) -> int:
         return len(self.shape)
@@ -38,11 +40,13 @@ class OtherLIF(LIF):
 
 @pytest.fixture(autouse=True)
 def _triton_there() -> Any:
-    with mock.patch.object(neurons, "find_spec", return_value=object()), mock.patch.dict("os.environ"):
-        os.environ.pop(neurons.SWITCH, None)
-        neurons.kernels_available.cache_clear()
+    """Triton is installed, and what is checked is found to be sound."""
+    sound = mock.patch.object(self_check, "examine", return_value=Verdict(True))
+    with mock.patch.object(kernels, "find_spec", return_value=object()), sound, mock.patch.dict("os.environ"):
+        os.environ.pop(kernels.SWITCH, None)
+        kernels.forget()
         yield
-    neurons.kernels_available.cache_clear()
+    kernels.forget()
 
 
 def decide(norm: Any = None, act: Any = None, x: Any = None, residual: Any = None) -> bool:
@@ -95,34 +99,90 @@ def test_a_hooked_layer_is_called_itself(hook: str) -> None:
 
 
 def test_the_setting_is_read_once() -> None:
-    os.environ[neurons.SWITCH] = "0"
+    os.environ[kernels.SWITCH] = "0"
     assert not decide()
-    os.environ[neurons.SWITCH] = "1"
+    os.environ[kernels.SWITCH] = "1"
     assert not decide()
-    neurons.kernels_available.cache_clear()
+    kernels.forget()
     assert decide()
+
+
+def taken(neuron: Neuron) -> bool:
+    x = OnCuda(3, dtype=torch.float32)
+    return kernels.takes_kernels(x, neuron, 3)  # type: ignore[arg-type]  # a stand-in
 
 
 @pytest.mark.parametrize("neuron", [Neuron(reset="soft"), Neuron(start="half")], ids=str)
 def test_kernels_know_only_the_usual_neuron(neuron: Neuron) -> None:
-    x = OnCuda(3, dtype=torch.float32)
-    assert neurons.takes_kernels(x, Neuron(0.3, 1.0, "sigmoid", 2.0))  # type: ignore[arg-type]  # a stand-in
-    assert not neurons.takes_kernels(x, neuron)  # type: ignore[arg-type]  # a stand-in
+    assert taken(Neuron(0.3, 1.0, "sigmoid", 2.0))
+    assert not taken(neuron)
 
 
 def test_a_surrogate_without_a_kernel_form_takes_the_plain_path() -> None:
-    x = OnCuda(3, dtype=torch.float32)
     plain = replace(surrogate("sigmoid"), kernel=None)
-    with mock.patch.object(neurons, "surrogate", return_value=plain):
-        assert not neurons.takes_kernels(x, Neuron(surrogate="sigmoid"))  # type: ignore[arg-type]  # a stand-in
-    assert neurons.takes_kernels(x, Neuron(surrogate="sigmoid"))  # type: ignore[arg-type]  # a stand-in
+    with mock.patch.object(kernels, "surrogate", return_value=plain):
+        assert not taken(Neuron(surrogate="sigmoid"))
+    assert taken(Neuron(surrogate="sigmoid"))
 
 
 def test_without_triton() -> None:
-    with mock.patch.object(neurons, "find_spec", return_value=None):
-        neurons.kernels_available.cache_clear()
+    """The plain path, with one word; an error where the kernels were asked for."""
+    said: list[str] = []
+    with mock.patch.object(kernels, "find_spec", return_value=None):
+        kernels.tell_through(said.append)
         assert not decide()
-        assert not neurons.takes_kernels(OnCuda(3, dtype=torch.float32), Neuron())  # type: ignore[arg-type]  # a stand-in
+        assert not taken(Neuron())
+        assert len(said) == 1
+        assert "pip install triton" in said[0]
+        os.environ[kernels.SWITCH] = "1"
+        kernels.forget()
+        with pytest.raises(UsageError, match="Triton is not installed"):
+            decide()
+
+
+def test_a_device_that_fails_the_check_takes_the_plain_path_and_is_told_once() -> None:
+    said: list[str] = []
+    kernels.tell_through(said.append)
+    broken = Verdict(False, "the neuron's spikes differ", "mend it")
+    with mock.patch.object(self_check, "examine", return_value=broken) as examined:
+        assert not decide()
+        assert not decide()
+        assert not taken(Neuron())
+    # Once for each dtype, neuron and T.
+    assert [call.args[1] for call in examined.call_args_list] == [torch.bfloat16, torch.float32]
+    assert said == [
+        "cuda:0: Triton's kernels are not used, plain PyTorch computes: the neuron's spikes differ\nmend it"
+    ]
+
+
+def test_without_a_command_it_is_a_warning() -> None:
+    broken = mock.patch.object(self_check, "examine", return_value=Verdict(False, "a reason"))
+    with broken, pytest.warns(RuntimeWarning, match="cuda:0: Triton's kernels are not used.*a reason"):
+        assert not decide()
+
+
+def test_nothing_is_checked_where_the_environment_says_so() -> None:
+    for word, used in (("1", True), ("0", False)):
+        os.environ[kernels.SWITCH] = word
+        kernels.forget()
+        with mock.patch.object(self_check, "examine", side_effect=AssertionError):
+            assert decide() is used
+
+
+def test_nothing_is_checked_inside_a_capture_and_nothing_settled() -> None:
+    with mock.patch.object(kernels, "_is_capturing", return_value=True):
+        assert not decide()
+    assert decide()
+
+
+@pytest.mark.parametrize("word", ["yes", "2", "chek"])
+def test_another_word_is_refused(word: str) -> None:
+    os.environ[kernels.SWITCH] = word
+    kernels.forget()
+    with pytest.raises(UsageError, match=f"IDSNN_FUSED is '{word}'") as caught:
+        kernels.tell_through(print)
+    assert caught.value.exit_code == 2
+    assert ("Did you mean 'check'?" in caught.value.message) == (word == "chek")
 
 
 def test_fire_on_the_cpu_is_the_layers_in_turn() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from triton_cases import (
 )
 
 from idsnn_cli.architecture import Neuron
+from idsnn_cli.architecture.parts import ResetGradient
 from idsnn_cli.errors import DataError
 from idsnn_cli.spiking import LIF, BatchNorm, lif_reference
 from idsnn_cli.spiking.triton import launch
@@ -157,14 +158,15 @@ def cases(draw: st.DrawFn) -> Case:
     layout = draw(st.sampled_from(sorted(LAYOUTS)))
     grad = LAYOUTS[layout](normal((steps * images, channels, height, width), dtype, seed + 2))
     norm = layer(channels, seed + 3, draw(st.sampled_from([0.1, 1.0, None])))
-    return Case(norm.train(draw(st.booleans())), neuron_of(name), steps, repeat, x, residual, grad)
+    neuron = replace(neuron_of(name), reset_gradient=draw(st.sampled_from(["detached", "full"])))
+    return Case(norm.train(draw(st.booleans())), neuron, steps, repeat, x, residual, grad)
 
 
 @inside
 @settings(deadline=None, derandomize=True, max_examples=12)
 @given(cases(), st.sampled_from([64, 1024]))
 def test_equals_the_formula(case: Case, block: int) -> None:
-    with mock.patch.object(launch, "BLOCK", block), mock.patch.object(launch, "PROGRAMS", 5):
+    with mock.patch.object(launch, "BLOCK", block), mock.patch.object(launch, "multiprocessors", return_value=1):
         check(case)
 
 
@@ -176,9 +178,15 @@ def plain(name: str = "rectangle", steps: int = 4, **changes: Any) -> Case:
 
 
 @inside
-def test_longer_than_a_segment() -> None:
-    with mock.patch.object(launch, "SEGMENT", 2):
-        check(plain("sigmoid", 5))
+@pytest.mark.parametrize("reset_gradient", ["detached", "full"])
+@pytest.mark.parametrize("name", ["rectangle", "sigmoid"])
+def test_longer_than_a_segment(name: str, reset_gradient: ResetGradient) -> None:
+    """Three whole segments and three steps more."""
+    neuron = replace(neuron_of(name), reset_gradient=reset_gradient)
+    with mock.patch.object(launch, "SEGMENT", 4):
+        check(replace(plain(name, 15), neuron=neuron))
+        check(replace(plain(name, 12, residual=None), neuron=neuron))
+        check(replace(plain(name, 9, residual=None, x=normal((2, 6, 4, 3), torch.float32, 0)), neuron=neuron, repeat=9))
 
 
 @inside
@@ -189,7 +197,7 @@ def test_statistics_far_from_zero(layout: str) -> None:
 
     x = LAYOUTS[layout](1000 + normal((12, 3, 4, 6), torch.float32, 0))
     norm = layer(3, 1, momentum=1.0)
-    with mock.patch.object(launch, "BLOCK", 16), mock.patch.object(launch, "PROGRAMS", 7):
+    with mock.patch.object(launch, "BLOCK", 16), mock.patch.object(launch, "multiprocessors", return_value=1):
         partials = local_statistics(x)
         assert len(partials) > 1
         combined, inverse = combine(partials, norm, 3, final=True)

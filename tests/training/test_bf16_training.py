@@ -26,21 +26,30 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "native", "chosen"),
+    ("asked", "device", "native", "capability", "chosen"),
     [
-        ("auto", CPU, "0", "fp32"),
-        ("auto", CPU, "1", "bf16"),
-        ("auto", CUDA, "0", "bf16"),
-        ("bf16", CPU, "0", "bf16"),
-        ("fp32", CPU, "1", "fp32"),
-        ("fp64", CPU, "1", "fp64"),
-        ("fp16", CUDA, "1", "fp16"),
+        ("auto", CPU, "0", None, "fp32"),
+        ("auto", CPU, "1", None, "bf16"),
+        ("auto", CUDA, "0", (8, 0), "bf16"),
+        ("auto", CUDA, "0", (12, 0), "bf16"),
+        ("auto", CUDA, "1", (7, 5), "fp16"),
+        ("bf16", CUDA, "1", (7, 5), "bf16"),
+        ("bf16", CPU, "0", None, "bf16"),
+        ("fp32", CPU, "1", None, "fp32"),
+        ("fp64", CPU, "1", None, "fp64"),
+        ("fp16", CUDA, "1", (9, 0), "fp16"),
     ],
 )
 def test_what_is_chosen(
-    asked: str, device: torch.device, native: str, chosen: str, monkeypatch: pytest.MonkeyPatch
+    asked: str,
+    device: torch.device,
+    native: str,
+    capability: tuple[int, int] | None,
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(SWITCH, native)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert chosen_precision(asked, device) == chosen
 
 

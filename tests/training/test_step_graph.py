@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,26 @@ def test_another_shape_runs_without_the_graph_and_is_told_once() -> None:
     assert "3 images" in said[0]
 
 
+def test_going_on_at_a_small_last_batch_leaves_the_graph_to_the_others() -> None:
+    notes, sizes = Notes(), [2, *[4] * (WARM_UP + 2), 2, 4]
+    seen, said = sums_of(notes, sizes)
+    assert seen == wanted(sizes)
+    assert notes.did == ["warm up"] * (1 + WARM_UP) + ["record"] + ["replay"] * 3
+    assert said == ["a batch of 2 images runs without the CUDA graph, which holds 4"]
+
+
+def test_what_the_step_has_as_a_constant_is_part_of_the_batch() -> None:
+    """As many images here, of another global batch: the graph would divide by the wrong number."""
+    notes, sizes = Notes(), [8] * (WARM_UP + 1) + [7, 8]
+    seen: list[float] = []
+    size = [0]
+    graph = StepGraph(lambda images, labels: seen.append(size[0]), notes, lambda line: None, lambda: size[0])
+    for size[0] in sizes:
+        graph(torch.zeros(4, 2), torch.zeros(4))
+    assert seen == sizes
+    assert notes.did == ["warm up"] * WARM_UP + ["record"] + ["replay"] * 2
+
+
 def test_a_capture_that_fails_is_told_once_and_not_tried_again() -> None:
     notes, sizes = Notes(fails=True), [4] * (WARM_UP + 3) + [2]
     seen, said = sums_of(notes, sizes)
@@ -87,11 +110,9 @@ def test_a_capture_that_fails_is_told_once_and_not_tried_again() -> None:
     assert "\n" not in said[0]
 
 
-@pytest.mark.parametrize(
-    "changes", [{"asked": False}, {"watched": False}, {"processes": 2}, {"draws_on_host": True}], ids=str
-)
+@pytest.mark.parametrize("changes", [{"asked": False}, {"watched": False}, {"draws_on_host": True}], ids=str)
 def test_when_a_graph_is_possible(changes: dict[str, Any]) -> None:
-    usual: dict[str, Any] = {"asked": True, "watched": True, "processes": 1, "draws_on_host": False}
+    usual: dict[str, Any] = {"asked": True, "watched": True, "draws_on_host": False}
     assert graph_is_possible(**usual)
     assert not graph_is_possible(**(usual | changes))
 
@@ -153,6 +174,76 @@ def test_steps_without_the_host_learn_the_same(tmp_path: Path, monkeypatch: pyte
         torch.testing.assert_close(weights(watched)[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_a_captured_step_is_freed_with_its_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the collector of cycles: a teacher's graph would hold its memory while the student is trained."""
+    kept: list[weakref.ref[Any]] = []
+
+    class Watched(Notes):
+        def record(self, work: Callable[[], None]) -> Callable[[], None]:
+            replay = super().record(work)
+            kept.extend((weakref.ref(replay), weakref.ref(work)))
+            return replay
+
+    as_on_cuda(monkeypatch, Watched())
+    model = student()
+    gc.collect()
+    gc.disable()
+    try:
+        fit(small_fit(tmp_path, model))
+        assert [each() for each in kept] == [None, None]
+    finally:
+        gc.enable()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_after_a_capture_that_failed_the_stream_is_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.cuda.graph leaves its own stream current where ending the capture fails."""
+    current = ["the caller's"]
+
+    class Graph:
+        def __init__(self, graph: object, stream: str, capture_error_mode: str) -> None:
+            self.stream = stream
+            assert capture_error_mode == "global"
+
+        def __enter__(self) -> None:
+            current[0] = self.stream
+
+        def __exit__(self, *error: object) -> None:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    for name, value in {
+        "Stream": lambda device: "the capture's",
+        "CUDAGraph": object,
+        "graph": Graph,
+        "device": lambda device: nullcontext(),
+        "current_stream": lambda device: current[0],
+        "set_stream": lambda stream: current.__setitem__(0, stream),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    with pytest.raises(RuntimeError, match="previous error"):
+        CudaRecorder(torch.device("cuda")).record(lambda: None)
+    assert current == ["the caller's"]
+
+
+def test_a_gradient_that_was_not_finite_is_named_although_others_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 4 of 9 has infinite gradients in one tensor; those of steps 5 and 6 are finite again."""
+    as_on_cuda(monkeypatch, Notes(), interval=100)
+    model, calls = student(), [0]
+    name, parameter = list(model.named_parameters())[3]
+
+    def spoil(gradient: Tensor) -> Tensor:
+        calls[0] += 1
+        return gradient * torch.inf if calls[0] == 4 else gradient
+
+    parameter.register_hook(spoil)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    with pytest.raises(NonFiniteError) as caught:
+        fit(small_fit(tmp_path, model, cuda_graph=False))
+    assert calls[0] == 6
+    assert f"gradient of {name} is not finite at step 4 (epoch 2, batch 1)" in caught.value.message
+
+
 def test_the_first_bad_step_is_named_and_nothing_after_it_is_learnt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,18 +281,20 @@ def test_the_watch_keeps_the_first_bad_step_and_its_reason() -> None:
     watch = Watch(torch.device("cpu"))
     watch.begin(7)
     one = torch.ones(())
-    for loss, norm in ((one, one), (one, one * torch.nan), (one * torch.inf, one), (one, one)):
-        watch.judge(loss, norm)
-        watch.add(loss, torch.tensor(3), 10)
+    for loss, norms in ((1, [1, 1, 1]), (1, [1, torch.nan, torch.inf]), (torch.inf, [torch.nan, 1, 1]), (1, [1, 1, 1])):
+        each = torch.tensor(norms, dtype=torch.float32)
+        watch.judge(one * loss, torch.linalg.vector_norm(each), each)
+        watch.add(one * loss, torch.tensor(3), 10)
     assert watch.stopped == 1
     figures = watch.read()
     assert (figures.first_bad, figures.loss_was_finite, figures.correct) == (8, True, 12)
+    assert figures.bad_gradient == 1
     watch = Watch(torch.device("cpu"))
-    watch.judge(one, one)
+    watch.judge(one, one, one[None])
     watch.add(one / 4, torch.tensor(3), 10)
     assert watch.stopped == 0
     figures = watch.read()
-    assert (figures.loss_sum, figures.correct, figures.first_bad) == (2.5, 3, None)
+    assert (figures.loss_sum, figures.correct, figures.first_bad, figures.bad_gradient) == (2.5, 3, None, None)
     assert watch.read().correct == 0
 
 

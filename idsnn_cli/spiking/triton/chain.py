@@ -19,12 +19,22 @@ from idsnn_cli.spiking.memory_layout import merged_format
 from idsnn_cli.spiking.norm import BatchNorm, gather
 from idsnn_cli.spiking.surrogates import KernelForm
 from idsnn_cli.spiking.triton import launch
-from idsnn_cli.spiking.triton.chain_kernels import chain_apply, chain_forward, chain_reduce
-from idsnn_cli.spiking.triton.launch import OPTIONS, Tiles, kernel_form, neurons_at_once, on_device, state_bytes
+from idsnn_cli.spiking.triton.chain_backward_kernels import chain_apply, chain_reduce
+from idsnn_cli.spiking.triton.chain_kernels import chain_forward
+from idsnn_cli.spiking.triton.launch import (
+    OPTIONS,
+    REDUCERS,
+    SMOOTH_REDUCERS,
+    STATISTICIANS,
+    Tiles,
+    combination_tile,
+    keeps_bits,
+    kernel_form,
+    neurons_at_once,
+    on_device,
+    state_bytes,
+)
 from idsnn_cli.spiking.triton.norm_kernels import combine_statistics, partial_statistics
-
-# The combination's tile: partial rows by channels.
-COMBINED_ROWS, COMBINED_COLUMNS = 64, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +53,11 @@ class Chain:
 
     @property
     def bits(self) -> bool:
-        return self.form.shape == "rectangle"
+        """Whether two bits a neuron and step are enough for the gradient, else membranes are computed again."""
+        return keeps_bits(self.neuron)
 
-    def tiles(self, x: Tensor, *, smooth: bool = False) -> Tiles:
-        block = neurons_at_once(self.steps, smooth=smooth)
+    def tiles(self, x: Tensor, *, membranes: bool = False) -> Tiles:
+        block = neurons_at_once(self.steps, membranes=membranes)
         return Tiles.of(x, x.shape[0] if self.repeat > 1 else x.shape[0] // self.steps, block)
 
     def x_step(self, tiles: Tiles) -> int:
@@ -58,7 +69,7 @@ def local_statistics(x: Tensor) -> Tensor:
     tiles = Tiles.of(x, x.shape[0], launch.BLOCK)
     if not tiles.neurons:
         return torch.zeros((1, 2 * tiles.channels + 1), device=x.device)
-    parts, each = tiles.split()
+    parts, each = tiles.split(STATISTICIANS, x)
     partials = torch.empty((parts, 2 * tiles.channels + 1), device=x.device)
     with on_device(x):
         partial_statistics[(parts, tiles.grid[1])](
@@ -77,14 +88,15 @@ def combine(partials: Tensor, norm: BatchNorm, repeat: int, *, final: bool) -> t
     channels = (width - 1) // 2
     combined, inverse = torch.empty(width, device=partials.device), torch.empty(channels, device=partials.device)
     average = norm.momentum is None
+    block_parts, block_columns = combination_tile(parts)
     with on_device(partials):
-        combine_statistics[(-(-channels // COMBINED_COLUMNS),)](
+        combine_statistics[(-(-channels // block_columns),)](
             *(partials, parts, combined, inverse, norm.running_mean, norm.running_var, norm.num_batches_tracked),
             *(channels, norm.eps, 0.0 if norm.momentum is None else norm.momentum, repeat),
             FINAL=final,
             AVERAGE=average,
-            BLOCK_PARTS=COMBINED_ROWS,
-            BLOCK_COLUMNS=COMBINED_COLUMNS,
+            BLOCK_PARTS=block_parts,
+            BLOCK_COLUMNS=block_columns,
             **OPTIONS,
         )
     return combined, inverse
@@ -136,6 +148,7 @@ class _FusedChain(torch.autograd.Function):
                     *(tiles.rows, tiles.channels, tiles.inner, tiles.neurons, chain.x_step(tiles)),
                     *(neuron.decay, neuron.v_threshold, chain.form.scale),
                     STEPS=steps,
+                    SEGMENT=launch.SEGMENT,
                     KEEP=keep_bits,
                     RESIDUAL=residual is not None,
                     REPEAT=chain.repeat > 1,
@@ -145,7 +158,7 @@ class _FusedChain(torch.autograd.Function):
                     **OPTIONS,
                 )
         if chain.keep_state:
-            # A smooth surrogate computes the membrane again, from what the bits would have told.
+            # Where bits are not enough the membrane is computed again, from what went into it.
             again = None if chain.bits else residual
             ctx.save_for_backward(x, weight, bias, mean, inverse, total, state, again)
         ctx.chain, ctx.joined, ctx.centre = chain, residual is not None, norm.training
@@ -156,15 +169,15 @@ class _FusedChain(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         x, weight, bias, mean, inverse, total, state, residual = ctx.saved_tensors
         chain: Chain = ctx.chain
-        neuron, steps, smooth = chain.neuron, chain.steps, not chain.bits
-        tiles = chain.tiles(x, smooth=smooth)
+        neuron, steps = chain.neuron, chain.steps
+        tiles = chain.tiles(x, membranes=not chain.bits)
         # The bits are in the order of x, whatever the layout that the next layer's gradient comes in.
         grad = grads[0].contiguous(memory_format=merged_format(x))
         dx = torch.empty_like(x)
         d_residual = torch.empty_like(grad) if ctx.joined else None
         x_step, step, channels = chain.x_step(tiles), tiles.neurons, tiles.channels
         form = chain.form
-        parts, each = tiles.split() if step else (1, 0)
+        parts, each = tiles.split(REDUCERS if chain.bits else SMOOTH_REDUCERS, x) if step else (1, 0)
         partials = torch.empty((parts, 2 * channels), device=x.device)
         parameters = (mean, inverse, weight, bias)
         numbers = (
@@ -175,7 +188,8 @@ class _FusedChain(torch.autograd.Function):
             "SURROGATE": form.shape,
             "REPEAT": chain.repeat > 1,
             "STEPS": steps,
-            "SEGMENT": min(steps, launch.SEGMENT) if smooth else steps,
+            "SEGMENT": launch.SEGMENT,
+            "FULL": neuron.reset_gradient == "full",
             "NHWC": tiles.nhwc,
             "BLOCK_ROWS": tiles.block_rows,
             "BLOCK_COLUMNS": tiles.block_columns,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,10 +17,15 @@ from idsnn_cli.spiking.surrogates import KernelForm, surrogate
 # No fused multiply-add, see neuron_kernels.py; four warps read a block of bf16 in 16 bytes a thread.
 OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
 BLOCK = 1024
-# Steps whose membranes a backward program holds in registers; a longer time is recomputed in segments.
-SEGMENT = 16
-# Programs over which the sums of BatchNorm are split: about eight for each multiprocessor of a large GPU.
-PROGRAMS = 1024
+# Steps that are written out one after another, whose membranes a backward program holds in registers; a longer time is
+# a loop over such segments. A multiple of STEPS_PER_BYTE.
+SEGMENT = 8
+# Programs of a multiprocessor over which sums are split: of the reductions as many as its registers hold at once
+# (sm_90), for what waits for a place makes a second round; of the statistics as many as bring 14 KB in flight, and on
+# 132 multiprocessors no more rows than the combination takes at once.
+STATISTICIANS, REDUCERS, SMOOTH_REDUCERS = 7, 5, 3
+# Of an H100, where there is no GPU to ask.
+MULTIPROCESSORS = 132
 STEPS_PER_BYTE = 4
 # Channels that an NHWC program takes at once.
 WIDEST = 64
@@ -42,9 +48,14 @@ def kernel_form(neuron: Neuron) -> KernelForm:
     return form(neuron.surrogate_scale)
 
 
-def neurons_at_once(steps: int, *, smooth: bool) -> int:
-    """Neurons of one program; fewer where many membranes must stay in registers."""
-    held = min(steps, SEGMENT) if smooth else 1
+def keeps_bits(neuron: Neuron) -> bool:
+    """Whether two bits a neuron and step tell its gradient: of the rectangle, whose reset passes none."""
+    return kernel_form(neuron).shape == "rectangle" and neuron.reset_gradient == "detached"
+
+
+def neurons_at_once(steps: int, *, membranes: bool) -> int:
+    """Neurons of one program; fewer where many ``membranes`` must stay in registers."""
+    held = min(steps, SEGMENT) if membranes else 1
     return BLOCK if held <= 4 else max(BLOCK * 4 // (1 << (held - 1).bit_length()), 16)
 
 
@@ -76,12 +87,26 @@ class Tiles:
         """Tiles along pixels and along channels."""
         return -(-self.rows // self.block_rows), -(-self.channels // self.block_columns)
 
-    def split(self) -> tuple[int, int]:
-        """How many programs share the pixels of a sum, and how many tiles each of them takes."""
+    def split(self, each_multiprocessor: int, x: Tensor) -> tuple[int, int]:
+        """How many programs share the pixels of a sum, and how many tiles each of them takes, on the device of ``x``
+        with so many programs for ``each_multiprocessor``."""
         tiles, columns = self.grid
-        wanted = max(1, min(tiles, PROGRAMS // columns))
+        wanted = max(1, min(tiles, each_multiprocessor * multiprocessors(x.device) // columns))
         each = -(-tiles // wanted)
         return -(-tiles // each), each
+
+
+def combination_tile(parts: int) -> tuple[int, int]:
+    """Partial rows and channels that a program combines at once: all rows, where they are no more than 1,024."""
+    return next(((rows, columns) for rows, columns in ((64, 16), (512, 8)) if parts <= rows), (1024, 4))
+
+
+@cache
+def multiprocessors(device: torch.device) -> int:
+    """Of a GPU; those of an H100 where kernels are interpreted or only compiled."""
+    if device.type != "cuda":
+        return MULTIPROCESSORS
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def _power_of_two(value: int) -> int:

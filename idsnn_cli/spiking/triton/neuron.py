@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.spiking.memory_layout import empty_steps, step_format, steps_are_dense
 from idsnn_cli.spiking.triton import launch
-from idsnn_cli.spiking.triton.launch import OPTIONS, kernel_form, neurons_at_once, on_device, state_bytes
-from idsnn_cli.spiking.triton.neuron_kernels import lif_backward_bits, lif_backward_smooth, lif_forward
+from idsnn_cli.spiking.triton.launch import OPTIONS, keeps_bits, kernel_form, neurons_at_once, on_device, state_bytes
+from idsnn_cli.spiking.triton.neuron_kernels import lif_backward_bits, lif_backward_membrane, lif_forward
 
 
 class _FusedLIF(torch.autograd.Function):
@@ -22,14 +22,15 @@ class _FusedLIF(torch.autograd.Function):
         memory_format = step_format(x)
         spikes = empty_steps(x.shape, memory_format, x)
         form = kernel_form(neuron)
-        bits = keep_state and form.shape == "rectangle"
+        bits = keep_state and keeps_bits(neuron)
         state = torch.empty(state_bytes(steps, size) if bits else (0, 0), dtype=torch.uint8, device=x.device)
-        block = neurons_at_once(steps, smooth=False)
+        block = neurons_at_once(steps, membranes=False)
         if size:
             with on_device(x):
                 lif_forward[(-(-size // block),)](
                     *(x, spikes, state, size, x.stride(0), neuron.decay, neuron.v_threshold, form.scale),
                     STEPS=steps,
+                    SEGMENT=launch.SEGMENT,
                     KEEP=bits,
                     BLOCK=block,
                     **OPTIONS,
@@ -53,17 +54,18 @@ class _FusedLIF(torch.autograd.Function):
         if not size:
             return dx, None, None
         form = kernel_form(neuron)
-        smooth = form.shape != "rectangle"
-        block = neurons_at_once(steps, smooth=smooth)
+        membranes = not keeps_bits(neuron)
+        block = neurons_at_once(steps, membranes=membranes)
         grid, last = (-(-size // block),), (steps - 1) * size
         with on_device(grad):
-            if smooth:
-                lif_backward_smooth[grid](
+            if membranes:
+                lif_backward_membrane[grid](
                     *(saved, grad, dx, size, last, saved.stride(0)),
                     *(neuron.decay, neuron.v_threshold, form.scale, form.peak),
                     SURROGATE=form.shape,
+                    FULL=neuron.reset_gradient == "full",
                     STEPS=steps,
-                    SEGMENT=min(steps, launch.SEGMENT),
+                    SEGMENT=launch.SEGMENT,
                     BLOCK=block,
                     **OPTIONS,
                 )
@@ -72,6 +74,7 @@ class _FusedLIF(torch.autograd.Function):
                 lif_backward_bits[grid](
                     *(grad, saved, dx, size, last, state_last, neuron.decay, form.peak),
                     STEPS=steps,
+                    SEGMENT=launch.SEGMENT,
                     BLOCK=block,
                     **OPTIONS,
                 )
@@ -83,7 +86,8 @@ def fused_lif(x: Tensor, neuron: Neuron) -> Tensor:
 
     The membrane is fp32, in registers. Steps that are gap-free in NCHW or NHWC order are read where they lie, with any
     stride of time (0 for a repeated input); others are copied. Spikes equal the reference's in every bit, and so do the
-    rectangle's gradients; a smooth surrogate keeps ``x`` and computes the membrane again.
+    rectangle's gradients; a smooth surrogate, and the full gradient of the reset, keep ``x`` and compute the membrane
+    again.
     """
     if not steps_are_dense(x, step_format(x)):
         x = x.contiguous()

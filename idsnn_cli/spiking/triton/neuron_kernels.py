@@ -5,6 +5,9 @@ through registers once. There are ``size`` neurons; a step of ``x`` is ``x_step`
 repeated), one of every other tensor ``size`` further. ``*_last`` is the offset of the last step, given so that it may
 need 64 bits.
 
+Time: up to SEGMENT steps are written out one after another; of more, whole segments are a loop and the rest is written
+out behind it, so that the machine code does not grow with T. SEGMENT is a multiple of the four steps of a byte.
+
 Rounding: all kernels are launched with ``enable_fp_fusion=False`` (``OPTIONS`` in launch.py), which Triton hands to
 LLVM (no contraction) and to ptxas (``--fmad=false``). A multiply-add then stays a rounded product and a rounded sum, as
 in the reference; a fused one could carry a spike across the threshold. This is Triton's own switch; it holds for a
@@ -37,10 +40,20 @@ def two_bits(u, fired, theta, scale):
 
 
 @triton.jit
+def retreat_through_reset(g, du, u, decay, FULL: tl.constexpr):
+    """dL/dF(t), of ``g`` from the next layer: with FULL less what the reset takes from U(t+1), which is decay U(t)."""
+    if FULL:
+        g = g - du * (decay * u)
+    return g
+
+
+@triton.jit
 def slope(u, theta, scale, peak, SURROGATE: tl.constexpr):
-    """The smooth surrogates' dF/dU, 0 for NaN; ``scale`` and ``peak`` are those of the surrogate's kernel form."""
+    """The surrogate's dF/dU, 0 for NaN; ``scale`` and ``peak`` are those of the surrogate's kernel form."""
     v = tl.abs(u - theta)
-    if SURROGATE == "triangle":
+    if SURROGATE == "rectangle":
+        found = tl.where(v < scale, peak, 0.0)
+    elif SURROGATE == "triangle":
         found = tl.maximum(scale - v, 0.0) * peak
     elif SURROGATE == "arctan":
         z = v * scale
@@ -63,8 +76,55 @@ def place(rows, columns, channels, inner, NHWC: tl.constexpr):
 
 
 @triton.jit
+def lif_forward_segment(
+    x,
+    spikes,
+    state,
+    x_at,
+    out_at,
+    state_at,
+    there,
+    u,
+    fired,
+    size,
+    x_step,
+    decay,
+    theta,
+    scale,
+    KEEP: tl.constexpr,
+    LENGTH: tl.constexpr,
+):
+    """LENGTH steps; a byte of bits is stored behind every fourth and the last."""
+    code = tl.zeros_like(u).to(tl.int32)
+    for i in tl.static_range(LENGTH):
+        u = advance(u, fired, tl.load(x + x_at, mask=there, other=0.0).to(tl.float32), decay)
+        fired = (u > theta).to(tl.float32)
+        tl.store(spikes + out_at, fired.to(spikes.dtype.element_ty), mask=there)
+        if KEEP:
+            code |= two_bits(u, fired, theta, scale) << (2 * (i % 4))
+            if i % 4 == 3 or i == LENGTH - 1:
+                tl.store(state + state_at, code.to(tl.uint8), mask=there)
+                state_at += size
+                code = tl.zeros_like(code)
+        x_at += x_step
+        out_at += size
+    return x_at, out_at, state_at, u, fired
+
+
+@triton.jit
 def lif_forward(
-    x, spikes, state, size, x_step, decay, theta, scale, STEPS: tl.constexpr, KEEP: tl.constexpr, BLOCK: tl.constexpr
+    x,
+    spikes,
+    state,
+    size,
+    x_step,
+    decay,
+    theta,
+    scale,
+    STEPS: tl.constexpr,
+    SEGMENT: tl.constexpr,
+    KEEP: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Spikes of ``x``, and with KEEP the two bits of each step."""
     here = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -72,43 +132,124 @@ def lif_forward(
     x_at, out_at, state_at = here, here, here
     u = tl.zeros([BLOCK], tl.float32)
     fired = tl.zeros([BLOCK], tl.float32)
-    code = tl.zeros([BLOCK], tl.int32)
-    for t in tl.static_range(STEPS):
-        current = tl.load(x + x_at, mask=there, other=0.0).to(tl.float32)
-        u = current if t == 0 else advance(u, fired, current, decay)
-        fired = (u > theta).to(tl.float32)
-        tl.store(spikes + out_at, fired.to(spikes.dtype.element_ty), mask=there)
-        if KEEP:
-            code |= two_bits(u, fired, theta, scale) << (2 * (t % 4))
-            if t % 4 == 3 or t == STEPS - 1:
-                tl.store(state + state_at, code.to(tl.uint8), mask=there)
-                state_at += size
-                code = tl.zeros([BLOCK], tl.int32)
-        x_at += x_step
-        out_at += size
+    if STEPS > SEGMENT:
+        for _ in range(STEPS // SEGMENT):
+            x_at, out_at, state_at, u, fired = lif_forward_segment(
+                x,
+                spikes,
+                state,
+                x_at,
+                out_at,
+                state_at,
+                there,
+                u,
+                fired,
+                size,
+                x_step,
+                decay,
+                theta,
+                scale,
+                KEEP,
+                SEGMENT,
+            )
+    REST: tl.constexpr = STEPS % SEGMENT if STEPS > SEGMENT else STEPS
+    if REST > 0:
+        lif_forward_segment(
+            x, spikes, state, x_at, out_at, state_at, there, u, fired, size, x_step, decay, theta, scale, KEEP, REST
+        )
 
 
 @triton.jit
-def lif_backward_bits(grad, state, dx, size, last, state_last, decay, peak, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+def lif_backward_bits_segment(grad, state, dx, at, state_at, there, du, size, decay, peak, LENGTH: tl.constexpr):
+    """LENGTH steps from the last of them to the first."""
+    code = tl.zeros_like(du).to(tl.int32)
+    for i in tl.static_range(LENGTH - 1, -1, -1):
+        if i == LENGTH - 1 or i % 4 == 3:
+            code = tl.load(state + state_at, mask=there, other=0).to(tl.int32)
+            state_at -= size
+        bits = code >> (2 * (i % 4))
+        g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
+        du = retreat(du, (bits & 1).to(tl.float32), decay) + (((bits >> 1) & 1).to(tl.float32) * peak) * g
+        tl.store(dx + at, du.to(dx.dtype.element_ty), mask=there)
+        at -= size
+    return at, state_at, du
+
+
+@triton.jit
+def lif_backward_bits(
+    grad,
+    state,
+    dx,
+    size,
+    last,
+    state_last,
+    decay,
+    peak,
+    STEPS: tl.constexpr,
+    SEGMENT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """dL/dX(t) = dL/dU(t) of the rectangle, from the two bits."""
     here = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = here < size
     at, state_at = here + last, here + state_last
     du = tl.zeros([BLOCK], tl.float32)
-    code = tl.zeros([BLOCK], tl.int32)
-    for t in tl.static_range(STEPS - 1, -1, -1):
-        if t == STEPS - 1 or t % 4 == 3:
-            code = tl.load(state + state_at, mask=there, other=0).to(tl.int32)
-            state_at -= size
-        bits = code >> (2 * (t % 4))
-        g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
-        du = retreat(du, (bits & 1).to(tl.float32), decay) + (((bits >> 1) & 1).to(tl.float32) * peak) * g
-        tl.store(dx + at, du.to(dx.dtype.element_ty), mask=there)
-        at -= size
+    REST: tl.constexpr = STEPS % SEGMENT if STEPS > SEGMENT else STEPS
+    if REST > 0:
+        at, state_at, du = lif_backward_bits_segment(grad, state, dx, at, state_at, there, du, size, decay, peak, REST)
+    if STEPS > SEGMENT:
+        for _ in range(STEPS // SEGMENT):
+            at, state_at, du = lif_backward_bits_segment(
+                grad, state, dx, at, state_at, there, du, size, decay, peak, SEGMENT
+            )
 
 
 @triton.jit
-def lif_backward_smooth(
+def lif_backward_membrane_segment(
+    x,
+    grad,
+    dx,
+    first,
+    here,
+    at,
+    there,
+    du,
+    size,
+    x_step,
+    decay,
+    theta,
+    scale,
+    peak,
+    SURROGATE: tl.constexpr,
+    FULL: tl.constexpr,
+    LENGTH: tl.constexpr,
+):
+    """LENGTH steps from the last of them to the ``first`` one; membranes are computed from the beginning of time."""
+    x_at = here
+    u = tl.zeros_like(du)
+    fired = tl.zeros_like(du)
+    for _ in range(first):
+        u = advance(u, fired, tl.load(x + x_at, mask=there, other=0.0).to(tl.float32), decay)
+        fired = (u > theta).to(tl.float32)
+        x_at += x_step
+    membranes = ()
+    for _ in tl.static_range(LENGTH):
+        u = advance(u, fired, tl.load(x + x_at, mask=there, other=0.0).to(tl.float32), decay)
+        fired = (u > theta).to(tl.float32)
+        membranes = membranes + (u,)  # noqa: RUF005  # Triton's language has no unpacking
+        x_at += x_step
+    for i in tl.static_range(LENGTH - 1, -1, -1):
+        v = membranes[i]
+        g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
+        g = retreat_through_reset(g, du, v, decay, FULL)
+        du = retreat(du, (v > theta).to(tl.float32), decay) + slope(v, theta, scale, peak, SURROGATE) * g
+        tl.store(dx + at, du.to(dx.dtype.element_ty), mask=there)
+        at -= size
+    return at, du
+
+
+@triton.jit
+def lif_backward_membrane(
     x,
     grad,
     dx,
@@ -120,34 +261,57 @@ def lif_backward_smooth(
     scale,
     peak,
     SURROGATE: tl.constexpr,
+    FULL: tl.constexpr,
     STEPS: tl.constexpr,
     SEGMENT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The same of a smooth surrogate: membranes are computed again from ``x``, a segment at a time from the last."""
+    """The same where bits are not enough, of a smooth surrogate and of the full gradient of the reset (FULL): membranes
+    are computed again from ``x``, a segment at a time from the last."""
     here = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = here < size
     at = here + last
     du = tl.zeros([BLOCK], tl.float32)
-    for first in tl.static_range((STEPS - 1) // SEGMENT * SEGMENT, -1, -SEGMENT):
-        x_at = here
-        u = tl.zeros([BLOCK], tl.float32)
-        fired = tl.zeros([BLOCK], tl.float32)
-        for _ in range(first):
-            u = advance(u, fired, tl.load(x + x_at, mask=there, other=0.0).to(tl.float32), decay)
-            fired = (u > theta).to(tl.float32)
-            x_at += x_step
-        membranes = ()
-        for i in tl.static_range(SEGMENT):
-            if first + i < STEPS:
-                u = advance(u, fired, tl.load(x + x_at, mask=there, other=0.0).to(tl.float32), decay)
-                fired = (u > theta).to(tl.float32)
-                membranes = membranes + (u,)  # noqa: RUF005  # Triton's language has no unpacking
-                x_at += x_step
-        for i in tl.static_range(SEGMENT - 1, -1, -1):
-            if first + i < STEPS:
-                u = membranes[i]
-                g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
-                du = retreat(du, (u > theta).to(tl.float32), decay) + slope(u, theta, scale, peak, SURROGATE) * g
-                tl.store(dx + at, du.to(dx.dtype.element_ty), mask=there)
-                at -= size
+    SEGMENTS: tl.constexpr = STEPS // SEGMENT if STEPS > SEGMENT else 0
+    REST: tl.constexpr = STEPS - SEGMENTS * SEGMENT
+    if REST > 0:
+        at, du = lif_backward_membrane_segment(
+            x,
+            grad,
+            dx,
+            SEGMENTS * SEGMENT,
+            here,
+            at,
+            there,
+            du,
+            size,
+            x_step,
+            decay,
+            theta,
+            scale,
+            peak,
+            SURROGATE,
+            FULL,
+            REST,
+        )
+    if SEGMENTS > 0:
+        for k in range(SEGMENTS):
+            at, du = lif_backward_membrane_segment(
+                x,
+                grad,
+                dx,
+                (SEGMENTS - 1 - k) * SEGMENT,
+                here,
+                at,
+                there,
+                du,
+                size,
+                x_step,
+                decay,
+                theta,
+                scale,
+                peak,
+                SURROGATE,
+                FULL,
+                SEGMENT,
+            )

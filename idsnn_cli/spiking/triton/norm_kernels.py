@@ -73,7 +73,8 @@ def combine_statistics(
     """One row of means, sums and count out of ``parts`` rows, whether of programs or of processes.
 
     With FINAL also 1 / sqrt(variance + eps), and the running statistics: of weight ``momentum``, or with AVERAGE 1 /
-    ``counted``; the running variance is the unbiased one of ``repeat`` equal copies.
+    ``counted``; the running variance is the unbiased one of ``repeat`` equal copies. The second look at the rows finds
+    them in a cache.
     """
     columns = tl.program_id(0) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     in_channels = columns < channels
@@ -82,18 +83,18 @@ def combine_statistics(
     weighted = tl.zeros([BLOCK_PARTS, BLOCK_COLUMNS], tl.float32)
     for start in range(0, parts, BLOCK_PARTS):
         rows = start + tl.arange(0, BLOCK_PARTS)
-        at = rows.to(tl.int64)[:, None] * width + columns[None, :]
+        at = rows[:, None] * width + columns[None, :]
         there = (rows < parts)[:, None] & in_channels[None, :]
-        count = tl.load(partials + rows.to(tl.int64) * width + 2 * channels, mask=rows < parts, other=0.0)
+        count = tl.load(partials + rows * width + 2 * channels, mask=rows < parts, other=0.0)
         weighted += tl.load(partials + at, mask=there, other=0.0) * count[:, None]
         total += tl.sum(count, 0)
     mean = tl.sum(weighted, 0) / tl.maximum(total, 1.0)
     squares = tl.zeros([BLOCK_PARTS, BLOCK_COLUMNS], tl.float32)
     for start in range(0, parts, BLOCK_PARTS):
         rows = start + tl.arange(0, BLOCK_PARTS)
-        at = rows.to(tl.int64)[:, None] * width + columns[None, :]
+        at = rows[:, None] * width + columns[None, :]
         there = (rows < parts)[:, None] & in_channels[None, :]
-        count = tl.load(partials + rows.to(tl.int64) * width + 2 * channels, mask=rows < parts, other=0.0)
+        count = tl.load(partials + rows * width + 2 * channels, mask=rows < parts, other=0.0)
         offset = tl.where(there, tl.load(partials + at, mask=there, other=0.0) - mean[None, :], 0.0)
         squares += tl.load(partials + at + channels, mask=there, other=0.0) + count[:, None] * offset * offset
     scatter = tl.sum(squares, 0)

@@ -1,0 +1,158 @@
+"""What the machine computes with: the CPU and the GPUs that torch can use."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from idsnn_cli.doctor.libraries import PACKAGE, Check, first_line, mending_command
+from idsnn_cli.errors import UsageError
+from idsnn_cli.results import Result
+
+GB = 1e9
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+# The paper's T, in which the kernels are looked at.
+TIMESTEPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Device(Result):
+    """What ``--device`` may name."""
+
+    name: Annotated[str, "`cpu` or `cuda:N`"]
+    model: Annotated[str | None, "the GPU's model; null for the CPU"] = None
+    threads: Annotated[int | None, "that torch uses on the CPU; null for a GPU"] = None
+    memory_bytes: Annotated[int | None, "a GPU's memory; null for the CPU"] = None
+    free_bytes: Annotated[int | None, "of that, what is free; null for the CPU"] = None
+    bf16: Annotated[bool, "whether trainings compute in bf16 by default"] = False
+    kernels: Annotated[bool | None, "whether Triton's kernels are used on it; null for the CPU"] = None
+
+
+def check_devices() -> tuple[list[Check], list[Device]]:
+    """The CPU and every GPU that torch can use, as lines and as data; without torch, none."""
+    try:
+        import torch
+
+        from idsnn_cli.spiking.precision import native_bf16
+    except Exception as error:  # a broken build raises whatever its libraries hit first
+        found = f"torch cannot be imported: {first_line(error)}"
+        return [Check("devices", "cpu", "missing", found, mending_command(force=True))], []
+    threads = torch.get_num_threads()
+    wrong = _wrong_setting()
+    bf16 = native_bf16()
+    words = "in fp32" if wrong or not bf16 else _cpu_words()
+    found = f"{threads} threads on {_cores()} cores, {words}"
+    checks = [Check("devices", "cpu", "ok", found), *wrong]
+    devices = [Device("cpu", threads=threads, bf16=bf16)]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+        if usable:
+            for index in range(torch.cuda.device_count()):
+                found_here, device = _gpu(index)
+                checks += found_here
+                devices += [device] if device else []
+    remarks = _first_lines(said)
+    if not usable:
+        checks.append(_no_gpu(torch.version.cuda, remarks))
+    else:
+        fix = "pip install --upgrade torch torchvision"
+        checks += [Check("devices", "torch says", "warn", remark, fix) for remark in dict.fromkeys(remarks)]
+    return checks, devices
+
+
+def _cpu_words() -> str:
+    """What trainings compute in where the CPU has bf16, and whether by compiled loops."""
+    from idsnn_cli.spiking.compiled.maps import failure
+    from idsnn_cli.spiking.kernels import loops_available
+
+    if not loops_available():
+        return f"in bf16, without compiled neurons (pip install '{PACKAGE}[fast]' makes training faster)"
+    reason = failure()
+    return "in bf16, with compiled neurons" if reason is None else f"in bf16; numba does not work: {reason}"
+
+
+def _gpu(index: int) -> tuple[list[Check], Device | None]:
+    import torch
+
+    name = f"cuda:{index}"
+    try:
+        with torch.cuda.device(index):
+            free, total = torch.cuda.mem_get_info(index)
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            model = torch.cuda.get_device_name(index)
+    except RuntimeError as error:
+        return [Check("devices", name, "warn", f"cannot be used: {first_line(error)}", "nvidia-smi")], None
+    kernels = _kernels(name, bf16)
+    device = Device(name, model, memory_bytes=total, free_bytes=free, bf16=bf16, kernels=kernels.status == "ok")
+    found = f"{model}, {free / GB:.1f} of {total / GB:.1f} GB free, "
+    words = "in bf16" if bf16 else "in fp16, for it has no bf16 in hardware"
+    return [Check("devices", name, "ok", found + words), kernels], device
+
+
+def _kernels(name: str, bf16: bool) -> Check:
+    """Whether Triton's kernels are used on a GPU: compiled and compared with plain PyTorch, in the paper's neuron."""
+    import torch
+
+    from idsnn_cli.architecture import Neuron
+    from idsnn_cli.spiking.kernels import verdict
+
+    title = f"kernels {name}"
+    dtype = torch.bfloat16 if bf16 else torch.float16
+    try:
+        found = verdict(torch.device(name), dtype, Neuron(), TIMESTEPS)
+    except UsageError as error:
+        return Check("devices", title, "warn", first_line(error), error.fix)
+    if found.used:
+        return Check("devices", title, "ok", found.reason or "Triton's kernels give what plain PyTorch gives")
+    return Check("devices", title, "warn", f"not used, plain PyTorch computes: {found.reason}", found.fix)
+
+
+def _wrong_setting() -> list[Check]:
+    """The environment's word on the kernels, where commands would refuse it."""
+    from idsnn_cli.spiking.kernels import SWITCH, setting
+
+    try:
+        setting()
+    except UsageError as error:
+        return [Check("devices", SWITCH, "missing", error.message, f"unset {SWITCH}")]
+    return []
+
+
+def find_gpu() -> tuple[bool, str | None]:
+    """Whether torch can use a GPU, and in words why not although the machine has an NVIDIA driver."""
+    import torch
+
+    with warnings.catch_warnings(record=True) as said:
+        # Torch says what is wrong with a driver the first time only.
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    if usable:
+        return True, None
+    check = _no_gpu(torch.version.cuda, _first_lines(said))
+    return False, check.found.removeprefix("none: ").removeprefix("none, ") if check.status != "ok" else None
+
+
+def _no_gpu(cuda: str | None, remarks: list[str]) -> Check:
+    """Why torch finds no GPU; something to mend only where a driver shows that there is one."""
+    if not NVIDIA_DRIVER.exists():
+        return Check("devices", "cuda", "ok", "none: this machine has no NVIDIA driver; the CPU does all work")
+    if cuda is None:
+        found = "none: this torch was built without CUDA, though an NVIDIA driver is there"
+        return Check("devices", "cuda", "warn", found, "pip install --force-reinstall torch torchvision")
+    reason = remarks[0] if remarks else "torch finds no device"
+    return Check("devices", "cuda", "warn", f"none, though an NVIDIA driver is there: {reason}", "nvidia-smi")
+
+
+def _first_lines(said: list[warnings.WarningMessage]) -> list[str]:
+    return [str(remark.message).strip().partition("\n")[0] for remark in said]
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
