@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import QCFS as QCFSActivation
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import UsageError
-from idsnn_cli.models.channels import require_values, shown
+from idsnn_cli.models.channels import IMAGE, MEAN, require_values, shown
 from idsnn_cli.spiking import LIF, PoissonEncoder
 from idsnn_cli.spiking.qcfs import QCFS
 
@@ -52,7 +52,8 @@ class Model(nn.Module):
     """A network of any family: ``stem``, ``stages`` and ``head``, which the family's subclass makes and names so.
 
     Images are (N, C, H, W) in 0 to 1; a network of one channel takes the mean of three, one of three shows itself grey
-    in each. An ANN gives logits (N, K); a spiking network one row of logits per time step,
+    in each. A network of ``frames`` coding reads recordings (N, T, C, H, W), a frame at each step, and an ANN their
+    mean over time. An ANN gives logits (N, K); a spiking network one row of logits per time step,
     (T, N, K). Its layers see maps with time merged into the batch, (T * N, C, H, W), so that convolutions and BatchNorm
     run on T * N maps at once. The linear layer is affine, so the mean of these logits over time is the paper's readout:
     the linear layer on the mean of the pooled spikes.
@@ -151,13 +152,15 @@ class Model(nn.Module):
                 f"the images are {str(images.dtype).removeprefix('torch.')}, and a network reads numbers in 0 to 1",
                 "Divide them by 255: images.float() / 255.",
             )
-        images = shown(images, self.architecture.in_channels)
+        coding, steps = self.architecture.coding, self.architecture.timesteps
+        ann = self.architecture.spiking is None
+        images = shown(images, self.architecture.in_channels, MEAN if ann else steps if coding == "frames" else IMAGE)
         maps: Tensor
-        if self.architecture.spiking is None:
+        if ann or coding == "frames":
             maps = self.stem(self.input(images))
         elif self.encoder is None:
             # The same image at every step: the stem's convolution and BatchNorm are computed once.
-            maps = self.stem(self.input(images), repeat=self.architecture.timesteps)
+            maps = self.stem(self.input(images), repeat=steps)
         else:
             maps = self.stem(self.encoder(images).flatten(0, 1).to(self.input.mean.dtype))
         return maps

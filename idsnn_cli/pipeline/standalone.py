@@ -308,7 +308,7 @@ def _named_data(data: str) -> dict[str, Any]:
     if not where or name not in names(DATA_SETS):  # what there is not is refused by the recipe
         return {"dataset": name}
     needs = data_needs(name)
-    if not (needs.path or needs.download):
+    if not (needs.path or needs.download or needs.frames):
         raise UsageError(f"--data {data} names a path, but {name} comes with the package", f"Give --data {name}.")
     return {"dataset": name, "path" if needs.path else "root": where}
 

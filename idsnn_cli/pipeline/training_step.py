@@ -228,6 +228,8 @@ def data_facts(workspace: Workspace) -> dict[str, Any]:
         "channels": data.channels,
         "classes": data.num_classes,
     }
+    if data.frames is not None:
+        facts["frames"] = data.frames
     return {"data": facts}
 
 
