@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import Event, write_aedat, write_bars, write_bin, write_npz
+from made_recordings import Event, write_aedat, write_bars, write_bin, write_npz
 
 from idsnn_cli.data import load_data, plan_data
 from idsnn_cli.data.events import maps, recordings

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from invoking import invoke, save_network
+from made_recordings import write_bars  # beside the tests of the data
 from safetensors.torch import load_file
 from tiny_runs import metadata_of
 
@@ -15,9 +15,6 @@ from idsnn_cli import load
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import RecipeError
 from idsnn_cli.recipe import load_recipe
-
-sys.path.append(str(Path(__file__).parents[1] / "data"))
-from recordings import write_bars  # beside the tests of the data
 
 Capture = pytest.CaptureFixture[str]
 RECIPE = """
