@@ -39,8 +39,10 @@ __all__ = [
 MEASURES = names("idsnn_cli.evaluation.measures")
 if TYPE_CHECKING:
     Measure = str
+    TrackerName = str
 else:
     Measure = Literal[MEASURES]
+    TrackerName = Literal[names("idsnn_cli.training.trackers")]
 
 
 @with_keys("distill")
@@ -87,6 +89,7 @@ class Runtime(Section):
     """Where and how the work runs; nothing here changes what is computed but ``precision``.
 
     ``cuda_graph`` captures the training step on a GPU once and replays it (one process, not in fp16, direct coding).
+    ``track`` names what the figures of each epoch are written to, beside the run directory.
     """
 
     device: str = "auto"
@@ -95,6 +98,7 @@ class Runtime(Section):
     save_every_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     max_memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8.0
     cuda_graph: bool = True
+    track: tuple[TrackerName, ...] = ()
 
     @field_validator("device")
     @classmethod
