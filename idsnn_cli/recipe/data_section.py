@@ -122,10 +122,14 @@ class Data(Section):
     def _of_events(self) -> Self:
         needs = data_needs(self.dataset)
         if not needs.frames:
-            given = {"frames": self.frames, "sensor": self.sensor, "augment.eventdrop": self.augment.eventdrop or None}
-            given |= {"slicing": None if self.slicing == "count" else self.slicing}
-            for key, value in given.items():
-                if value is not None:
+            given = {
+                "frames": self.frames is not None,
+                "slicing": self.slicing != "count",
+                "sensor": self.sensor is not None,
+                "augment.eventdrop": self.augment.eventdrop,
+            }
+            for key, is_given in given.items():
+                if is_given:
                     raise ValueError(f"data.{key} is for {_those_with('frames')}, which hold events")
             return self
         if self.channels is not None:

@@ -38,7 +38,7 @@ def write(run: Path, epochs: int, planned: int = 3) -> None:
     (run / "distill" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def at_each_look(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> list[str]:
+def at_each_look(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], Any]) -> list[str]:
     """Let ``steps`` happen between one look and the next, and keep the page of each look."""
     left, pages = list(steps), list[str]()
     page = Path("report.html")
@@ -57,12 +57,12 @@ def test_the_page_follows_a_run_to_its_end(capsys: Capture, monkeypatch: pytest.
     lock = FileLock("run/.lock")
     Path("run").mkdir()
     lock.acquire()
-    pages = at_each_look(
-        monkeypatch,
-        lambda: write(Path("run"), 1),
-        lambda: write(Path("run"), 2),
-        lambda: (write(Path("run"), 3), lock.release()),
-    )
+
+    def end() -> None:
+        write(Path("run"), 3)
+        lock.release()
+
+    pages = at_each_look(monkeypatch, lambda: write(Path("run"), 1), lambda: write(Path("run"), 2), end)
     found = invoke(capsys, "report", "--watch", "run", "--every", "2", "--json")
     assert found.code == 0, found.err
     assert pages[0] == ""
@@ -114,7 +114,9 @@ def test_without_a_run_that_goes_on_the_page_is_written_once(capsys: Capture, mo
 def test_runs_of_a_grid_go_on_while_it_does(tmp_path: Path) -> None:
     write(Path("grid/seed=0"), 3)
     write(Path("grid/seed=1"), 1)
-    runs = [{"folder": name, "recipe": "r", "settings": {}, "seed": 0} for name in ("seed=0", "seed=1")]
+    runs: list[dict[str, Any]] = [
+        {"folder": name, "recipe": "r", "settings": {}, "seed": 0} for name in ("seed=0", "seed=1")
+    ]
     Path("grid/grid.json").write_text(json.dumps({"runs": runs}))
     assert going_on([Path("grid")]) == []
     with FileLock("grid/.lock"), FileLock("grid/seed=1/.lock"):

@@ -93,7 +93,7 @@ def test_training_runs_over_all_frames() -> None:
     torch.autograd.backward(model(shown).sum())
     assert shown.grad is not None
     assert bool((shown.grad.abs().amax((0, 2, 3, 4)) > 0).all())
-    assert model.stem.norm.num_batches_tracked == 1
+    assert model.state_dict()["stem.norm.num_batches_tracked"] == 1
     empty = model.eval()(recordings()[:0])
     assert empty.shape == (T, 0, 5)
 
