@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,44 @@ def write_aedat(path: Path, addresses: Sequence[int], times: Sequence[int]) -> P
     pairs = np.stack([np.array(addresses), np.array(times)], 1).astype(">u4")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"#!AER-DAT2.0\r\n# events of a test\r\n" + pairs.tobytes())
+    return path
+
+
+_STREAM = """<dv version="2.0"><node name="outInfo" path="/mainloop/Recorder/outInfo/">
+<node name="0" path="/mainloop/Recorder/outInfo/0/"><attr key="compression" type="string">NONE</attr>
+<attr key="originalModuleName" type="string">test</attr><attr key="originalOutputName" type="string">events</attr>
+<attr key="typeDescription" type="string">Array of events.</attr><attr key="typeIdentifier" type="string">EVTS</attr>
+<node name="info" path="/mainloop/Recorder/outInfo/0/info/"><attr key="sizeX" type="int">128</attr>
+<attr key="sizeY" type="int">128</attr></node></node></node></dv>"""
+
+
+def write_aedat4(path: Path, events: Sequence[Event]) -> Path:
+    """AEDAT 4, not compressed: its header and one packet of events, each a flatbuffer behind its size."""
+    from flatbuffers import Builder
+
+    head = Builder()
+    node = head.CreateString(_STREAM)
+    head.StartObject(3)
+    head.PrependInt32Slot(0, 0, 0)  # no compression
+    head.PrependInt64Slot(1, -1, 0)  # no table of packets
+    head.PrependUOffsetTRelativeSlot(2, node, 0)
+    head.FinishSizePrefixed(head.EndObject(), file_identifier=b"IOHE")
+    packet = Builder()
+    packet.StartVector(16, len(events), 8)
+    for x, y, t, p in reversed(events):
+        packet.Prep(8, 16)
+        packet.Pad(3)
+        packet.PrependBool(bool(p))
+        packet.PrependInt16(y)
+        packet.PrependInt16(x)
+        packet.PrependInt64(t)
+    elements = packet.EndVector()
+    packet.StartObject(1)
+    packet.PrependUOffsetTRelativeSlot(0, elements, 0)
+    packet.FinishSizePrefixed(packet.EndObject(), file_identifier=b"EVTS")
+    body = bytes(packet.Output())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"#!AER-DAT4.0\r\n" + bytes(head.Output()) + struct.pack("<II", 0, len(body)) + body)
     return path
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_recordings import Event, write_aedat, write_bars, write_bin, write_npz
+from made_recordings import Event, write_aedat, write_aedat4, write_bars, write_bin, write_npz
 
 from idsnn_cli.data import load_data, plan_data
 from idsnn_cli.data.events import maps, recordings
@@ -139,6 +139,19 @@ def test_an_aedat_file_is_turned_as_spikingjelly_turns_it(tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(DataError, match="cut off"):
         read_recording(path, (128, 128))
+
+
+def test_an_aedat4_file_is_read_and_a_broken_one_refused(tmp_path: Path) -> None:
+    pytest.importorskip("aedat")
+    pytest.importorskip("flatbuffers")
+    path = write_aedat4(tmp_path / "a.aedat4", FIVE)
+    found = read_recording(path, (2, 3))
+    assert np.stack([found.x, found.y, found.t, found.p], 1).tolist() == [list(event) for event in FIVE]
+    whole = path.read_bytes()
+    for broken in (whole[:-9], whole[:40], b"#!AER-DAT4.0\r\n"):
+        path.write_bytes(broken)
+        with pytest.raises(DataError, match="cannot be read as events"):
+            read_recording(path, (2, 3))
 
 
 def test_events_are_put_in_the_order_of_time(tmp_path: Path) -> None:
