@@ -271,6 +271,8 @@ def test_wrong_folders_and_sizes_are_told(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=words):
             plan_data(section(**({"root": tmp_path} | keys)))
 
+    with pytest.raises(DataError, match="how many frames"):
+        plan_data(Data(dataset="nmnist", root=tmp_path))
     refused("there is no .*NMNIST with the folders Train and Test")
     refused("there is no .*CIFAR10DVS/airplane", dataset="cifar10dvs")
     refused("there is no .*ibmGestureTrain", dataset="dvsgesture")

@@ -111,7 +111,8 @@ class EventSet(DataSet):
                 f"data.image_size is {size}, and pixels of a sensor of {height}x{width} are only put together whole",
                 f"Give one of {', '.join(map(str, fitting))}.",
             )
-        assert section.frames is not None  # a recipe says at least the student's T
+        if section.frames is None:  # a recipe says at least the student's T
+            raise DataError("how many frames a recording has is not said", "Give data.frames=T, the time steps.")
         return Binning(section.frames, (height, width), side, section.slicing)
 
 

@@ -128,6 +128,7 @@ def _atis(path: Path) -> dict[str, Array]:
 
 def _aedat(path: Path) -> dict[str, Array]:
     """A DVS128's addresses as SpikingJelly turns them: x and y change places and both directions, and so does p."""
+    # By parts, for tonic's own read_dvs_128 takes three values of the header for two (1.7) and fails.
     version, start, _ = _io().read_aedat_header_from_file(str(path))
     size = path.stat().st_size - start
     if version < 3 and size % _AEDAT_BYTES:
