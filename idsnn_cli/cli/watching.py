@@ -23,26 +23,35 @@ def watch(
 ) -> dict[str, Any]:
     """Write ``page`` every so many seconds until no run in ``folders`` goes on; the document that it holds in the end.
 
-    ``compare`` makes the document of what was gathered. Until the first epoch of anything the page waits; what cannot
-    be read for once, while it is written, leaves the page as it was.
+    ``compare`` makes the document of what was gathered, at first perhaps nothing. What cannot be read for once, while
+    it is written, leaves the page as it was.
     """
     from idsnn_cli.checkpoint import write_text
     from idsnn_cli.pipeline.collecting import gather
-    from idsnn_cli.pipeline.watching import going_on, progress_of
+    from idsnn_cli.pipeline.watching import going_on, progress_of, shared_work
     from idsnn_cli.report.runs.page import render_runs
 
-    said: list[str] = []
+    def gather_begun(waits: bool) -> list[Any]:
+        try:
+            return gather(folders)
+        except MissingInputError:
+            if waits:
+                return []
+            raise
+
+    said: list[str] | None = None
     first = True
     while True:
         # Looked at first: what ended since is in what is gathered after.
         live = going_on(folders)
+        document = None
         try:
-            runs = gather(folders)
-            document, lines = compare(runs), progress_of(runs)
+            runs = gather_begun(bool(live))
+            document, lines = compare(runs), progress_of([*runs, *shared_work(folders)])
         except IdsnnError as error:
-            if not live or (first and not isinstance(error, MissingInputError)):
+            if not live or first:
                 raise
-            document, lines = None, [error.message]
+            lines = [error.message]
         if document is not None:
             first = False
             write_text(page, render_runs(document, refresh=max(round(every), 1) if live else None, progress=lines))
@@ -50,6 +59,6 @@ def watch(
                 return document
         if lines != said:
             said = lines
-            for line in lines or [f"{len(live)} going on"]:
+            for line in lines or [f"{live[0]} goes on"]:
                 console.say(line)
         sleep(every)

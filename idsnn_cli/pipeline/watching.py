@@ -7,7 +7,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from idsnn_cli.pipeline.collecting import gather
 from idsnn_cli.pipeline.grid import read_index
+from idsnn_cli.pipeline.run_directory import RECORDS
+from idsnn_cli.pipeline.steps.base import all_steps
 from idsnn_cli.report.runs.trainings import Run
 
 
@@ -40,8 +43,19 @@ def _is_locked(folder: Path) -> bool:
     return False
 
 
+def shared_work(folders: Iterable[Path]) -> list[Run]:
+    """What the runs of grids have in common and was begun, teachers and baselines, each as a run of its own."""
+    names = [each.name for each in all_steps() if each.shared is not None]
+    found: dict[Path, None] = {}
+    for folder in folders:
+        for run in read_index(folder):
+            places = (folder / run[name] for name in names if isinstance(run.get(name), str))
+            found |= dict.fromkeys(place for place in places if (place / RECORDS).exists())
+    return gather(found) if found else []
+
+
 def progress_of(runs: Iterable[Run]) -> list[str]:
-    """A line for each training that is not at its end: ``tiny: student 3 of 8 epochs, test top-1 41.00 %``."""
+    """A line for each training that is not at its end: ``runs/a: student 3 of 8 epochs, test top-1 41.00 %``."""
     lines = []
     for run in runs:
         for role, training in run.trainings.items():
@@ -50,5 +64,5 @@ def progress_of(runs: Iterable[Run]) -> list[str]:
                 key = f"{training.split}_top1"
                 measured = [record[key] for record in training.history if key in record]
                 top1 = f", {training.split} top-1 {measured[-1]:.2f} %" if measured else ""
-                lines.append(f"{run.label}: {role} {done} of {training.planned} epochs{top1}")
+                lines.append(f"{run.folder}: {role} {done} of {training.planned} epochs{top1}")
     return lines

@@ -65,8 +65,8 @@ def test_the_page_follows_a_run_to_its_end(capsys: Capture, monkeypatch: pytest.
     pages = at_each_look(monkeypatch, lambda: write(Path("run"), 1), lambda: write(Path("run"), 2), end)
     found = invoke(capsys, "report", "--watch", "run", "--every", "2", "--json")
     assert found.code == 0, found.err
-    assert pages[0] == ""
-    assert "run holds no run of idsnn" in found.err
+    assert "0 runs side by side" in pages[0]
+    assert "run goes on" in found.err
     for page, top1 in zip(pages[1:], (10, 20), strict=True):
         assert '<meta http-equiv="refresh" content="2">' in page
         assert f"student {top1 // 10} of 3 epochs, test top-1 {top1:.2f} %" in page
@@ -109,6 +109,30 @@ def test_without_a_run_that_goes_on_the_page_is_written_once(capsys: Capture, mo
     found = invoke(capsys, "report", "run", "--every", "3")
     assert found.code == 2
     assert "--every goes with --watch" in found.err
+
+
+def test_what_a_grids_runs_share_is_followed_before_they_begin(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(Path("grid/teachers/shared"), 0)
+    holder = Path("grid/teachers/shared")
+    (holder / "steps.json").write_text((holder / "steps.json").read_text().replace('"distill"', '"teacher"'))
+    (holder / "teacher").mkdir()
+    (holder / "teacher" / "metrics.jsonl").write_text('{"epoch": 1, "seconds": 1.0, "test_top1": 44.0}\n')
+    runs = [{"folder": "seed=0", "recipe": "r", "settings": {}, "seed": 0, "teacher": "teachers/shared"}]
+    Path("grid/grid.json").write_text(json.dumps({"runs": runs}))
+    lock = FileLock("grid/.lock")
+    lock.acquire()
+
+    def end() -> None:
+        write(Path("grid/seed=0"), 3)
+        lock.release()
+
+    pages = at_each_look(monkeypatch, end)
+    found = invoke(capsys, "report", "--watch", "grid")
+    assert found.code == 0, found.err
+    assert "grid/teachers/shared: teacher 1 of 200 epochs, test top-1 44.00 %" in pages[0]
+    assert "200 epochs" not in Path("report.html").read_text()
 
 
 def test_runs_of_a_grid_go_on_while_it_does(tmp_path: Path) -> None:
