@@ -142,5 +142,14 @@ def test_images_and_recordings_are_not_mixed(capsys: Capture) -> None:
     found = invoke(capsys, "convert", "two.safetensors", "--data", "events:bars", "data.sensor=[16,16]", "--dry-run")
     assert found.code == 2
     assert "no rate is an activation" in " ".join(found.err.split()), found.err
+    torch.save(load_file("frames.safetensors"), "theirs.pth")
+    spiking = ("--kind", "spiking", "student.timesteps=3", "student.v_threshold=0.5", "student.decay=0.25")
+    asked = ("eval", "--checkpoint", "theirs.pth", *spiking, "--data", "events:bars", "data.sensor=[16,16]")
+    found = invoke(capsys, *asked, "student.coding=frames")
+    assert found.code == 0, found.err
+    assert "theirs.pth" in found.out
+    found = invoke(capsys, *asked)
+    assert found.code == 2
+    assert "theirs.pth reads one image, and events gives recordings of 3 frames" in " ".join(found.err.split())
     found = invoke(capsys, "teacher", "events.yaml", "teacher.checkpoint=colour.safetensors", "--run-dir", "t")
     assert found.code == 2
