@@ -27,6 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MAY_ASK = {
     "blocks": frozenset({"block", "depth", "source_depth", "model", "depths", "batches", "say"}),
     "channels": frozenset({"have", "count", "scores", "correlations", "generator"}),
+    "input": frozenset({"have", "count"}),
     "kernels": frozenset({"weight", "to"}),
     "rescale": frozenset({"planner", "thresholds", "neuron"}),
     "convert": frozenset({"twin", "student", "images", "percentile", "learnt"}),
@@ -104,6 +105,16 @@ def channel_rule(name: str, words: str, *, hint: str = "", whole: bool = False) 
     an option-A shortcut carries some channels unchanged from the one before.
     """
     return _declared("channels", name, words, hint, whole=whole)
+
+
+def input_rule(name: str, words: str, *, hint: str = "") -> Callable[[F], F]:
+    """``input``: which channels of the source's images the stem reads as the target's.
+
+    Of ``(have, count)``, two different numbers, the function gives for each of ``count`` channels the source's, a tuple
+    of places from 0, whose kernels are added up. Whatever it chooses, a kernel that is used several times is divided by
+    that number, and all are scaled up for those that are not used, so that grey images give what they gave.
+    """
+    return _declared("input", name, words, hint)
 
 
 def kernel_rule(name: str, words: str, *, hint: str, pads: bool = False) -> Callable[[F], F]:

@@ -50,6 +50,7 @@ class Rules:
     ``blocks``: which source block each target block takes, by a rule or as one list of source blocks for each stage.
     ``channels``: which source channels make up a target's channels, one choice for each residual stream and each inner
     width; ``loop`` is the paper's, and only it does not agree with what option-A shortcuts carry where widths change.
+    ``input``: what the stem reads as each channel of images that have another number of them.
     ``multiplicity``: ``divide`` divides what reads a repeated channel by how often it is there (Net2Net), so that
     growth keeps the function; ``noise``, relative to a kernel's standard deviation, is added to repeated channels.
     ``kernels``: kernels of another size are cut or padded around their ``centre``, or resized by ``area``.
@@ -64,7 +65,7 @@ class Rules:
     :mod:`idsnn_cli.initializer.conversion`: all weights are scaled so that spike rates times lambda are the
     activations, with lambda the ``percentile`` of the ANN's activations (``weight-normalisation``), of the spiking
     network's own input currents (``threshold-balancing``), or what a QCFS source learnt (``learnt-thresholds``).
-    Blocks, channels, kernels, rescale and convert take any rule of :mod:`idsnn_cli.rulebook`.
+    Blocks, channels, input, kernels, rescale and convert take any rule of :mod:`idsnn_cli.rulebook`.
     """
 
     blocks: Annotated[
@@ -82,6 +83,15 @@ class Rules:
             "RULE",
             "Which channels: {choices}.",
             "Which source channels, one choice for each residual stream and inner width.",
+            choices=True,
+        ),
+    ] = "loop"
+    input: Annotated[
+        str,
+        Option(
+            "RULE",
+            "Image channels of another number: {choices}.",
+            "What the stem reads as each image channel where the source's images have another number of them.",
             choices=True,
         ),
     ] = "loop"

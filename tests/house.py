@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("spiking.surrogates", "sources.names"),
     ("sources.kinds",),
     ("architecture", "seeding", "rules", "outputs"),
-    ("networks", "training.losses"),
+    ("networks", "training.losses", "training.trackers"),
     ("exchange",),
     ("checkpoint",),
     ("recipe", "spiking"),

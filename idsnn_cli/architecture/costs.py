@@ -14,8 +14,9 @@ def forward_macs(architecture: Architecture, height: int, width: int) -> int:
     A convolution has k^2 * (C_in / groups) * C_out * H_out * W_out, a linear layer K * C. Of an ANN, and of one time
     step: M = stem + sum over blocks (main path, projection, attention) + linear layer. Of a spiking network of T
     steps T * M, but with direct coding stem + T * (M - stem), for the image repeats and the stem's convolution is
-    computed once. Dense: that a spike may be 0 saves nothing on hardware that multiplies all the same. BatchNorm,
-    neurons, additions, pooling and element-wise products (spikes times amplitudes, too) are not counted.
+    computed once; of frames each is. Dense: that a spike may be 0 saves nothing on hardware that multiplies all the
+    same. BatchNorm, neurons, additions, pooling and element-wise products (spikes times amplitudes, too) are not
+    counted.
     """
     stem, rest = 0, architecture.num_classes * architecture.features
     for macs, stage, _ in architecture.layer_macs(height, width):

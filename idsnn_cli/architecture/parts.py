@@ -14,7 +14,7 @@ Shortcut = Literal["projection", "pad", "pad-end"]
 BottleneckStride = Literal["3x3", "1x1", "average"]
 SpikingBlock = Literal["spiking", "sew", "ms"]
 Join = Literal["add", "and", "iand"]
-Coding = Literal["direct", "poisson"]
+Coding = Literal["direct", "poisson", "frames"]
 Reset = Literal["hard", "soft"]
 Start = Literal["zero", "half"]
 ResetGradient = Literal["detached", "full"]
@@ -68,6 +68,8 @@ class Spiking:
     """What makes a network spike. ``block`` is "spiking" (Figure 1b), SEW (Figure 1c), whose two ways meet by ``join``,
     or "ms" (membrane shortcut), whose sums are read as membranes by the neurons before the next convolutions.
 
+    ``coding`` is what the first layer reads at each step: the image again (``direct``), spikes drawn by its pixels
+    (``poisson``), or the next of T different ``frames``.
     ``amplitude`` is what a spike counts: one, a number that each ``channel`` learns (Real Spike), behind the neuron and
     of a 7x7 stem behind its pool, or one in a network into which such numbers were ``folded``: shortcuts without
     weights then have an amplitude of their own.
@@ -89,7 +91,7 @@ class Spiking:
             f"LIF threshold {n.v_threshold:g}, decay {n.decay:g}, {n.surrogate} surrogate {n.surrogate_scale:g}",
             *(["soft reset"] if n.reset == "soft" else []),
             *(["starts at half its threshold"] if n.start == "half" else []),
-            f"{self.coding} coding",
+            "a frame at each step" if self.coding == "frames" else f"{self.coding} coding",
         ]
         if self.amplitude != "one":
             words.append({"channel": "learnt spike amplitudes", "folded": "folded amplitudes"}[self.amplitude])

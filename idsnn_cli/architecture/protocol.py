@@ -292,8 +292,14 @@ class Architecture(ABC):
         first = set() if self.coding == "poisson" else {self.stem_convolution().name}
         return {"head", *first, *self.reading_membranes()}
 
+    def running_each_step(self) -> set[str]:
+        """Those of :meth:`reading_values` whose values are others at every time step, so that they run T times: the
+        first one where it reads frames, and :meth:`reading_membranes`.
+        """
+        return self.reading_membranes() | ({self.stem_convolution().name} if self.coding == "frames" else set())
+
     def reading_membranes(self) -> set[str]:
-        """Those of :meth:`reading_values` whose values are others at every time step, so that they run T times."""
+        """Those of :meth:`reading_values` that read membranes, which are others at every time step."""
         return set()
 
     def describe(self) -> str:

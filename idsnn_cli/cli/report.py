@@ -9,6 +9,8 @@ import typer
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import Html, Json, JsonFile, Quiet
+from idsnn_cli.cli.watching import PAGE
+from idsnn_cli.cli.watching import watch as watch_runs
 from idsnn_cli.errors import UsageError
 from idsnn_cli.outputs import check_output
 
@@ -26,12 +28,23 @@ Reach = Annotated[
     ),
 ]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="Write the tables as Markdown here.", metavar="FILE")]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Write the HTML page again and again while runs go on; it reloads itself.")
+]
+Every = Annotated[
+    float | None,
+    typer.Option(
+        "--every", min=0.1, max=3600, help="With --watch: seconds between two looks, 5 unless given.", metavar="SECONDS"
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace the files that are there.")]
 
 
 def report(
     runs: Runs,
     reach: Reach = None,
+    watch: Watch = False,
+    every: Every = None,
     html: Html = None,
     markdown: Markdown = None,
     output: JsonFile = None,
@@ -40,6 +53,10 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Runs side by side: accuracy over seeds, the cost of reaching an accuracy, energy, the paper's values."""
+    if watch:
+        html = html or PAGE
+    elif every is not None:
+        raise UsageError("--every goes with --watch", "Add --watch, or leave it out.")
     files = {"--html": html, "--markdown": markdown, "--output": output}
     written = {option: path for option, path in files.items() if path is not None}
     _check(written, force)
@@ -50,8 +67,14 @@ def report(
     from idsnn_cli.report.runs.side_by_side import compare_runs
     from idsnn_cli.text import well_formed
 
-    document = {"command": "report", **compare_runs(gather(runs), reach).to_dict()}
-    if html is not None:
+    def compare(found: list[Any]) -> dict[str, Any]:
+        return {"command": "report", **compare_runs(found, reach).to_dict()}
+
+    if watch and html is not None:
+        document = watch_runs(console, runs, html, 5.0 if every is None else every, compare)
+    else:
+        document = compare(gather(runs))
+    if html is not None and not watch:
         write_text(html, render_runs(document))
     if markdown is not None:
         write_text(markdown, render_markdown(document))

@@ -1,17 +1,18 @@
-"""What chance decides about each training image, and its being carried out: crop, flip, AutoAugment, Cutout.
+"""What chance decides about each training image, and its being carried out: crop, flip, AutoAugment, Cutout, EventDrop.
 
 Draws are made on the CPU for the whole global batch, so the CPU, a GPU and several processes see the same images.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from idsnn_cli.data.autoaugment import POLICIES, autoaugment
+from idsnn_cli.data.event_drop import EventDraws, draw_drops, drop_events
 from idsnn_cli.recipe.schema import Augment
 
 Fill = tuple[float, ...]
@@ -24,7 +25,7 @@ class Draws:
     ``top``, ``left``: int64 (n,), the corner of the crop in the image padded by ``crop`` on every side. ``flip``:
     bool (n,). ``policy``: int64 (n,), a row of :data:`POLICIES`; ``applied`` and ``negative``: bool (n, 2), whether
     each of its two operations is carried out and has its sign turned. ``centre_y``, ``centre_x``: int64 (n,), the
-    middle of the square of side ``cutout``.
+    middle of the square of side ``cutout``. ``drops`` are those of EventDrop.
     """
 
     count: int
@@ -38,6 +39,7 @@ class Draws:
     negative: Tensor | None = None
     centre_y: Tensor | None = None
     centre_x: Tensor | None = None
+    drops: EventDraws | None = None
 
     def __len__(self) -> int:
         return self.count
@@ -60,6 +62,7 @@ class Draws:
             negative=some(self.negative),
             centre_y=some(self.centre_y),
             centre_x=some(self.centre_x),
+            drops=None if self.drops is None else self.drops[rows],
         )
 
 
@@ -83,7 +86,9 @@ def draw(count: int, augment: Augment, generator: torch.Generator, image_size: t
         negative = chance(2) < 0.5
     if augment.cutout:
         centre_y, centre_x = whole(image_size[0]), whole(image_size[1])
-    return Draws(count, augment.crop, augment.cutout, top, left, flip, policy, applied, negative, centre_y, centre_x)
+    drops = draw_drops(count, generator) if augment.eventdrop else None
+    places = (top, left, flip, policy, applied, negative, centre_y, centre_x)
+    return Draws(count, augment.crop, augment.cutout, *places, drops)
 
 
 def apply(images: Tensor, draws: Draws, fill: Fill = (0.0,)) -> Tensor:
@@ -91,7 +96,13 @@ def apply(images: Tensor, draws: Draws, fill: Fill = (0.0,)) -> Tensor:
 
     The crop's padding is black, as where images are padded before they are normalised. Cutout comes last and fills
     its squares with ``fill``, per channel in 0 to 1: give the data's mean for squares that a network reads as 0.
+    Frames (n, T, C, H, W) keep that shape: what a recording drew is done to all of its frames.
     """
+    if images.dim() == 5:
+        dropped = images if draws.drops is None else drop_events(images, draws.drops)
+        still = replace(draws, drops=None)
+        of_each = fill * images.shape[1] if len(fill) > 1 else fill
+        return apply(dropped.flatten(1, 2), still, of_each).view(images.shape)
     if draws.top is not None and draws.left is not None:
         images = _crop(images, draws.top, draws.left, draws.crop)
     if draws.flip is not None:

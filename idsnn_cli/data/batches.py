@@ -18,8 +18,8 @@ from idsnn_cli.seeding import derive_seed
 class Batch:
     """One process's share of a global batch.
 
-    ``images`` float32 (n, C, H, W) in 0 to 1 and ``labels`` int64 (n,), n from 0; ``global_size`` images over all
-    processes; ``index`` is the batch's place in its epoch, from 0.
+    ``images`` float32 (n, C, H, W) in 0 to 1, of recordings (n, T, 2, H, W), and ``labels`` int64 (n,), n from 0;
+    ``global_size`` images over all processes; ``index`` is the batch's place in its epoch, from 0.
     """
 
     images: Tensor

@@ -56,9 +56,9 @@ def load_data(
         say("data.validation is given: validation images come from the training part, those of the data set are left")
     images = {}
     for split, each in source.read(rows).items():
-        require_convertible(each.shape[1], section.channels, section.dataset)
+        require_convertible(each.shape[-3], section.channels, section.dataset)
         images[split] = with_channels(each, section.channels)
-    _require_policy(section, images["train"].shape[1])
+    _require_policy(section, images["train"].shape[-3])
     splits = {split: Split(images[split], source.labels[part][index]) for split, (part, index) in rows.items()}
     mean, std = normalisation(section, images["train"])
     mark = fingerprint({name: splits.get(name) for name in ("train", "validation", "test")})
@@ -92,9 +92,13 @@ def normalisation(section: Data, train_images: Tensor) -> tuple[PerChannel, PerC
     """Mean and standard deviation of images in 0 to 1, as ``data.normalise`` asks.
 
     ``auto`` takes the data set's published constants, and measures ``train_images`` (uint8 (N, C, H, W), on the CPU)
-    where it has none for their channels. Raises :class:`UsageError` for values of another number of channels.
+    where it has none for their channels. Of frames (N, T, C, H, W) the mean is 0, so that no event stays 0, and the
+    deviation the root of the mean square. Raises :class:`UsageError` for values of another number of channels.
     """
-    choice, channels = section.normalise, train_images.shape[1]
+    choice, channels = section.normalise, train_images.shape[-3]
+    if choice == "auto" and train_images.dim() == 5:
+        means, deviations = measure(train_images)
+        return (0.0,) * channels, tuple((m * m + d * d) ** 0.5 for m, d in zip(means, deviations, strict=True))
     if choice == "auto":
         known = CONSTANTS.get(section.dataset) if channels == 3 else None
         return known or measure(train_images)
@@ -110,14 +114,15 @@ def _require_policy(section: Data, channels: int) -> None:
 
 
 def measure(images: Tensor) -> tuple[PerChannel, PerChannel]:
-    """Mean and standard deviation of each channel, exact up to the last rounding: sums are of whole numbers.
+    """Mean and standard deviation of each channel, of images or frames, exact up to the last rounding: sums are of
+    whole numbers.
 
     A channel that never changes gets the standard deviation 1, so that normalising it divides by nothing small.
     """
-    histogram = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+    histogram = torch.zeros(images.shape[-3], 256, dtype=torch.int64)
     for chunk in torch.split(images, _CHUNK):
-        for channel in range(images.shape[1]):
-            histogram[channel] += torch.bincount(chunk[:, channel].flatten(), minlength=256)
+        for channel in range(images.shape[-3]):
+            histogram[channel] += torch.bincount(chunk[..., channel, :, :].flatten(), minlength=256)
     levels = torch.arange(256)
     pixels = int(histogram[0].sum())
     means, deviations = [], []

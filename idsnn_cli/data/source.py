@@ -27,7 +27,8 @@ class Source:
     """A data set whose labels are known and whose images are still to be read.
 
     ``labels`` holds int64 (N,) of each shipped part. ``read`` takes the rows of every split that the run uses, all
-    at once so that it can judge their size together, and gives uint8 (n, C, H, W) for each.
+    at once so that it can judge their size together, and gives uint8 (n, C, H, W) for each; of recordings frames,
+    (n, T, 2, H, W).
     """
 
     name: str
@@ -44,7 +45,7 @@ class DataPlan:
     ``files`` are there and would be read; ``missing`` are not and would be made from ``downloads``, of ``download_mb``
     (10^6 bytes) in all. ``counts`` holds the images of each split; ``image_bytes`` is what they take as uint8, of
     ``channels`` each. ``num_classes`` and ``image_size`` (height, width) are None where only the images would tell, and
-    ``classes``, their names, empty.
+    ``classes``, their names, empty. ``frames`` are the T frames of a recording, None of images.
     """
 
     name: str
@@ -59,6 +60,7 @@ class DataPlan:
     notes: tuple[str, ...] = field(default=())
     classes: tuple[str, ...] = ()
     channels: int = 3
+    frames: int | None = None
 
 
 class DataSet(DataNeeds):

@@ -22,7 +22,7 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """``images`` (N, C, H, W) uint8 and ``labels`` (N,) int64, on one device."""
+    """``images`` (N, C, H, W) uint8, of recordings (N, T, 2, H, W), and ``labels`` (N,) int64, on one device."""
 
     images: Tensor
     labels: Tensor
@@ -59,8 +59,13 @@ class DataBundle:
 
     @property
     def channels(self) -> int:
-        """Of an image: 3 are red, green and blue, 1 is grey."""
-        return self.train.images.shape[1]
+        """Of an image: 3 are red, green and blue, 1 is grey; of a frame the 2 polarities."""
+        return self.train.images.shape[-3]
+
+    @property
+    def frames(self) -> int | None:
+        """T of recordings; None of images."""
+        return self.train.images.shape[1] if self.train.images.dim() == 5 else None
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -59,7 +59,8 @@ class Measure(Generic[Found]):
     """A measure. Its name is its file's, with hyphens; its JSON key the file's name itself.
 
     ``words`` say what it is; ``found`` is the type of what it finds: a :class:`~idsnn_cli.results.Result`, or lists,
-    dictionaries and numbers of them. What ``needs_steps`` is None (and null in the JSON) for an ANN. ``package`` is a
+    dictionaries and numbers of them. What ``needs_steps`` is None (and null in the JSON) for an ANN, and what is
+    ``of_images`` alone where recordings of events are measured on. ``package`` is a
     library that it alone needs, by the name to import, and the extra of this package that brings it. ``remarks_title``
     is above what :meth:`remarks` says.
     """
@@ -67,6 +68,7 @@ class Measure(Generic[Found]):
     words: ClassVar[str]
     found: ClassVar[Any]
     needs_steps: ClassVar[bool] = False
+    of_images: ClassVar[bool] = False
     package: ClassVar[tuple[str, str] | None] = None
     remarks_title: ClassVar[str] = ""
 
@@ -145,6 +147,12 @@ def many(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
+def _recorded(batches: Batches) -> bool:
+    """Whether what is measured on are recordings."""
+    images, _ = next(iter(batches()), (None, None))
+    return images is not None and images.dim() == 5
+
+
 def legend_of(shown: Sequence[Shown[Any]]) -> tuple[tuple[int, str], ...]:
     """The networks' styles and names."""
     return tuple((each.number, each.network.name) for each in shown)
@@ -164,7 +172,8 @@ def measure_fully(
     ``batches()`` starts over with all images (N, C, H, W) in 0 to 1 and labels (N,), in order, on the model's device.
     Measures that only look on do so during the pass that the plain figures take, which ``images_per_second`` then
     includes (``latency`` times the network alone); ``beyond`` is one more, ``robustness`` fifteen. ``timesteps`` is how
-    far ``beyond`` goes (2T unless given). What needs time steps is None for an ANN. Raises :class:`DataError` where
+    far ``beyond`` goes (2T unless given). What needs time steps is None for an ANN, and what is for images alone where
+    ``batches`` are recordings (N, T, C, H, W). Raises :class:`DataError` where
     there is no image, :class:`UsageError` where ``timesteps`` is not beyond the network's own, and
     :class:`MissingPackageError` where a measure's library is not installed.
     """
@@ -175,6 +184,8 @@ def measure_fully(
     possible = {name: each for name, each in asked.items() if spiking or not each.needs_steps}
     for each in possible.values():
         each.check(work)
+    if any(each.of_images for each in possible.values()) and _recorded(batches):
+        possible = {name: each for name, each in possible.items() if not each.of_images}
     with ExitStack() as stack:
         looking = {
             name: stack.enter_context(each.observe(work))

@@ -63,6 +63,11 @@ def require_convertible(target: Architecture) -> None:
             "networks of one linear layer: what several read is not scaled",
             "Use one of a name (spiking-vgg16).",
         )
+    elif target.coding == "frames":
+        refusal = (
+            "direct coding: frames of events differ from step to step, so that no rate is an activation",
+            "Use convert: none.",
+        )
     elif target.coding != "direct":
         refusal = ("direct coding: Poisson spikes are not the normalised image", "Use student.coding=direct.")
     elif (

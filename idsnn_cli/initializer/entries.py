@@ -95,7 +95,8 @@ class Planner:
         self.source_shapes, self.target_shapes = source.tensors(), target.tensors()
         self.ours, self.theirs = target.streams(), source.streams()
         chosen = rulebook.rule("channels", rules.channels)
-        self.selector = Selector(chosen, self.theirs, self.ours, found.scores, found.correlations, seed)
+        facts = (self.theirs, self.ours, found.scores, found.correlations, seed)
+        self.selector = Selector(chosen, rulebook.rule("input", rules.input), *facts)
         self.blocks = choose_blocks(source, target, rules, found.blocks)
         self.entries: dict[str, Entry] = {}
         self.selections: list[Selection] = []
@@ -218,13 +219,14 @@ class Planner:
 
     def _other_images(self, name: str) -> None:
         """Keep what a kernel makes of grey, whatever the channels: repeated ones are divided, left out ones made up for
-        by the others; one channel reads the sum of all.
+        by the others.
         """
-        entry, have, want = self.entries[name], self.source.in_channels, self.target.in_channels
-        if entry.source is None or have == want:
+        entry, have = self.entries[name], self.source.in_channels
+        if entry.source is None or have == self.target.in_channels:
             return
-        scale = have / want if 1 < want < have else 1.0
-        self.entries[name] = replace(entry, divide=want > have, scale=entry.scale * scale)
+        times = self.selector.select(IMAGE, IMAGE).multiplicities()
+        scale = have / sum(number > 0 for number in times)
+        self.entries[name] = replace(entry, divide=max(times) > 1, scale=entry.scale * scale)
 
     def _kernel(self, conv: Convolution, taken: Convolution) -> Kernel | None:
         if conv.groups != 1 and conv.shape != taken.shape:

@@ -71,23 +71,19 @@ class Selection(Result):
 
 
 IMAGE = "input"
-"""The channel space of images, whose channels have meanings: no rule chooses among them."""
-
-
-def image_channels(of: int, to: int) -> Channels:
-    """Images of ``to`` channels made of ``of``: one of all together, else the first ones, or all in turn."""
-    return (tuple(range(of)),) if to == 1 else tuple((channel,) for channel in loop_indices(of, to))
+"""The channel space of images, whose channels have meanings: a rule of their own, ``input``, chooses among them."""
 
 
 @dataclass(frozen=True)
 class Selector:
-    """Chooses channels by one rule, for every pair of spaces that a plan asks for.
+    """Chooses channels by one rule, for every pair of spaces that a plan asks for, and those of images by ``input``.
 
     ``scores`` and ``correlations``, (C, C), are by source space; a rule that draws does so from ``seed``. ``narrowed``
     collects the source spaces of which a target space kept fewer channels than there are to choose from.
     """
 
     rule: rulebook.Rule
+    input: rulebook.Rule
     source: Spaces
     target: Spaces
     scores: Mapping[str, Sequence[float]]
@@ -97,10 +93,11 @@ class Selector:
 
     def select(self, target: str, source: str) -> Selection:
         """The channels of one target space, made of one source space. Raises :class:`UsageError` without its facts."""
-        of = self.source.sizes[source]
-        images = IMAGE in (target, source)
-        channels = image_channels(of, self.target.sizes[target]) if images else self._channels(target, source)
-        return Selection(target, source, of, channels)
+        of, to = self.source.sizes[source], self.target.sizes[target]
+        if IMAGE not in (target, source):
+            return Selection(target, source, of, self._channels(target, source))
+        same = tuple((channel,) for channel in range(to))
+        return Selection(target, source, of, same if of == to else self.input(have=of, count=to))
 
     def _channels(self, target: str, source: str) -> Channels:
         of, to = self.source.sizes[source], self.target.sizes[target]

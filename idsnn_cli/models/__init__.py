@@ -3,7 +3,7 @@
 from idsnn_cli.models.amplitudes import fold_amplitudes, require_amplitudes
 from idsnn_cli.models.base import Model
 from idsnn_cli.models.building import build, first_state, first_value, per_step, place, prolonged, require_beyond
-from idsnn_cli.models.channels import fitted, require_values
+from idsnn_cli.models.channels import fitted, mean_frame, require_values
 from idsnn_cli.models.identify import Network, described_in, floating, identify, identify_tensors
 from idsnn_cli.models.kinds import GIVE_CONSTANTS
 from idsnn_cli.models.loading import assemble, load, load_identified
@@ -27,6 +27,7 @@ __all__ = [
     "identify_tensors",
     "load",
     "load_identified",
+    "mean_frame",
     "per_step",
     "place",
     "prolonged",

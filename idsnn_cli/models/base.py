@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import QCFS as QCFSActivation
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import UsageError
-from idsnn_cli.models.channels import require_values, shown
+from idsnn_cli.models.channels import IMAGE, MEAN, require_values, shown
 from idsnn_cli.spiking import LIF, PoissonEncoder
 from idsnn_cli.spiking.qcfs import QCFS
 
@@ -52,7 +52,8 @@ class Model(nn.Module):
     """A network of any family: ``stem``, ``stages`` and ``head``, which the family's subclass makes and names so.
 
     Images are (N, C, H, W) in 0 to 1; a network of one channel takes the mean of three, one of three shows itself grey
-    in each. An ANN gives logits (N, K); a spiking network one row of logits per time step,
+    in each. A network of ``frames`` coding reads recordings (N, T, C, H, W), a frame at each step, and an ANN their
+    mean over time. An ANN gives logits (N, K); a spiking network one row of logits per time step,
     (T, N, K). Its layers see maps with time merged into the batch, (T * N, C, H, W), so that convolutions and BatchNorm
     run on T * N maps at once. The linear layer is affine, so the mean of these logits over time is the paper's readout:
     the linear layer on the mean of the pooled spikes.
@@ -186,15 +187,19 @@ class Model(nn.Module):
                 f"the images are {str(images.dtype).removeprefix('torch.')}, and a network reads numbers in 0 to 1",
                 "Divide them by 255: images.float() / 255.",
             )
-        images = shown(images, self.architecture.in_channels)
+        coding, ann, alone = self.architecture.coding, self.architecture.spiking is None, steps is not None
+        count = self.architecture.timesteps if steps is None else steps
+        # A frame network is stepped frame by frame.
+        form = MEAN if ann else count if coding == "frames" and not alone else IMAGE
+        images = shown(images, self.architecture.in_channels, form)
         maps: Tensor
-        if self.architecture.spiking is None:
+        if ann or coding == "frames":
             maps = self.stem(self.input(images))
         elif self.encoder is None:
             # The same image at every step: the stem's convolution and BatchNorm are computed once.
-            maps = self.stem(self.input(images), repeat=self.architecture.timesteps if steps is None else steps)
+            maps = self.stem(self.input(images), repeat=count)
         else:
-            spikes = self.encoder(images).flatten(0, 1) if steps is None else self.encoder.step(images)
+            spikes = self.encoder.step(images) if alone else self.encoder(images).flatten(0, 1)
             maps = self.stem(spikes.to(self.input.mean.dtype))
         return maps
 

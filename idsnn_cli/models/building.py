@@ -96,8 +96,13 @@ def _bare(architecture: Architecture) -> Model:
 
 
 def require_beyond(architecture: Architecture, timesteps: int) -> None:
-    """Raise :class:`UsageError` where ``timesteps`` is not more than the network has."""
+    """Raise :class:`UsageError` where ``timesteps`` is not more than the network has, or it reads frames."""
     own = architecture.timesteps
+    if architecture.coding == "frames":
+        raise UsageError(
+            f"{timesteps} time steps: the network reads a frame at each of its {own}, and recordings have no more",
+            "Leave --timesteps (eval.timesteps) out.",
+        )
     if timesteps <= own:
         raise UsageError(
             f"{timesteps} time steps are not beyond the network's own {own}",

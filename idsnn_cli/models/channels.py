@@ -1,4 +1,4 @@
-"""Images and normalisations of as many channels as a network reads: grey for colour, colour for grey."""
+"""Images as a network reads them, and their normalisations: grey for colour, colour for grey, a frame for each step."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from torch import Tensor
 
 from idsnn_cli.errors import UsageError
 
+MEAN, IMAGE = 0, -1
+"""What :func:`shown` makes of frames where a network does not read them one by one: their mean, or an error."""
 
-def shown(images: Tensor, channels: int) -> Tensor:
-    """Float images (N, C, H, W) as a network of ``channels`` reads them.
 
-    One that reads one channel is shown the mean of three, and one that reads three is shown grey in each. Raises
-    :class:`UsageError` for any other two numbers.
+def shown(images: Tensor, channels: int, frames: int = MEAN) -> Tensor:
+    """Float images (N, C, H, W) as a network of ``channels`` reads them, or recordings (N, T, C, H, W).
+
+    One that reads one channel is shown the mean of three, and one that reads three is shown grey in each. Recordings
+    become (T * N, C, H, W), the frames of one step after the other, where the network reads ``frames`` = T of them, and
+    their mean (N, C, H, W) for ``MEAN``. Raises :class:`UsageError` for any other two numbers, recordings that a
+    network of one ``IMAGE`` is given, and images that one of frames is.
     """
+    images = images if images.dim() == 4 and frames <= MEAN else _stepped(images, frames)
     have = images.shape[1] if images.dim() == 4 else None
     if have is None or have == channels:
         return images
@@ -24,6 +30,24 @@ def shown(images: Tensor, channels: int) -> Tensor:
             "Give images of as many channels; only grey and three colours are shown as each other.",
         )
     return images.mean(1, keepdim=True) if channels == 1 else images.expand(-1, 3, -1, -1)
+
+
+def mean_frame(images: Tensor) -> Tensor:
+    """Recordings (N, T, C, H, W) as the image (N, C, H, W) that an ANN reads; images as they are."""
+    return _stepped(images, MEAN)
+
+
+def _stepped(images: Tensor, frames: int) -> Tensor:
+    """Recordings as a network of so many ``frames`` reads them; what is neither these nor images is left as it is."""
+    recorded = images.dim() == 5
+    if frames == MEAN or not (recorded or images.dim() == 4):
+        return images.mean(1) if recorded else images
+    if recorded and images.shape[1] == frames:
+        return images.transpose(0, 1).flatten(0, 1)
+    found = f"recordings of {images.shape[1]} frames" if recorded else "images"
+    fix = "Measure it on images." if frames == IMAGE else f"Bin recordings to {frames} frames: (N, {frames}, C, H, W)."
+    reads = "one image, which it repeats" if frames == IMAGE else f"{frames} frames, one at each time step"
+    raise UsageError(f"the network reads {reads}, and these are {found}", fix)
 
 
 def fitted(values: Sequence[float], channels: int) -> tuple[float, ...]:

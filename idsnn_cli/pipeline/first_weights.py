@@ -21,6 +21,7 @@ from idsnn_cli.initializer import (
     random_plan,
     reestimate,
 )
+from idsnn_cli.initializer.plan import Entry
 from idsnn_cli.models import Model, build
 from idsnn_cli.pipeline.class_order import reordered
 from idsnn_cli.pipeline.requirements import check_head
@@ -111,6 +112,8 @@ def mapped(
         given = workspace.normalisation_words(opened.architecture.in_channels)
         for words in opened.remarks():
             workspace.say(f"{origin}: {words}")
+    if workspace.takes_events_for(origin):
+        found = _of_events(workspace, found)
     provenance = {
         "source_scheme": found.scheme,
         "source_tensors_sha256": found.source_sha256,
@@ -119,9 +122,24 @@ def mapped(
     }
     if found.certainty is not None:
         provenance["source_certainty"] = asdict(found.certainty)
-    if found.normalisation_given and settled.verdict is None:
+    if found.normalisation_given and settled.verdict is None and not workspace.takes_events_for(origin):
         workspace.say(f"{origin} does not carry its input normalisation; the student gets {given}")
     return found, provenance
+
+
+def _of_events(workspace: Workspace, found: Initialization) -> Initialization:
+    """``found`` with the normalisation of the data's events, for that of images would show no event as something."""
+    workspace.say_once("the source's images are no events: the student normalises as measured on the data's")
+    data, state = workspace.data, dict(found.state)
+    for name, values in (("input.mean", data.mean), ("input.std", data.std)):
+        state[name] = torch.tensor(values, dtype=state[name].dtype).view(state[name].shape)
+    entries = tuple(
+        Entry(entry.target, entry.shape, "constant", reason="the data's: events, which the source never saw")
+        if entry.target in ("input.mean", "input.std")
+        else entry
+        for entry in found.plan.entries
+    )
+    return replace(found, state=state, plan=replace(found.plan, entries=entries))
 
 
 def _shortcut(architecture: Architecture) -> str | None:

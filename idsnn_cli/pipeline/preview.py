@@ -13,6 +13,7 @@ from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.requirements import foreign_sources, refuse_unread_keys
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.steps.base import Given, Plan, Step
+from idsnn_cli.pipeline.tracking import require_trackers
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.results import Result
 from idsnn_cli.sources.names import Download, Published, Source
@@ -77,6 +78,8 @@ def preview(run: RunDirectory, steps: Sequence[Step], given: Given | None = None
     """What the command would read, download and write. Raises the errors that doing it would raise at its start."""
     workspace, given = run.workspace, given or Given()
     refuse_unread_keys(workspace, tuple(steps), given)
+    if any(step.section is not None for step in steps):
+        require_trackers(workspace.recipe.runtime.track)
     data = _data(workspace)
     records = run.records()
     writes = {step.name: step.outputs(run, given) for step in steps}

@@ -35,6 +35,7 @@ def check_classes(workspace: Workspace, architecture: Architecture, path: Source
             else "Measure it on images of its own classes.",
         )
     _check_channels(workspace, architecture, path)
+    _check_frames(workspace, architecture, path)
     with workspace.open(path, download=False) as opened:
         theirs, ours = learnt_classes(opened.metadata), workspace.class_names
     if workspace.class_order(path) is not None:
@@ -68,6 +69,24 @@ def check_head(workspace: Workspace, source: Source, rules: Rules) -> None:
         f"{shorten(first)!r}, and that of the data {shorten(second)!r}",
         "Use head: random (--head random), or head: map with a class_map.",
     )
+
+
+def _check_frames(workspace: Workspace, architecture: Architecture, path: Source) -> None:
+    """Raise :class:`UsageError` where a spiking network reads frames and the data are images, or the other way round,
+    or the frames are not as many.
+    """
+    if architecture.spiking is None or not workspace.data_given:
+        return
+    have, reads = workspace.frames, architecture.timesteps if architecture.coding == "frames" else None
+    if have == reads:
+        return
+    name = workspace.recipe.data.dataset
+    theirs = "one image" if reads is None else f"{reads} frames"
+    ours = "images" if have is None else f"recordings of {have} frames"
+    fix = "Use data of its kind."
+    if have is not None and reads is not None:
+        fix = f"Bin them to as many: student.timesteps={reads} data.frames={reads}."
+    raise UsageError(f"{path} reads {theirs}, and {name} gives {ours}", fix)
 
 
 def _check_channels(workspace: Workspace, architecture: Architecture, path: Source) -> None:

@@ -18,6 +18,7 @@ from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import dump_resolved
 from idsnn_cli.training import is_main
 
+_MOMENT = 0.5  # seconds
 RECORDS, RESOLVED, EVALUATION = "steps.json", "resolved.yaml", "eval.json"
 
 
@@ -78,7 +79,8 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
-            lock.acquire(timeout=0)
+            # A report that watches looks by holding it for a moment.
+            lock.acquire(timeout=_MOMENT)
         except Timeout:
             raise RunLockedError(
                 f"another process works in {self.path}", "Wait for it to end, or use another --run-dir."

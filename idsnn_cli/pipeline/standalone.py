@@ -34,6 +34,8 @@ from idsnn_cli.training import Events
 
 # Fills the place of a data section that the overrides do not give; digits need no files.
 PLACEHOLDER = {"dataset": "digits"}
+# The same for a network of frames.
+RECORDINGS = {"dataset": "nmnist"}
 STUDENT = "student."
 # What a foreign file may be said to be that a teacher is not.
 SPIKES = ("kind", "spiking")
@@ -79,7 +81,8 @@ class Request:
     def _student(self) -> Student:
         """The student that the overrides describe; what has no usual value has to be among them."""
         words = [word for word in self.overrides() if word.startswith(STUDENT)]
-        recipe = recipe_from_mapping({"data": dict(PLACEHOLDER)}, words, origin=f"the options beside {self.option}")
+        data = RECORDINGS if f"{STUDENT}coding=frames" in words else PLACEHOLDER
+        recipe = recipe_from_mapping({"data": dict(data)}, words, origin=f"the options beside {self.option}")
         given = recipe.student.model_fields_set
         missing = [f"{STUDENT}{key}" for key in ("timesteps", "v_threshold") if key not in given]
         if missing:
@@ -308,7 +311,7 @@ def _named_data(data: str) -> dict[str, Any]:
     if not where or name not in names(DATA_SETS):  # what there is not is refused by the recipe
         return {"dataset": name}
     needs = data_needs(name)
-    if not (needs.path or needs.download):
+    if not (needs.path or needs.download or needs.frames):
         raise UsageError(f"--data {data} names a path, but {name} comes with the package", f"Give --data {name}.")
     return {"dataset": name, "path" if needs.path else "root": where}
 

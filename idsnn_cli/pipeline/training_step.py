@@ -17,7 +17,7 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import file_sha256, write_checkpoint, write_text
-from idsnn_cli.data import DataBundle, TrainBatches, eval_batches, shard
+from idsnn_cli.data import DataBundle, TrainBatches, eval_batches, shard, to_unit
 from idsnn_cli.errors import MissingInputError
 from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
 from idsnn_cli.initializer import Plan
@@ -28,6 +28,8 @@ from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.requirements import check_classes, check_features, distinct, read_start, require_teacher
 from idsnn_cli.pipeline.run_directory import Record, RunDirectory, best_of, clear, make_folder
 from idsnn_cli.pipeline.steps.base import Step, StepResult, step
+from idsnn_cli.pipeline.tracking import SAMPLE, Watching
+from idsnn_cli.pipeline.tracking import STATE as TRACKING
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
@@ -107,7 +109,8 @@ def train(run: RunDirectory, job: Job) -> StepResult:
     folder = job.step.folder(run)
     if is_main():
         if decision == "fresh":
-            clear(folder / METRICS, folder / STATE, epoch_state(folder / STATE), job.output, job.best)
+            state = folder / STATE
+            clear(folder / METRICS, state, epoch_state(state), folder / TRACKING, job.output, job.best)
         run.write_recipe()
         run.write_record(name, Record("started", settings, job.inputs, figures=data))
         make_folder(folder)
@@ -118,10 +121,15 @@ def train(run: RunDirectory, job: Job) -> StepResult:
     def save(path: Path, record: dict[str, Any]) -> None:
         write_checkpoint(path, model.state_dict(), job.metadata(record))
 
+    watching = _watching(run, job, model)
+
     def publish(history: list[dict[str, Any]]) -> None:
         write_text(folder / METRICS, "".join(json.dumps(record) + "\n" for record in history))
+        watching.epochs(history)
 
     with ExitStack() as stack:
+        if is_main():
+            stack.enter_context(watching)
         if teacher is not None:
             stack.enter_context(frozen(teacher))
         work = Fit(
@@ -173,6 +181,27 @@ def _tell_of_loops(workspace: Workspace) -> None:
         reason = failure()
         if reason is not None:
             workspace.say_once(f"numba is installed but does not work, so training is slower: {reason}")
+
+
+def _watching(run: RunDirectory, job: Job, model: Model) -> Watching:
+    """What looks at the training after each epoch, on some of the images that choose its best one."""
+    workspace = run.workspace
+    recipe = workspace.recipe
+
+    def some() -> Tensor:
+        return to_unit(workspace.split(recipe.data.select).images[:SAMPLE].to(workspace.device))
+
+    return Watching(
+        names=recipe.runtime.track,
+        run=run.path,
+        step=job.step.name,
+        file=job.step.folder(run) / TRACKING,
+        config=workspace.portable_recipe(),
+        model=model,
+        images=some,
+        seed=derive_seed(recipe.seed, "eval", "poisson"),
+        say=workspace.say,
+    )
 
 
 def _class_weights(workspace: Workspace, config: Training) -> Tensor | None:
@@ -228,6 +257,8 @@ def data_facts(workspace: Workspace) -> dict[str, Any]:
         "channels": data.channels,
         "classes": data.num_classes,
     }
+    if data.frames is not None:
+        facts["frames"] = data.frames
     return {"data": facts}
 
 

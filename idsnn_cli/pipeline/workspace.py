@@ -16,7 +16,7 @@ from idsnn_cli.errors import DataError, UsageError
 from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
 from idsnn_cli.evaluation.untold import find_form
 from idsnn_cli.families import OptionA, Reading, SpikingReading
-from idsnn_cli.models import Model, load, load_identified
+from idsnn_cli.models import Model, load, load_identified, mean_frame
 from idsnn_cli.models.identify import MeanStd
 from idsnn_cli.models.loading import assemble
 from idsnn_cli.pipeline.class_order import Order, class_order, learnt_classes, reorder_head
@@ -178,6 +178,20 @@ class Workspace:
         return self.data_plan.channels if self.data_given else None
 
     @property
+    def frames(self) -> int | None:
+        """T of the data's recordings; None of images, and where there are no data."""
+        if self.has_data:
+            return self.data.frames
+        return self.data_plan.frames if self.data_given else None
+
+    def takes_events_for(self, source: Source) -> bool:
+        """Whether a student of events starts from a network of other images, whose normalisation is not theirs."""
+        if self.frames is None:
+            return False
+        with self.open(source, download=False) as opened:
+            return opened.architecture.in_channels != self.image_channels
+
+    @property
     def in_channels(self) -> int:
         """What networks made here read: the channels of the data, or the source's where there are none."""
         return self.image_channels or self.in_channels_given or 3
@@ -284,13 +298,15 @@ class Workspace:
         with self.open(source, download=False) as opened:
             if opened.normalises_itself:
                 return Settled(None)
+            if self.takes_events_for(source):
+                return Settled(None)  # the data's own is taken instead
             if not self.data_given:
                 raise UsageError(
                     f"{source} does not say how its images were normalised, and finding it needs training images",
                     "Give data.dataset=NAME (and data.path or data.root), or name it: --normalise imagenet.",
                 )
             seed = derive_seed(self.recipe.seed, "normalise")
-            batches = calibration_batches(self.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu")
+            batches = map(mean_frame, calibration_batches(self.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu"))
             known = dict(candidates(opened.architecture.in_channels))
             if len(self.data.mean) == opened.architecture.in_channels != 3:
                 known["measured"] = measure(self.data.train.images.cpu())
@@ -309,7 +325,7 @@ class Workspace:
             if not opened.zeros_untold:
                 return
             untold = f"{source} does not say where its option-A shortcuts put their zeros"
-            if not self.data_given:
+            if not self.data_given or self.takes_events_for(source):
                 self.say_once(f"{untold}; half before and half behind are assumed (--option-a pad-end for all behind)")
                 return
             values = self.settle_normalisation(source).values

@@ -24,13 +24,16 @@ class DataNeeds:
 
     ``path``: it is read from ``data.path``, otherwise found below ``data.root`` or in the package. ``image_size``: its
     images are decoded to a size that one may choose. ``download``: there is something to download where it is missing.
-    ``own_validation``: it may ship validation images of its own.
+    ``own_validation``: it may ship validation images of its own. ``frames``: it holds recordings of events, which are
+    binned to frames of two polarities; ``sensor``: of a sensor whose size has to be said.
     """
 
     path: ClassVar[bool] = False
     image_size: ClassVar[bool] = False
     download: ClassVar[bool] = False
     own_validation: ClassVar[bool] = False
+    frames: ClassVar[bool] = False
+    sensor: ClassVar[bool] = False
 
 
 def data_needs(name: str) -> DataNeeds:
@@ -40,7 +43,11 @@ def data_needs(name: str) -> DataNeeds:
 
 def _those_with(key: str) -> str:
     found = [name for name, needs in entries(DATA_SETS, DataNeeds).items() if getattr(needs, key)]
-    return f"the {' and '.join(found)} data set{'' if len(found) == 1 else 's'}"
+    listed = ", ".join(found[:-1]) + (" and " if found[1:] else "") + found[-1]
+    return f"the {listed} data set{'' if len(found) == 1 else 's'}"
+
+
+Side = Annotated[int, Field(ge=1, le=8192)]
 
 
 class MeanStd(Section):
@@ -60,12 +67,16 @@ Normalisation = Literal["cifar10", "cifar100", "imagenet", "none", "half", "cifa
 
 
 class Augment(Section):
-    """What is drawn for each training image, in this order."""
+    """What is drawn for each training image, in this order; of frames the same for all of a recording.
+
+    ``eventdrop`` lets each recording lose nothing, some time, some area or some events (Gu et al., IJCAI 2021).
+    """
 
     crop: Annotated[int, Field(ge=0, le=64)] = 4
     flip: bool = True
     autoaugment: Literal["none", "cifar10"] = "none"
     cutout: Annotated[int, Field(ge=0, le=256)] = 0
+    eventdrop: bool = False
 
 
 class Data(Section):
@@ -74,6 +85,9 @@ class Data(Section):
     ``channels`` brings grey images to three channels, each the same, or coloured ones to one, the mean of the three;
     without it they are as the data set has them. ``seed`` draws the images of ``subset``, ``test_subset`` and
     ``validation``; the recipe's where it is not given.
+
+    Of event data ``frames`` is how many frames a recording is binned to, the student's T where it is not given;
+    ``slicing`` gives each as many events (``count``) or as much time (``time``), and ``sensor`` is its (height, width).
     """
 
     dataset: DataSetName
@@ -87,6 +101,9 @@ class Data(Section):
     normalise: Literal["auto"] | Normalisation = "auto"
     image_size: Annotated[int, Field(ge=8, le=512)] | None = None
     channels: Literal[1, 3] | None = None
+    frames: Annotated[int, Field(ge=1, le=1024)] | None = None
+    slicing: Literal["count", "time"] = "count"
+    sensor: tuple[Side, Side] | None = None
     augment: Augment = Augment()
     seed: Seed | None = None
 
@@ -99,4 +116,30 @@ class Data(Section):
             raise ValueError(f"data.path is for {_those_with('path')}; {self.dataset} is found in data.root")
         if not needs.image_size and self.image_size is not None:
             raise ValueError(f"data.image_size is for {_those_with('image_size')}")
+        return self
+
+    @model_validator(mode="after")
+    def _of_events(self) -> Self:
+        needs = data_needs(self.dataset)
+        if not needs.frames:
+            given = {
+                "frames": self.frames is not None,
+                "slicing": self.slicing != "count",
+                "sensor": self.sensor is not None,
+                "augment.eventdrop": self.augment.eventdrop,
+            }
+            for key, is_given in given.items():
+                if is_given:
+                    raise ValueError(f"data.{key} is for {_those_with('frames')}, which hold events")
+            return self
+        if self.channels is not None:
+            raise ValueError("data.channels is for images; events have two polarities, which are two channels")
+        if self.augment.autoaugment != "none":
+            raise ValueError("data.augment.autoaugment is for images; events have data.augment.eventdrop")
+        if self.download:
+            raise ValueError(f"data.download cannot fetch {self.dataset}; tonic.datasets does, in Python")
+        if needs.sensor and self.sensor is None:
+            raise ValueError("dataset events needs data.sensor, the height and width of what recorded them")
+        if not needs.sensor and self.sensor is not None:
+            raise ValueError(f"data.sensor is for {_those_with('sensor')}; that of {self.dataset} is known")
         return self

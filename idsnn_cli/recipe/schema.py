@@ -14,6 +14,7 @@ from idsnn_cli.recipe.init_section import Init
 from idsnn_cli.recipe.network_sections import Pretrain, Student, Teacher, Training
 from idsnn_cli.recipe.values import Positive, Section, Seed
 from idsnn_cli.registry import names
+from idsnn_cli.rulebook import NONE
 from idsnn_cli.training.losses import with_keys
 
 __all__ = [
@@ -38,8 +39,10 @@ __all__ = [
 MEASURES = names("idsnn_cli.evaluation.measures")
 if TYPE_CHECKING:
     Measure = str
+    TrackerName = str
 else:
     Measure = Literal[MEASURES]
+    TrackerName = Literal[names("idsnn_cli.training.trackers")]
 
 
 @with_keys("distill")
@@ -86,6 +89,7 @@ class Runtime(Section):
     """Where and how the work runs; nothing here changes what is computed but ``precision``.
 
     ``cuda_graph`` captures the training step on a GPU once and replays it (one process, not in fp16, direct coding).
+    ``track`` names what the figures of each epoch are written to, beside the run directory.
     """
 
     device: str = "auto"
@@ -94,6 +98,7 @@ class Runtime(Section):
     save_every_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     max_memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8.0
     cuda_graph: bool = True
+    track: tuple[TrackerName, ...] = ()
 
     @field_validator("device")
     @classmethod
@@ -144,6 +149,7 @@ class Recipe(Section):
         for key, split in (("data.select", self.data.select), ("eval.split", self.eval.split)):
             if split == "validation" and not held_out:
                 raise ValueError(f"{key} is validation, but data.validation keeps no images for it")
+        self._settle_frames()
         foreign = self.teacher.checkpoint is not None or self.init.source is not None
         if self.teacher.activation == "relu" and self.teacher.levels is not None and not foreign:
             raise ValueError("teacher: levels are for activation qcfs, or for a foreign file")
@@ -155,6 +161,26 @@ class Recipe(Section):
                 "pretrain.activation=qcfs does"
             )
         return self
+
+    def _settle_frames(self) -> None:
+        """Let students read the frames of event data: as many as they have time steps, a new one at each."""
+        name, coding = self.data.dataset, self.student.coding
+        if not data_needs(name).frames:
+            if coding == "frames":
+                raise ValueError(f"student.coding is frames, and {name} holds images; leave it out")
+            return
+        if coding != "frames" and "coding" in self.student.model_fields_set:
+            raise ValueError(f"student.coding is {coding}, and {name} holds frames, one for each step; leave it out")
+        if self.init.rules().convert != NONE:
+            raise ValueError(f"init.convert is for images: frames of {name} differ, so that no rate is an activation")
+        timesteps = self.student.timesteps
+        if self.data.frames not in (None, timesteps):
+            raise ValueError(
+                f"data.frames is {self.data.frames} and student.timesteps {timesteps}: a frame is one time step"
+            )
+        # Frozen once it is made; sections are copied, for those that are not given are shared.
+        object.__setattr__(self, "data", self.data.model_copy(update={"frames": timesteps}))
+        object.__setattr__(self, "student", self.student.model_copy(update={"coding": "frames"}))
 
     @property
     def data_seed(self) -> int:

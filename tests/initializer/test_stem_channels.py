@@ -75,3 +75,26 @@ def test_the_normalisation_goes_with_the_channels() -> None:
     assert given.state["input.mean"].flatten().tolist() == pytest.approx([0.3] * 3)
     with pytest.raises(UsageError, match="1 channel, but the normalisation has 3 means"):
         initialize(foreign, PLAIN, kind="ann", normalise=((0.3,) * 3, (0.2,) * 3))
+
+
+@pytest.mark.parametrize(("have", "want"), [(3, 2), (1, 2), (4, 3), (3, 1), (2, 4)])
+def test_each_channel_reads_the_mean_of_all_where_that_is_the_rule(have: int, want: int) -> None:
+    model = source(have)
+    model.set_normalisation([0.1 * (c + 1) for c in range(have)], (0.3,) * have)
+    rules = Rules(head="copy", input="mean")
+    found = initialize(model, PLAIN.changed(in_channels=want), rules=rules)
+    kernels = model.state_dict()["stem.conv.weight"]
+    shared = kernels.mean(1, keepdim=True) * have / want
+    assert torch.allclose(found.state["stem.conv.weight"], shared.expand(-1, want, -1, -1), atol=1e-6)
+    assert torch.allclose(found.state["input.mean"].flatten(), torch.full((want,), 0.05 * (have + 1)))
+    model.set_normalisation((0.4,) * have, (0.3,) * have)
+    grown = initialize(model, PLAIN.changed(in_channels=want), rules=rules).module()
+    with torch.no_grad():
+        assert torch.allclose(grown(grey(want)), model(grey(have)), atol=1e-5)
+    assert Plan.from_dict(json.loads(json.dumps(found.plan.to_dict()))).rules.input == "mean"
+
+
+def test_images_of_as_many_channels_are_no_matter_of_the_rule() -> None:
+    model = source(3)
+    found = initialize(model, PLAIN, rules=Rules(head="copy", input="mean"))
+    assert torch.equal(found.state["stem.conv.weight"], model.state_dict()["stem.conv.weight"])

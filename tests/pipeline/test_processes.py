@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def test_two_processes_equal_one(tmp_path: Path, step: str, coding: str) -> None
     one, two = tmp_path / "one", tmp_path / "two"
     call(sys.executable, "-m", "idsnn_cli", "run", str(recipe), "--run-dir", str(one))
     words = [step, str(recipe), "--run-dir", str(two)]
+    tracked = find_spec("tensorboard") is not None
+    words += ["runtime.track=[tensorboard]"] if tracked else []
     if step == "distill":
         # Only the student's training is shared; it starts from the single process's teacher and first weights.
         words += ["--teacher", str(one / "teacher.safetensors"), "--student", str(one / "init.safetensors")]
@@ -49,6 +52,8 @@ def test_two_processes_equal_one(tmp_path: Path, step: str, coding: str) -> None
     said = call(*launcher, "-m", "idsnn_cli", *words)
     # Only one of the two prints.
     assert said.count(str(two / "student.safetensors")) == 1
+    files = [path for path in two.glob("tensorboard/distill/*/*") if path.is_file()]
+    assert len(files) == int(tracked)
     first, second = load_file(one / "student.safetensors"), load_file(two / "student.safetensors")
     start = load_file(one / "init.safetensors")
     assert first.keys() == second.keys()

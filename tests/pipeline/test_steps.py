@@ -258,8 +258,10 @@ def test_inputs_that_are_not_read_are_named(recipe: Path, tmp_path: Path) -> Non
     session = open_run(recipe, tmp_path, *NO_TEACHER, events=heard)
     init_step(session, source=tmp_path / "gone.safetensors")
     distill_step(session, teacher=tmp_path / "gone.safetensors")
-    assert [said for said in heard.said if "is not read" in said] == heard.said
-    assert len(heard.said) == 2
+    # How little the layers of so small a network fire is told, too.
+    others = [said for said in heard.said if " layers fire " not in said]
+    assert [said for said in others if "is not read" in said] == others
+    assert len(others) == 2
 
 
 def test_a_missing_input_names_the_command_that_makes_it(recipe: Path, tmp_path: Path) -> None:

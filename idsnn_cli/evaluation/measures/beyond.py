@@ -29,9 +29,12 @@ class Beyond(RunningMeasure[BeyondSteps]):
     )
     found = BeyondSteps
     needs_steps = True
+    of_images = True
 
     def check(self, work: Work) -> None:
-        _longer(work)
+        # Of frames there are no more, which is no error where nobody asked for a number of steps.
+        if work.timesteps is not None or work.model.architecture.coding != "frames":
+            _longer(work)
 
     def run(self, work: Work) -> BeyondSteps:
         longer, calibration = _longer(work), Calibration()

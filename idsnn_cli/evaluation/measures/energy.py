@@ -30,6 +30,7 @@ SUMS = (
     "Sums of spikes (SEW blocks, join add) are integers: each counts as that many accumulates, so input % may pass 100."
 )
 MEMBRANES = "Projections of MS blocks read membranes: they count T times their MACs, and no accumulates."
+FRAMES = "The first layer reads counts of events, another frame at each step: T times its MACs, whatever is 0 in them."
 # What a convolution or linear layer may be.
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
@@ -75,7 +76,7 @@ class OperationCounter(Watcher[Energy]):
     spike may be an integer above 1 (SEW-ADD): it counts as that many. ``each_step`` names those of them whose values
     are others at every step, so that their MACs count T times. ``timesteps`` is T. With ``amplitudes`` spikes
     have learnt ones: each counts as one, whatever its amplitude. With ``sums`` there are such integers, and a caveat
-    says so.
+    says so. ``frames`` names those of ``each_step`` that read frames of events.
     """
 
     def __init__(
@@ -87,11 +88,12 @@ class OperationCounter(Watcher[Energy]):
         amplitudes: bool = False,
         sums: bool = False,
         each_step: Collection[str] = (),
+        frames: Collection[str] = (),
     ) -> None:
         super().__init__({name: module for name, module in model.named_modules() if isinstance(module, _LAYERS)})
         self.timesteps, self.amplitudes, self.sums = timesteps, amplitudes, sums
         self.reads_values = set(self.layers) if reads_values is None else set(reads_values)
-        self.each_step = set(each_step)
+        self.each_step, self.frames = set(each_step), set(frames)
         self.seen: dict[str, _Seen] = {}
 
     def _counting(self, name: str) -> Hook:
@@ -123,7 +125,8 @@ class OperationCounter(Watcher[Energy]):
                 *CAVEATS,
                 *([AMPLITUDES] if self.amplitudes else []),
                 *([SUMS] if self.sums else []),
-                *([MEMBRANES] if self.each_step else []),
+                *([MEMBRANES] if self.each_step - self.frames else []),
+                *([FRAMES] if self.frames else []),
             ],
         )
 
@@ -164,7 +167,8 @@ class EnergyMeasure(ObservingMeasure[Energy]):
             architecture.reading_values(),
             amplitudes=architecture.amplitude == "channel",
             sums=spiking and architecture.spiking_block == "sew" and architecture.join == "add",
-            each_step=architecture.reading_membranes(),
+            each_step=architecture.running_each_step(),
+            frames=architecture.running_each_step() - architecture.reading_membranes(),
         )
 
     def table(self, found: Energy, network: MeasuredNetwork, classes: Sequence[str]) -> ResultTable:

@@ -94,6 +94,7 @@ class Robustness(RunningMeasure[Corruptions]):
     """For each corruption above, weakest first; every strength is one pass."""
 
     words = "accuracy under noise, blur and low contrast, five strengths each: fifteen more passes"
+    of_images = True
     found = Annotated[Corruptions, "by the corruption's name: `noise`, `blur`, `contrast`; the weakest first"]
 
     def run(self, work: Work) -> Corruptions:

@@ -89,9 +89,8 @@ class InitStep(Step):
             distinct(outputs["init"], origin)
             workspace.ensure(origin)
             inputs["source"] = workspace.sha256(origin)
-        if needs_data(recipe.init) or (
-            origin is not None and workspace.settle_normalisation(origin).verdict is not None
-        ):
+        shown = needs_data(recipe.init) or (origin is not None and workspace.takes_events_for(origin))
+        if shown or (origin is not None and workspace.settle_normalisation(origin).verdict is not None):
             inputs["data"] = workspace.data.fingerprint
 
         def work() -> dict[str, Any]:

@@ -41,17 +41,19 @@ def make_page(
     *,
     styles: tuple[str, ...],
     script: str | None = None,
+    refresh: int | None = None,
     **parts: str,
 ) -> str:
     """A self-contained page: web/``name`` filled with ``parts`` and the title, in the shell of web/shell.html.
 
     ``styles`` and ``script`` are files of web/, too. The policy of the page lets nothing else run, and the element
-    ``document`` carries the document as JSON.
+    ``document`` carries the document as JSON. ``refresh`` are the seconds after which the page loads itself anew.
     """
     code = "" if script is None else read_web(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return Template(read_web("shell.html")).substitute(
         title=escaped(title),
+        refresh="" if refresh is None else f'<meta http-equiv="refresh" content="{refresh}">\n',
         policy=f"script-src 'sha256-{digest}'; " if code else "",
         style="".join(read_web(each) for each in styles),
         body=Template(read_web(name)).substitute(parts, title=escaped(title)),

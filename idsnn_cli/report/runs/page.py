@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from idsnn_cli.figures import LineChart, Series
@@ -108,8 +108,12 @@ def _energy(arms: list[Document]) -> Table:
     return Table("Energy of an image, and top-1 %", ("run", "T", "microjoules", "top-1 %"), rows, 3)
 
 
-def render_runs(document: Document) -> str:
-    """The page of a document of :func:`describe_runs`; it carries the document itself, in the element ``document``."""
+def render_runs(document: Document, refresh: int | None = None, progress: Sequence[str] = ()) -> str:
+    """The page of a document of :func:`describe_runs`; it carries the document itself, in the element ``document``.
+
+    With ``refresh`` it loads itself anew after so many seconds, and says so with the lines of ``progress``.
+    """
+    told = [] if refresh is None else [*progress, f"The runs go on: this page loads itself anew every {refresh} s."]
     names = [arm["name"] for arm in document["arms"]]
     count = len({network["run"] for network in document["networks"]})
     return make_page(
@@ -117,7 +121,8 @@ def render_runs(document: Document) -> str:
         f"{count} run{'' if count == 1 else 's'} side by side",
         document,
         styles=("colours.css", "page.css", "chart.css", "runs.css"),
-        notes="".join(f"<li>{escaped(note)}</li>" for note in remarks(document)),
+        refresh=refresh,
+        notes="".join(f"<li>{escaped(note)}</li>" for note in [*told, *remarks(document)]),
         legend=legend(names),
         charts="".join(_figure(chart) for chart in charts_of(document)),
         tables="".join(table_of(table) for table in run_tables(document)),
