@@ -23,6 +23,7 @@ class Nir(Format):
     suffixes = (".nir",)
     key = "nir"
     words = "the graph of neurons that simulators and chips read"
+    sized = True
     extra = ("nir", ("nir", "h5py"))
 
     def require(self, architecture: Architecture, path: Path) -> None:
