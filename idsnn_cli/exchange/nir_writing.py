@@ -58,7 +58,8 @@ def draw(architecture: Architecture, state: State, size: tuple[int, int], metada
     """The graph of a network for images of ``size`` (height, width); ``state`` holds its canonical tensors.
 
     Kernels have the dtype of the stem's. The input is what the network's own normalisation gives (spikes, with Poisson
-    coding), the same at every step, and the output one row of logits a step: their mean over time is the answer.
+    coding), the same at every step unless it reads frames, and the output one row of logits a step: their mean over
+    time is the answer.
     Raises :class:`UsageError` for a network, or a size, that cannot be said.
     """
     require_sayable(architecture, "the network")

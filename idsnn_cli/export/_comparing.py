@@ -11,6 +11,7 @@ from torch import Tensor
 
 from idsnn_cli.export.base import Compared, Images, Student
 from idsnn_cli.models import Model, per_step
+from idsnn_cli.models.channels import IMAGE, shown
 from idsnn_cli.spiking import seed_encoders
 
 # Images at once: maps of all steps and layers are held.
@@ -66,6 +67,19 @@ def chunks(seen: Images) -> Iterator[Tensor]:
 def reference(student: Student, dtype: torch.dtype) -> Model:
     """The student's own network in ``dtype``; the one that is exported stays as it is."""
     return deepcopy(student.model).to(dtype).eval()
+
+
+def inputs(model: Model, images: Tensor) -> Tensor:
+    """What the first layer reads at each step, (T, N, C, H, W), of images, or of recordings a frame after the other."""
+    if model.encoder is not None:
+        spikes: Tensor = model.encoder(images)
+        return spikes
+    architecture = model.architecture
+    frames = architecture.timesteps if architecture.coding == "frames" else IMAGE
+    normal: Tensor = model.input(shown(images, architecture.in_channels, frames))
+    if frames == IMAGE:
+        return normal.expand(model.timesteps, *normal.shape)
+    return normal.view(model.timesteps, -1, *normal.shape[1:])
 
 
 @torch.no_grad()

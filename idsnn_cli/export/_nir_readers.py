@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from idsnn_cli.exchange.interpreter import NEURONS, Interpreter
 from idsnn_cli.exchange.nir_reading import read_graph
-from idsnn_cli.export._comparing import Run, Spikes, compare, left_out, reference, run_with_spikes
+from idsnn_cli.export._comparing import Run, Spikes, compare, inputs, left_out, reference, run_with_spikes
 from idsnn_cli.export.base import Compared, Images, Student
 from idsnn_cli.extras import missing
 from idsnn_cli.models import Model
@@ -57,13 +57,6 @@ def _readers(student: Student, target: Path, seen: Images) -> Iterator[Compared]
             yield left_out(reader, seen, DTYPE, f"its importer refuses the graph: {error}")
         else:
             yield compare(reader, ours, theirs, seen, DTYPE, model)
-
-
-def inputs(model: Model, images: Tensor) -> list[Tensor]:
-    """What the graph is given at each step, (N, C, H, W)."""
-    if model.encoder is not None:
-        return list(model.encoder(images))
-    return [model.input(images)] * model.timesteps
 
 
 def _numpy(graph: nir.NIRGraph, model: Model) -> Run:

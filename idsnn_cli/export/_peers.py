@@ -15,7 +15,7 @@ from torch import Tensor
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.checkpoint import atomic_path
 from idsnn_cli.errors import UsageError
-from idsnn_cli.export._comparing import Spikes, compare, left_out, reference
+from idsnn_cli.export._comparing import Spikes, compare, inputs, left_out, reference
 from idsnn_cli.export.base import Compared, Format, Images, Student
 from idsnn_cli.extras import missing
 from idsnn_cli.models import Model
@@ -103,20 +103,11 @@ class Peer(Format):
 
         @torch.no_grad()
         def theirs(images: Tensor) -> tuple[Tensor, Spikes]:
-            space["x"] = steps(model, images)
+            space["x"] = inputs(model, images)
             exec(compile(calls, f"<lines for {self.title}>", "exec"), space)
             return space["logits"], {}
 
         return (compare(reader, ours, theirs, seen, dtype, model),)
-
-
-def steps(model: Model, images: Tensor) -> Tensor:
-    """What each step reads, (T, N, C, H, W)."""
-    if model.encoder is not None:
-        spikes: Tensor = model.encoder(images)
-        return spikes
-    normal: Tensor = model.input(images)
-    return normal.expand(model.timesteps, *normal.shape)
 
 
 def input_lines(model: Model) -> list[str]:
@@ -124,9 +115,13 @@ def input_lines(model: Model) -> list[str]:
     if model.encoder is not None:
         return [f"x = (torch.rand({model.timesteps}, *images.shape) < images).to(images.dtype)  # Poisson coding"]
     mean, std = (plain(each.flatten().tolist()) for each in (model.input.mean, model.input.std))
+    if model.architecture.coding == "frames":
+        entry = f"x = ((images - mean) / std).transpose(0, 1)  # of recordings (N, {model.timesteps}, C, H, W)"
+    else:
+        entry = f"x = ((images - mean) / std).expand({model.timesteps}, *images.shape)"
     return [
         f"mean, std = (torch.tensor(values, dtype=images.dtype).view(-1, 1, 1) for values in ({mean}, {std}))",
-        f"x = ((images - mean) / std).expand({model.timesteps}, *images.shape)",
+        entry,
     ]
 
 

@@ -25,16 +25,21 @@ def require_recordable(architecture: Architecture, where: object) -> None:
 
 def recorded(student: Student, dtype: torch.dtype) -> tuple[Model, Any]:
     """The student in ``dtype`` without gradients, and torch.export's program of it: images (N, C, H, W) in 0 to 1 of
-    the student's size to its logits, (T, N, K), for any N.
+    the student's size, or recordings (N, T, C, H, W) of one that reads frames, to its logits, (T, N, K), for any N.
     """
     model = deepcopy(student.model).to(dtype).eval().requires_grad_(False)
-    height, width = student.image_size()
-    channels = model.architecture.in_channels
     # Two: a batch of one would be taken for a constant.
-    example = torch.zeros((2, channels, height, width), dtype=dtype)
+    example = torch.zeros((2, *_image_shape(student)), dtype=dtype)
     with torch.no_grad():
         program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     return model, program
+
+
+def _image_shape(student: Student) -> tuple[int, ...]:
+    """(C, H, W) of an image, (T, C, H, W) of a recording."""
+    architecture = student.architecture
+    frames = (architecture.timesteps,) if architecture.coding == "frames" else ()
+    return (*frames, architecture.in_channels, *student.image_size())
 
 
 def facts_of(model: nn.Module, student: Student, dtype: torch.dtype) -> dict[str, Any]:
@@ -43,7 +48,7 @@ def facts_of(model: nn.Module, student: Student, dtype: torch.dtype) -> dict[str
     height, width = student.image_size()
     spiking = architecture.kind == "spiking"
     return {
-        "input": f"images: (N, {architecture.in_channels}, {height}, {width}) in 0 to 1",
+        "input": f"images: (N, {', '.join(map(str, _image_shape(student)))}) in 0 to 1",
         "output": f"logits: ({architecture.timesteps}, N, {architecture.num_classes})"
         if spiking
         else f"logits: (N, {architecture.num_classes})",

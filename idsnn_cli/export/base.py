@@ -103,13 +103,15 @@ class Exported(Result):
 class Format(ABC):
     """A form in which a student leaves. Its name is its file's; ``suffixes`` are the endings that stand for it, and
     ``words`` say in the help what it is; ``key`` is that of its facts in the command's JSON. ``extra`` is the extra of
-    this package that brings what it needs, and that by the names to import.
+    this package that brings what it needs, and that by the names to import; ``sized`` says that the file depends on the
+    size of images.
     """
 
     suffixes: tuple[str, ...]
     words: str
     key: str = "facts"
     extra: tuple[str, tuple[str, ...]] | None = None
+    sized: bool = False
 
     @abstractmethod
     def require(self, architecture: Architecture, path: Path) -> None:

@@ -23,6 +23,7 @@ class Nir(Format):
     suffixes = (".nir",)
     key = "nir"
     words = "the graph of neurons that simulators and chips read"
+    sized = True
     extra = ("nir", ("nir", "h5py"))
 
     def require(self, architecture: Architecture, path: Path) -> None:
@@ -82,7 +83,8 @@ def _metadata(student: Student, dt: float) -> dict[str, Any]:
         entry = "spikes: 1 where a new uniform number is below the pixel, which is in 0 to 1"
     else:
         shown = ["/".join(f"{value:.4g}" for value in each.tolist()) for each in (mean, std)]
-        entry = f"(x - {shown[0]}) / {shown[1]} of images x in 0 to 1"
+        what = "the step's own frame x" if architecture.coding == "frames" else "images x in 0 to 1"
+        entry = f"(x - {shown[0]}) / {shown[1]} of {what}"
     own = {"format_version": 1, **student.metadata, "architecture": architecture.to_dict()}
     own |= {"input": {"mean": mean.tolist(), "std": std.tolist()}, "source_sha256": student.sha256}
     return {

@@ -30,6 +30,7 @@ class Onnx(Format):
     suffixes = (".onnx",)
     key = "onnx"
     words = "operations that most runtimes have (ONNX)"
+    sized = True
     extra = ("onnx", ("onnx", "onnxscript"))
 
     def require(self, architecture: Architecture, path: Path) -> None:

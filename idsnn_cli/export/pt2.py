@@ -22,6 +22,7 @@ class Pt2(Format):
     suffixes = (".pt2",)
     key = "program"
     words = "torch.export's program, which PyTorch runs without idsnn"
+    sized = True
 
     def require(self, architecture: Architecture, path: Path) -> None:
         require_recordable(architecture, path)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from idsnn_cli import registry
 from idsnn_cli.data import eval_batches
 from idsnn_cli.errors import DataError, UsageError
-from idsnn_cli.export.base import Exported, Images, Size, export
+from idsnn_cli.export.base import FORMATS, Exported, Format, Images, Size, export, format_of
 from idsnn_cli.pipeline.requirements import check_classes
 from idsnn_cli.pipeline.standalone import Request, measuring_workspace
 from idsnn_cli.pipeline.workspace import Workspace
@@ -34,6 +35,12 @@ def export_checkpoint(
     written file is run on. Raises :class:`DataError` where they are missing, and :class:`UsageError` where an option
     would change nothing.
     """
+    name = format_of(target, format)
+    sized = registry.find(FORMATS, name, Format).sized
+    if image_size is not None and not sized:
+        raise UsageError(f"--image-size would change nothing: {name} does not depend on it", "Leave it out.")
+    if data is not None and verify is None and (image_size is not None or not sized):
+        raise UsageError("--data would change nothing: no image is looked at", "Leave it out, or give --verify N.")
 
     @cache
     def workspace() -> Workspace:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from idsnn_cli.spiking.reference import compute_dtype
-from idsnn_cli.spiking.traced import is_traced, passed_through
+from idsnn_cli.spiking.traced import is_traced, passed_through, wants_gradient
 
 
 class _Quantised(torch.autograd.Function):
@@ -52,7 +52,7 @@ def _quantised_traced(stored: Tensor, limit: Tensor, levels: int) -> Tensor:
     bound = _along_channels(limit, x)
     step = torch.floor(x * (levels / bound) + 0.5)
     y = step.clamp(0, levels) * (bound / levels)
-    if torch.is_grad_enabled() and (x.requires_grad or limit.requires_grad):
+    if wants_gradient(x, limit):
         inside = (step >= 0) & (step <= levels)
         by_limit = torch.where(inside, step / levels - x / bound, (step > levels).to(x.dtype))
         y = inside.to(x.dtype).detach() * (x - x.detach()) + passed_through(y, by_limit, bound)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.architecture import Neuron
+from idsnn_cli.errors import UsageError
 from idsnn_cli.spiking.surrogates import surrogate
 
 Derivative = Callable[[Tensor, float], Tensor]
@@ -36,13 +37,31 @@ def is_exported() -> bool:
     return torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
 
 
+def wants_gradient(*tensors: Tensor) -> bool:
+    """Whether a gradient with respect to one of ``tensors`` may be asked for: by autograd, or by torch.func, whose
+    forward mode no tensor tells of. Raises :class:`UsageError` for gradients of gradients by torch.func: a surrogate
+    stands for a first derivative, and none for a second.
+    """
+    if torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling():
+        from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+
+        kinds = [each.key().name for each in retrieve_all_functorch_interpreters()]
+        if sum(kind in ("Grad", "Jvp") for kind in kinds) > 1:
+            raise UsageError(
+                "a gradient of a gradient is asked for, and a surrogate stands for a first derivative alone",
+                "Take one gradient (torch.func.grad, jvp, vjp or jacrev, without another around it).",
+            )
+        return any(kind in ("Grad", "Jvp") for kind in kinds)
+    return torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
+
+
 def prepare(neuron: Neuron) -> None:
     """Let a neuron's surrogate be found while a computation is recorded."""
     _DERIVATIVES[neuron.surrogate] = surrogate(neuron.surrogate).derivative
 
 
 def passed_through(value: Tensor, slope: Tensor, x: Tensor) -> Tensor:
-    """``value``, whose gradient with respect to ``x`` is ``slope``: both are taken as constants, and x - x is 0."""
+    """``value``, whose first gradient with respect to ``x`` is ``slope``: both are constants, and x - x is 0."""
     return value.detach() + slope.detach() * (x - x.detach())
 
 
@@ -67,7 +86,7 @@ def one_step(current: Tensor, before: State | None, neuron: Neuron) -> State:
         u = current + neuron.first_potential if neuron.start == "half" else current
         return u, _spike(u, neuron)
     u, fired = before
-    if fired.requires_grad and neuron.reset_gradient == "detached":
+    if neuron.reset_gradient == "detached" and wants_gradient(fired):
         fired = fired.detach()
     if neuron.reset == "soft":
         u = neuron.decay * (u - neuron.v_threshold * fired) + current
@@ -78,7 +97,7 @@ def one_step(current: Tensor, before: State | None, neuron: Neuron) -> State:
 
 def _spike(u: Tensor, neuron: Neuron) -> Tensor:
     fired = (u > neuron.v_threshold).to(u.dtype)
-    if not (torch.is_grad_enabled() and u.requires_grad):
+    if not wants_gradient(u):
         return fired
     derivative = _DERIVATIVES.get(neuron.surrogate) or surrogate(neuron.surrogate).derivative
     return passed_through(fired, derivative(u.detach() - neuron.v_threshold, neuron.surrogate_scale), u)

@@ -36,8 +36,10 @@ def test_convolutions_are_torchs(kernel: int, stride: int, padding: int, groups:
     weight, bias, x = draws(8, 4 // groups, kernel, kernel), draws(8, seed=1), draws(2, 4, 9, 7, seed=2)
     node = nir.Conv2d((9, 7), weight, stride, padding, 1, groups, bias)
     found, spikes = Interpreter(chain(node)).step(x)
-    tensors = (torch.from_numpy(each) for each in (x, weight, bias))
-    expected = torch.nn.functional.conv2d(*tensors, stride=stride, padding=padding, groups=groups)
+    given_x, given_weight, given_bias = (torch.from_numpy(each) for each in (x, weight, bias))
+    expected = torch.nn.functional.conv2d(
+        given_x, given_weight, given_bias, stride=stride, padding=padding, groups=groups
+    )
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-12, atol=1e-12)
     assert spikes == {}
 

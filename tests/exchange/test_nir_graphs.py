@@ -39,7 +39,9 @@ def written(folder: Path, model: Model, count: int = 3) -> tuple[Path, tuple[Com
     return target, done.verified
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow if each == "bottlenecks" else ()) for each in NETWORKS]
+)
 def test_every_reader_of_nir_gives_the_same_spikes_in_float64(tmp_path: Path, name: str) -> None:
     """Numpy from the graph alone, snnTorch and SpikingJelly: none of the spikes of any layer and step differs."""
     model = network(name)

@@ -255,6 +255,7 @@ def test_a_cut_file_is_refused(tmp_path: Path, fraction: float) -> None:
     assert "a NIR file, truncated or damaged" in refusal(path).message
 
 
+@pytest.mark.slow
 def test_flipped_bits_are_refused_or_change_weights_alone(tmp_path: Path) -> None:
     """Whatever happens to the bytes: a typed error, or a network of this description."""
     path, rng = written(tmp_path, "thin", width=2), random.Random(0)

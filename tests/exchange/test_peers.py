@@ -10,10 +10,12 @@ import torch
 from exchange_networks import NETWORKS, images, network, saved
 from invoking import invoke
 
+import idsnn_cli
 from idsnn_cli import extras
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.errors import UsageError
 from idsnn_cli.export.base import Images, export
+from idsnn_cli.families import SpikingReading
 from idsnn_cli.models import Model
 from idsnn_cli.spiking import lif
 
@@ -114,6 +116,18 @@ def test_it_is_written_without_the_library_and_that_is_said(
     assert len(lines) == 1
     assert "net.load_state_dict(torch.load(" in found.out
     assert torch.load(target)["fc.weight" if form == "spikingjelly" else "8.weight"].shape == (10, 32)
+
+
+def test_spikingjellys_names_are_read_back(tmp_path: Path) -> None:
+    """With what a state dict does not say: T, the neuron and the normalisation."""
+    model = network("wide")
+    export(saved(tmp_path, model), tmp_path / "theirs.pt", format="spikingjelly")
+    reading = SpikingReading(3, model.architecture.neuron)
+    normal = ([0.4, 0.5, 0.45], [0.2, 0.25, 0.3])
+    back = idsnn_cli.load(tmp_path / "theirs.pt", kind="spiking", spiking=reading, normalise=normal)
+    assert back.architecture == model.architecture
+    own, theirs = model.state_dict(), back.state_dict()
+    assert all(torch.equal(own[name], theirs[name]) for name in own)
 
 
 def test_no_ending_stands_for_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

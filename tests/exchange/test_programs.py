@@ -36,7 +36,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "learnt amplitudes": ("thin", {"amplitude": "channel", "shortcut": "pad"}),
     "vgg": ("vgg", {}),
 }
-SLOW = [pytest.param(each, marks=() if each == "thin" else pytest.mark.slow) for each in CASES]
 
 
 def case(name: str) -> Model:
@@ -78,7 +77,8 @@ def run_onnx(path: Path, x: Tensor) -> Tensor:
     return torch.from_numpy(session.run(["logits"], {"images": x.numpy()})[0])
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_onnx_answers_as_the_student_does(thin: Written, tmp_path: Path, name: str) -> None:
     """By onnxruntime, in float32, for batches of 8 and 3 (and of 1 here); a float64 student is rounded."""
     model = case(name)
@@ -98,7 +98,8 @@ def test_onnx_answers_as_the_student_does(thin: Written, tmp_path: Path, name: s
     assert not [node.op_type for node in proto.graph.node if node.domain]  # plain operations
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_a_program_answers_as_the_student_does(thin: Written, tmp_path: Path, name: str) -> None:
     model = case(name)
     path, compared = made(thin, tmp_path, name, ".pt2")
@@ -110,6 +111,7 @@ def test_a_program_answers_as_the_student_does(thin: Written, tmp_path: Path, na
         torch.testing.assert_close(program(images(count, SIDE)), model(images(count, SIDE)), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_difference_is_seen(thin: Written) -> None:
     """The comparison could fail: another student's file differs, and its classes too."""
     other = network("thin")
@@ -151,6 +153,7 @@ def test_random_spikes_are_refused(tmp_path: Path) -> None:
         assert not (tmp_path / f"out{ending}").exists()
 
 
+@pytest.mark.slow
 def test_forms_that_only_run_are_told_where_a_checkpoint_is_meant(thin: Written) -> None:
     for ending, words in ((".onnx", "an ONNX model by its name"), (".pt2", "a program of torch.export")):
         with pytest.raises(CheckpointError) as caught:
@@ -159,6 +162,7 @@ def test_forms_that_only_run_are_told_where_a_checkpoint_is_meant(thin: Written)
         assert caught.value.fix
 
 
+@pytest.mark.slow
 def test_a_damaged_onnx_file_is_no_answer(thin: Written, tmp_path: Path) -> None:
     """What would have run the comparison says so, and nothing is made up."""
     model, path = network("thin"), tmp_path / "x.onnx"

@@ -76,10 +76,8 @@ def test_what_is_exported_can_be_trained() -> None:
         assert float(parameter.grad.abs().max()) > 0
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(each, marks=() if each in FEW else pytest.mark.slow) for each in NETWORKS if "50" not in each],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [each for each in NETWORKS if "50" not in each])
 def test_torch_compile_without_a_break(name: str) -> None:
     """Logits and gradients, the graph in one piece."""
     model, x = network(name), images()

@@ -74,6 +74,18 @@ def test_the_size_can_be_given_and_must_fit_the_images(run: Path, capsys: Captur
     assert not Path("t.nir").exists()
 
 
+def test_options_that_would_change_nothing_are_refused(run: Path, capsys: Capture) -> None:
+    cases = [
+        (("-o", "x.pt", "--format", "snntorch", "--image-size", "32"), "--image-size would change nothing: snntorch"),
+        (("-o", "x.safetensors", "--data", "digits"), "--data would change nothing"),
+        (("-o", "x.nir", "--data", "digits", "--image-size", "32"), "--data would change nothing"),
+    ]
+    for words, message in cases:
+        refused = invoke(capsys, "export", run / "student.safetensors", *words)
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+    assert list(Path().iterdir()) == []
+
+
 def test_without_a_recipe_the_images_have_to_be_named(capsys: Capture) -> None:
     description = build_description("spiking-resnet8", 10, width=2, timesteps=2)
     save_network(Path("s.safetensors"), "student", description, recipe={})

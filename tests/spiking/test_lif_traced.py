@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from idsnn_cli.architecture import Neuron
+from idsnn_cli.errors import UsageError
 from idsnn_cli.registry import names
 from idsnn_cli.spiking import PoissonEncoder, lif, lif_reference
 from idsnn_cli.spiking.traced import is_traced, lif_traced
@@ -93,6 +94,28 @@ def test_per_sample_gradients_are_those_of_each_sample() -> None:
         sample = x[:, i].clone().requires_grad_()
         (expected,) = torch.autograd.grad(loss(sample), sample)
         torch.testing.assert_close(found[i], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_forward_mode_gives_the_same_derivatives() -> None:
+    """jacfwd against jacrev, and against what autograd does without torch.func."""
+    x, neuron = current(3, torch.float64)[:, :1, :2, 0], Neuron(surrogate="sigmoid", surrogate_scale=3.0)
+    forward, backward = (torch.func.jacfwd(lambda x: lif(x, neuron))(x), torch.func.jacrev(lambda x: lif(x, neuron))(x))
+    torch.testing.assert_close(forward, backward, rtol=1e-12, atol=1e-15)
+    own = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(lif(own, neuron)[2, 0, 1], own)
+    torch.testing.assert_close(forward[2, 0, 1], expected, rtol=1e-12, atol=1e-15)
+    assert float(expected.abs().max()) > 0
+
+
+def test_second_derivatives_are_refused() -> None:
+    """By torch.func as by autograd, which would be without the surrogate's own."""
+    x, neuron = current(2, torch.float64), Neuron(surrogate="arctan")
+    with pytest.raises(UsageError, match="a gradient of a gradient"):
+        torch.func.hessian(lambda x: lif(x, neuron).sum())(x)
+    own = x.clone().requires_grad_()
+    (first,) = torch.autograd.grad(lif(own, neuron).square().sum(), own, create_graph=True)
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(first.sum(), own)
 
 
 def test_random_spikes_are_kept_out_of_graphs() -> None:
