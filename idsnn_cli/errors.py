@@ -78,6 +78,10 @@ class RunLockedError(IdsnnError):
     """Another process works in the run directory."""
 
 
+class JobError(IdsnnError):
+    """Some of the processes that shared a grid's runs ended with an error."""
+
+
 class NonFiniteError(IdsnnError):
     """A loss, gradient, parameter or BatchNorm statistic is NaN or infinite."""
 

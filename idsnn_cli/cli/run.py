@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.jobs import require_jobs
 from idsnn_cli.cli.options import Device, DryRun, Force, Json, Quiet, RunDir, Words
 
 Seeds = Annotated[
@@ -29,11 +30,31 @@ Vary = Annotated[
     ),
 ]
 
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Do the runs of a grid by so many processes, each with its part of the cores or a GPU of its own.",
+        metavar="N",
+    ),
+]
+Share = Annotated[
+    bool,
+    typer.Option(
+        "--share",
+        help="Do those runs of a grid that no other process works on: the same command may be started several times, "
+        "also on machines that share DIR.",
+    ),
+]
+
 
 def run(
     words: Words = None,
     seeds: Seeds = None,
     vary: Vary = None,
+    jobs: Jobs = None,
+    share: Share = False,
     run_dir: RunDir = None,
     device: Device = None,
     as_json: Json = False,
@@ -49,10 +70,22 @@ def run(
     from idsnn_cli.pipeline.steps.base import steps_of_run
 
     console = Console(as_json=as_json, quiet=quiet)
+    require_jobs(jobs, share, seeds, vary or [], force)
     if seeds is not None or vary:
         from idsnn_cli.cli.grid import run_grid
 
-        run_grid(console, words, seeds, vary or [], run_dir=run_dir, device=device, force=force, dry_run=dry_run)
+        run_grid(
+            console,
+            words,
+            seeds,
+            vary or [],
+            run_dir=run_dir,
+            device=device,
+            force=force,
+            dry_run=dry_run,
+            jobs=jobs,
+            share=share,
+        )
         return
     opened = open_run(console, words, run_dir=run_dir, device=device, force=force)
     steps = steps_of_run(opened.workspace.recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 from idsnn_cli.checkpoint import write_json
 from idsnn_cli.data import DataBundle
-from idsnn_cli.errors import CheckpointError
+from idsnn_cli.errors import CheckpointError, IdsnnError, InterruptedRun, RunLockedError
 from idsnn_cli.pipeline.preview import check, preview
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.run import adopt, run_all
@@ -20,7 +21,10 @@ from idsnn_cli.pipeline.steps.base import Given, Step, StepResult, all_steps, de
 from idsnn_cli.recipe import Cell, LoadedRecipe, name_settings
 from idsnn_cli.text import excerpt
 
+Done = tuple[Cell, RunDirectory, list[StepResult]]
 INDEX = "grid.json"
+# Seconds until cells that others hold are looked at again.
+_LOOK_AGAIN = 0.5
 # What is measured with these batches can differ in its last digits, and is recorded with what is shared.
 _MEASURED_IN = "eval.batch_size"
 
@@ -73,26 +77,58 @@ class Grid:
                         # What it needs in its folder it gets from who shares that.
                         check(shared, [*_needed(step(name), cell), step(name)])
 
-    def run(self) -> Iterator[tuple[Cell, RunDirectory, list[StepResult]]]:
+    def run(self) -> Iterator[Done]:
         """Do, continue or leave each cell, what it shares before the first that needs it; the index comes first."""
-        first = self.open_run(self.cells[0].loaded, self.folder)
         made: set[Path] = set()
-        with first.locked():
+        with self.open_run(self.cells[0].loaded, self.folder).locked():
             decided_by_main(self._write_index)
             for cell in self.cells:
-                shared = self.shared(cell)
-                for name, holder in shared.items():
-                    if holder.path not in made:
-                        made.add(holder.path)
-                        with holder.locked(), self._data(holder):
-                            for needed in _needed(step(name), cell):
-                                if needed.name in shared:
-                                    adopt(holder, shared[needed.name], needed)
-                            step(name).do(holder, Given())
-                run = self.run_of(cell)
-                with run.locked(), self._data(run):
-                    results = run_all(run, shared)
-                yield cell, run, results
+                yield self._do(cell, made)
+
+    def run_jointly(self) -> Iterator[Done]:
+        """:meth:`run` beside other processes that do the same: each takes the cells that nobody works on.
+
+        What cells share is waited for where another process makes it. A cell that another has done comes as unchanged.
+        A cell that fails is left, and its error raised when the others are done.
+        """
+        made: set[Path] = set()
+        failure: IdsnnError | None = None
+        with self.open_run(self.cells[0].loaded, self.folder).locked(wait=True):
+            self._write_index()
+        left = list(self.cells)
+        while left:
+            held = []
+            for cell in left:
+                try:
+                    yield self._do(cell, made, wait=True)
+                except RunLockedError:
+                    held.append(cell)
+                except InterruptedRun:
+                    raise
+                except IdsnnError as error:
+                    failure = failure or error
+            if len(held) == len(left):
+                time.sleep(_LOOK_AGAIN)
+            left = held
+        if failure is not None:
+            raise failure
+
+    def _do(self, cell: Cell, made: set[Path], *, wait: bool = False) -> Done:
+        """``cell``, and what it shares unless it is ``made``. Raises :class:`RunLockedError` where the cell is held."""
+        shared, run = self.shared(cell), self.run_of(cell)
+        with run.locked():
+            for name, holder in shared.items():
+                if holder.path in made:
+                    continue
+                with holder.locked(wait=wait), self._data(holder):
+                    for needed in _needed(step(name), cell):
+                        if needed.name in shared:
+                            adopt(holder, shared[needed.name], needed)
+                    step(name).do(holder, Given())
+                made.add(holder.path)
+            with self._data(run):
+                results = run_all(run, shared)
+        return cell, run, results
 
     @contextmanager
     def _data(self, run: RunDirectory) -> Iterator[None]:

@@ -61,26 +61,26 @@ class RunDirectory:
             write_text(self.path / RESOLVED, dump_resolved(self.workspace.recipe))
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
         """Hold the run directory, which is made where it is missing; of several processes the main one holds it.
 
-        The lock is the operating system's and ends with the process, however it ends. Raises
-        :class:`RunLockedError` where another process holds it.
+        The lock is the operating system's and ends with the process, however it ends. Where another process holds it
+        this waits for its end with ``wait``, and raises :class:`RunLockedError` without.
         """
         held: list[FileLock] = []
-        decided_by_main(lambda: held.append(self._lock()))
+        decided_by_main(lambda: held.append(self._lock(wait)))
         try:
             yield
         finally:
             for lock in held:
                 lock.release()
 
-    def _lock(self) -> FileLock:
+    def _lock(self, wait: bool) -> FileLock:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
             # A report that watches looks by holding it for a moment.
-            lock.acquire(timeout=_MOMENT)
+            lock.acquire(timeout=-1 if wait else _MOMENT)
         except Timeout:
             raise RunLockedError(
                 f"another process works in {self.path}", "Wait for it to end, or use another --run-dir."
