@@ -7,6 +7,7 @@ torch before a value is worked out, so that a recipe can be checked without it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -54,7 +55,7 @@ class Channels(NamedTuple):
     teacher: tuple[int, ...]
 
 
-class Loss(BaseModel):
+class Loss(BaseModel, ABC):
     """One term. Its fields are the keys of a recipe that it reads: type, bounds, default, and words as a description.
 
     The first is its own: only sections that have it can have the term. Others may be of several losses (``loss_on``),
@@ -84,9 +85,9 @@ class Loss(BaseModel):
     def check(self) -> None:
         """Raise :class:`ValueError` where its settings do not go together."""
 
+    @abstractmethod
     def takes_part(self) -> bool:
         """Whether the term is in the loss, with these settings."""
-        raise NotImplementedError
 
     def modules(self, channels: Channels, seed: int) -> nn.Module | None:
         """What is trained with the student and kept in the resume state, but none of the student's.
@@ -95,9 +96,9 @@ class Loss(BaseModel):
         """
         return None
 
+    @abstractmethod
     def value(self, seen: Seen, modules: Any) -> Tensor:
         """The term, summed over the images of the batch, of which there may be none; ``modules`` are those it made."""
-        raise NotImplementedError
 
     def added(self, total: Tensor, value: Tensor) -> Tensor:
         """``total``, the terms before it, with its ``value`` in it, weighted as its settings say."""

@@ -1,0 +1,66 @@
+"""What is added by a file: what it leaves out is said where it stands, and its place follows from what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from idsnn_cli import registry
+from idsnn_cli.data.source import DataSet
+from idsnn_cli.evaluation.measure import ObservingMeasure, RunningMeasure
+from idsnn_cli.export.base import Format
+from idsnn_cli.pipeline.run_directory import RunDirectory
+from idsnn_cli.pipeline.steps import base
+from idsnn_cli.pipeline.steps.base import Given, Plan, Reads, Step, StepResult, all_steps
+from idsnn_cli.recipe import Recipe
+from idsnn_cli.training.losses import Loss
+
+
+@pytest.mark.parametrize(
+    ("kind", "left_out"),
+    [
+        (DataSet, ("open", "plan")),
+        (ObservingMeasure, ("observe", "table")),
+        (RunningMeasure, ("run", "table")),
+        (Loss, ("takes_part", "value")),
+        (Format, ("require", "tell", "write")),
+        (Step, ("check", "do", "outputs", "reads", "wanted")),
+    ],
+)
+def test_an_addition_that_leaves_something_out_cannot_be_made(kind: type[Any], left_out: tuple[str, ...]) -> None:
+    empty = type("Empty", (kind,), {"__module__": __name__})
+    with pytest.raises(TypeError) as caught:
+        empty()
+    assert all(name in str(caught.value) for name in left_out)
+
+
+class Later(Step):
+    """A step behind the baseline, which is named ``zzz`` and makes a network."""
+
+    name = network = "zzz"
+    after = ("baseline",)
+
+    def wanted(self, recipe: Recipe) -> bool:
+        return True
+
+    def reads(self, recipe: Recipe) -> Reads:
+        return Reads()
+
+    def outputs(self, run: RunDirectory, given: Given) -> dict[str, Path]:
+        return {}
+
+    def check(self, run: RunDirectory, given: Given, plan: Plan) -> None:
+        """Nothing stops it."""
+
+    def do(self, run: RunDirectory, given: Given) -> StepResult:
+        return StepResult(self.name, "done", ())
+
+
+def test_what_measures_comes_behind_every_step_that_makes_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = ["teacher", "pretrain", "init", "distill", "baseline", "eval"]
+    assert [each.name for each in all_steps()] == usual
+    found = registry.entries(base.STEPS, Step) | {"zzz": Later()}
+    monkeypatch.setattr(registry, "entries", lambda package, kind: found)
+    assert [each.name for each in all_steps.__wrapped__()] == [*usual[:-1], "zzz", "eval"]
