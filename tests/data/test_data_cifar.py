@@ -76,6 +76,28 @@ def test_a_damaged_file_is_named(tmp_path: Path, small: Make) -> None:
     assert "data.download=true" in caught.value.fix
 
 
+def test_each_file_is_read_for_its_checksum_once(tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, read = small(tmp_path), list[str]()
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: [read.append(file.name), digest(file, name)][1])
+    section = Data(dataset="cifar100", root=tmp_path)
+    torchvisions = list[str]()
+    whole = torchvision.datasets.utils.calculate_md5
+    monkeypatch.setattr(
+        torchvision.datasets.utils, "calculate_md5", lambda path, *more: [torchvisions.append(path), whole(path)][1]
+    )
+    plan_data(section)
+    bundle = load_data(section, seed=0)
+    assert sorted(Path(name).name for name in read) == ["meta", "test", "train"]
+    assert torchvisions == []
+    assert np.array_equal(bundle.test.images.numpy(), pixels[:100])
+    # What was changed since is read again.
+    with (tmp_path / "cifar-100-python" / "train").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(DataError, match="train is cut off or changed"):
+        load_data(section, seed=0)
+
+
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
 def test_a_file_that_is_cut_off_is_named_before_anything_is_done(tmp_path: Path, small: Make, name: str) -> None:
     small(tmp_path)
