@@ -36,8 +36,8 @@ class Seen(NamedTuple):
     """What a term sees of one batch: of the student, of the labels, and of the teacher where one teaches.
 
     Logits are (T, N, K) and the teacher's (N, K), in float32 at least; labels int64 (N,). Maps are those behind each
-    stage, (N, C, H, W), a spiking network's its firing rates, and only there where a term reads maps. ``weights_K`` are
-    those of the classes, only there where they count differently.
+    stage, (N, C, H, W), a spiking network's its firing rates, and only there where a term reads or watches maps.
+    ``weights_K`` are those of the classes, only there where they count differently.
     """
 
     logits_TNK: Tensor
@@ -49,10 +49,13 @@ class Seen(NamedTuple):
 
 
 class Channels(NamedTuple):
-    """The channels of the maps behind each stage of both networks."""
+    """The channels of the maps behind each stage of both networks, none of a teacher that there is not, and the classes
+    K of the student.
+    """
 
     student: tuple[int, ...]
     teacher: tuple[int, ...]
+    classes: int
 
 
 class Loss(BaseModel, ABC):
@@ -61,8 +64,8 @@ class Loss(BaseModel, ABC):
     The first is its own: only sections that have it can have the term. Others may be of several losses (``loss_on``),
     declared alike. A subclass gives ``takes_part`` and ``value``, and what of the rest differs. ``order`` is its place
     in the sum (ties by name; in another order it would round otherwise). ``always`` says that it is in every loss,
-    whatever the section. ``reads`` says what it needs of a teacher, and ``off_value`` is the first key's value that
-    turns it off.
+    whatever the section. ``reads`` says what it needs of a teacher, ``watches`` that it looks at the student's own maps
+    without one, and ``off_value`` is the first key's value that turns it off.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
@@ -70,6 +73,7 @@ class Loss(BaseModel, ABC):
     order: ClassVar[int] = 100
     always: ClassVar[bool] = False
     reads: ClassVar[Reads] = "nothing"
+    watches: ClassVar[bool] = False
     off_value: ClassVar[str] = "0"
 
     @property
