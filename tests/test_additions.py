@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from idsnn_cli import registry
+from idsnn_cli.cli.console import Console
+from idsnn_cli.cli.grid import _show_runs
 from idsnn_cli.data.source import DataSet
 from idsnn_cli.evaluation.measure import ObservingMeasure, RunningMeasure
 from idsnn_cli.export.base import Format
+from idsnn_cli.pipeline.run import CellDone, NetworkSummary
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.steps import base
 from idsnn_cli.pipeline.steps.base import Given, Plan, Reads, Step, StepResult, all_steps
@@ -64,3 +67,18 @@ def test_what_measures_comes_behind_every_step_that_makes_a_network(monkeypatch:
     found = registry.entries(base.STEPS, Step) | {"zzz": Later()}
     monkeypatch.setattr(registry, "entries", lambda package, kind: found)
     assert [each.name for each in all_steps.__wrapped__()] == [*usual[:-1], "zzz", "eval"]
+
+
+def test_the_table_of_a_grid_has_a_column_for_what_a_step_makes(capsys: pytest.CaptureFixture[str]) -> None:
+    def row(name: str, top1: float) -> NetworkSummary:
+        return NetworkSummary(name, "a network", 1, 1, top1, None, None)
+
+    plain = CellDone("a", (), (row("teacher", 90.0), row("student", 80.0), row("baseline", 60.0)))
+    pruned = CellDone("b", (), (row("teacher", 90.0), row("student", 80.0), row("zzz", 70.0)))
+    _show_runs(Console(), Path("grid"), [plain, pruned])
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert [each.strip() for each in first.split("top-1 %")] == ["run  teacher", "baseline", "student", "zzz", ""]
+    assert [each.split() for each in rows[:2]] == [
+        ["a", "90.00", "60.00", "80.00", "-"],
+        ["b", "90.00", "-", "80.00", "70.00"],
+    ]
