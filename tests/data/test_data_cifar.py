@@ -77,19 +77,24 @@ def test_a_damaged_file_is_named(tmp_path: Path, small: Make) -> None:
 
 
 def test_each_file_is_read_for_its_checksum_once(tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels, read = small(tmp_path), list[str]()
-    digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: [read.append(file.name), digest(file, name)][1])
+    pixels, read, read_by_torchvision = small(tmp_path), list[str](), list[str]()
+    digest, whole = hashlib.file_digest, torchvision.datasets.utils.calculate_md5
+
+    def seen(file: Any, name: str) -> Any:
+        read.append(Path(file.name).name)
+        return digest(file, name)
+
+    def seen_by_torchvision(path: str, *more: Any) -> Any:
+        read_by_torchvision.append(path)
+        return whole(path, *more)
+
+    monkeypatch.setattr(hashlib, "file_digest", seen)
+    monkeypatch.setattr(torchvision.datasets.utils, "calculate_md5", seen_by_torchvision)
     section = Data(dataset="cifar100", root=tmp_path)
-    torchvisions = list[str]()
-    whole = torchvision.datasets.utils.calculate_md5
-    monkeypatch.setattr(
-        torchvision.datasets.utils, "calculate_md5", lambda path, *more: [torchvisions.append(path), whole(path)][1]
-    )
     plan_data(section)
     bundle = load_data(section, seed=0)
-    assert sorted(Path(name).name for name in read) == ["meta", "test", "train"]
-    assert torchvisions == []
+    assert sorted(read) == ["meta", "test", "train"]
+    assert read_by_torchvision == []
     assert np.array_equal(bundle.test.images.numpy(), pixels[:100])
     # What was changed since is read again.
     with (tmp_path / "cifar-100-python" / "train").open("ab") as file:
