@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -18,7 +18,9 @@ from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.steps import base
 from idsnn_cli.pipeline.steps.base import Given, Plan, Reads, Step, StepResult, all_steps
 from idsnn_cli.recipe import Recipe
-from idsnn_cli.training.losses import Loss
+from idsnn_cli.recipe.schema import Training
+from idsnn_cli.training import losses
+from idsnn_cli.training.losses import In, Loss, Seen
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,43 @@ def test_what_measures_comes_behind_every_step_that_makes_a_network(monkeypatch:
     found = registry.entries(base.STEPS, Step) | {"zzz": Later()}
     monkeypatch.setattr(registry, "entries", lambda package, kind: found)
     assert [each.name for each in all_steps.__wrapped__()] == [*usual[:-1], "zzz", "eval"]
+    monkeypatch.setattr(Later, "after", ("baseline", "basline"))
+    with pytest.raises(TypeError, match="the step zzz comes after basline, which is no step"):
+        all_steps.__wrapped__()
+
+
+class Quiet(Loss):
+    """A loss that takes part in nothing."""
+
+    def takes_part(self) -> bool:
+        return False
+
+    def value(self, seen: Seen, modules: Any) -> Any:
+        return None
+
+
+class Taken(Quiet):
+    """Of a key that the training has."""
+
+    lr: float = 0.0
+
+
+class Otherwise(Quiet):
+    """Of a key of the distillation's, with another default."""
+
+    temperature: Annotated[float, In(("pretrain", "distill"))] = 1.0
+
+
+@pytest.mark.parametrize(("loss", "words"), [(Taken, "has of its own"), (Otherwise, "declared otherwise")])
+def test_a_loss_takes_no_key_that_means_something_else(
+    monkeypatch: pytest.MonkeyPatch, loss: type[Loss], words: str
+) -> None:
+    known = losses.losses()
+    monkeypatch.setattr(losses, "losses", lambda: (*known, loss()))
+    with pytest.raises(TypeError, match=f"of the loss test-additions is .*{words}"):
+        losses.with_keys("distill")(Training)
+    monkeypatch.setattr(losses, "losses", lambda: known)
+    assert "temperature" in losses.with_keys("distill")(Training).model_fields
 
 
 def test_the_table_of_a_grid_has_a_column_for_what_a_step_makes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,6 +219,9 @@ def all_steps() -> tuple[Step, ...]:
     found = registry.entries(STEPS, Step)
     makers = tuple(name for name, each in found.items() if each.makes_weights)
     after = {name: each.after if each.makes_weights else (*each.after, *makers) for name, each in found.items()}
+    for name, earlier in after.items():
+        if unknown := set(earlier) - found.keys():
+            raise TypeError(f"the step {name} comes after {', '.join(sorted(unknown))}, which is no step")
     order = graphlib.TopologicalSorter(after).static_order()
     return tuple(found[name] for name in order)
 

@@ -166,15 +166,24 @@ def teachers_keys() -> tuple[str, ...]:
 def with_keys(section: SectionName) -> Callable[[type[Model]], type[Model]]:
     """Decorates the model of a recipe's section: the keys that losses have there come behind its own.
 
-    What several losses choose between by one key (``features``) becomes one key that takes any of their names.
+    What several losses choose between by one key (``features``) becomes one key that takes any of their names. Raises
+    :class:`TypeError`, a fault of who added a loss, for a key that means something else already.
     """
 
     def decorate(model: type[Model]) -> type[Model]:
         fields: dict[str, Any] = {}
+        declared: dict[str, tuple[Any, ...]] = {}
         for loss in losses():
             for key, info in type(loss).model_fields.items():
                 places = next((each.sections for each in info.metadata if isinstance(each, In)), ("distill",))
-                if section in places and key not in fields:
+                if section not in places:
+                    continue
+                if key in model.model_fields:
+                    raise TypeError(f"the key {key} of the loss {loss.name} is one that {section} has of its own")
+                said = (info.annotation, info.default, info.description)
+                if declared.setdefault(key, said) != said:
+                    raise TypeError(f"the key {key} of the loss {loss.name} is another loss's, declared otherwise")
+                if key not in fields:
                     metadata = (each for each in info.metadata if not isinstance(each, In))
                     choices = [each.name for each in losses() if (each.key, each.off_value) == (key, "none")]
                     kind: Any = Literal[("none", *choices)] if choices else info.annotation
