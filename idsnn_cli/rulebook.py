@@ -182,8 +182,10 @@ def _declared(
         strange = asks - _MAY_ASK[kind]
         if strange:
             raise TypeError(f"{kind}: {name} asks for {_listed(strange)}, but there is {_listed(_MAY_ASK[kind])}")
-        if name in _DECLARED[kind] or name == NONE:
-            raise TypeError(f"{kind}: {name} stands for two rules")
+        there = _DECLARED[kind].get(name)
+        if there is not None or name == NONE:
+            other = "that there is none" if there is None else f"the rule of {there.function.__module__}"
+            raise TypeError(f"{kind}: {name} in {function.__module__} stands for {other}, too")
         _DECLARED[kind][name] = Rule(kind, name, words, hint, asks, function, whole, pads)
         return function
 

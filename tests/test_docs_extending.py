@@ -21,7 +21,7 @@ _CHANGED = re.compile(r"--- (idsnn_cli/\S+\.py)$")
 
 def test_every_kind_of_addition_has_its_example() -> None:
     wanted = ["surrogate", "mapping rule", "option of init", "loss", "measure", "data set", "network family"]
-    wanted += ["naming table", "export format"]
+    wanted += ["naming table", "export format", "step of a run", "place of published networks", "tracker"]
     assert [title.split(" ", 1)[1] for title in TITLES] == wanted
 
 

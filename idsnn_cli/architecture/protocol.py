@@ -46,7 +46,8 @@ class Spaces:
     ``sizes``: space -> channels; ``reads`` and ``writes``: convolution name -> space; ``norms``: norm name -> space.
     Spaces are named ``input``, ``stem.{i}`` inside a deep stem, ``stem`` and ``stages.{s}`` for residual streams (a
     stem whose output the first block adds to is of stream ``stages.0``), ``stages.{s}.{b}.inner{i}`` behind convolution
-    i of a block, and ``stages.{s}.{b}.attention`` inside squeeze-and-excitation.
+    i of a block, and ``stages.{s}.{b}.attention`` inside squeeze-and-excitation. Where blocks add nothing there are no
+    streams: what a block hands on is ``stages.{s}.{b}``, or as its last convolution's.
     ``nested`` holds the option-A shortcuts, by the outer stream; ``features`` is the space that the head reads.
     """
 

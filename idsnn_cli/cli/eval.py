@@ -9,25 +9,18 @@ import typer
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import (
-    AllowUnused,
     Device,
     DryRun,
-    FileKind,
     Json,
     JsonFile,
-    Levels,
-    OptionA,
     Quiet,
-    Root,
     RunDir,
-    Scheme,
     Stride,
     StudentFile,
-    Weights,
     Words,
-    foreign_options,
     refuse_with,
     refuse_without,
+    with_foreign_options,
 )
 from idsnn_cli.cli.steps import run_step
 from idsnn_cli.errors import UsageError, did_you_mean
@@ -81,19 +74,13 @@ Report = Annotated[
 ]
 
 
+@with_foreign_options(normalise=Normalise, bottleneck_stride=Stride)
 def evaluate(
     words: Words = None,
     checkpoint: Checkpoint = None,
     data: DataName = None,
-    normalise: Normalise = None,
-    bottleneck_stride: Stride = None,
-    weights: Weights = None,
-    allow_unused: AllowUnused = False,
-    scheme: Scheme = None,
-    kind: FileKind = None,
-    root: Root = None,
-    levels: Levels = None,
-    option_a: OptionA = None,
+    *,
+    foreign: dict[str, Any],
     full: Full = False,
     measure: Measures = None,
     timesteps: Timesteps = None,
@@ -109,17 +96,6 @@ def evaluate(
     """Measure a run's networks into RUN/eval.json, or any checkpoint of ours or of others."""
     console = Console(as_json=as_json, quiet=quiet)
     words = [*(words or []), *measure_overrides(full, measure, timesteps, console)]
-    foreign = foreign_options(
-        normalise=normalise,
-        weights=weights,
-        allow_unused=allow_unused,
-        scheme=scheme,
-        root=root,
-        levels=levels,
-        option_a=option_a,
-        bottleneck_stride=bottleneck_stride,
-        kind=kind,
-    )
     if checkpoint is None:
         refuse_without("--checkpoint FILE", {"data": data, **foreign})
         run_step(

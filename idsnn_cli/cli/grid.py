@@ -63,9 +63,11 @@ def run_grid(
 
 
 def _show_runs(console: Console, folder: Path, done: list[CellDone]) -> None:
-    columns = ("teacher", "pretrain", "baseline", "student")
     tops = [{row.name: row.top1 for row in each.summary} for each in done]
-    shown = [name for name in columns if any(name in top for top in tops)]
+    there = dict.fromkeys(name for top in tops for name in top)
+    first = [name for name in ("teacher", "pretrain", "baseline", "student") if name in there]
+    # Behind the student stands what further steps make of it.
+    shown = list(dict.fromkeys([*first, *there]))
     rows = [[each.run, *(top.get(name) for name in shown)] for each, top in zip(done, tops, strict=True)]
     console.table(["run", *(f"{name} top-1 %" for name in shown)], rows)
     console.line(f"Next: idsnn report {folder}")

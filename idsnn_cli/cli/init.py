@@ -9,25 +9,19 @@ import typer
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import (
-    AllowUnused,
     AnnKind,
     Device,
     DryRun,
     Force,
     Json,
-    Levels,
-    OptionA,
     Output,
     Quiet,
-    Root,
     RunDir,
-    Scheme,
     TeacherFile,
-    Weights,
     Words,
-    foreign_options,
     refuse_with,
     refuse_without,
+    with_foreign_options,
     with_mapping_options,
 )
 from idsnn_cli.cli.steps import run_step
@@ -59,19 +53,14 @@ Normalise = Annotated[
 
 
 @with_mapping_options
+@with_foreign_options(normalise=Normalise, kind=AnnKind)
 def init(
     words: Words = None,
     from_: From = None,
     arch: Arch = None,
     num_classes: Classes = None,
-    normalise: Normalise = None,
-    weights: Weights = None,
-    allow_unused: AllowUnused = False,
-    scheme: Scheme = None,
-    kind: AnnKind = None,
-    root: Root = None,
-    levels: Levels = None,
-    option_a: OptionA = None,
+    *,
+    foreign: dict[str, Any],
     teacher: TeacherFile = None,
     run_dir: RunDir = None,
     output: Output = None,
@@ -80,21 +69,10 @@ def init(
     quiet: Quiet = False,
     dry_run: DryRun = False,
     force: Force = False,
-    *,
     mapping: list[str],
 ) -> None:
     """Map a ResNet's weights into the student: RUN/init.safetensors and RUN/mapping.json, or -o FILE."""
     console = Console(as_json=as_json, quiet=quiet)
-    foreign = foreign_options(
-        normalise=normalise,
-        weights=weights,
-        allow_unused=allow_unused,
-        scheme=scheme,
-        root=root,
-        levels=levels,
-        option_a=option_a,
-        kind=kind,
-    )
     words = [*(words or []), *mapping]
     if from_ is None:
         refuse_without("--from CKPT", {"arch": arch, "num_classes": num_classes, **foreign})

@@ -10,17 +10,10 @@ import typer
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import (
-    AllowUnused,
-    FileKind,
     Html,
     Json,
-    Levels,
-    OptionA,
     Quiet,
-    Root,
-    Scheme,
-    Weights,
-    foreign_options,
+    with_foreign_options,
     with_mapping_options,
 )
 from idsnn_cli.errors import UsageError
@@ -51,6 +44,7 @@ ExitCode = Annotated[bool, typer.Option("--exit-code", help="With OTHER: exit 1 
 
 
 @with_mapping_options
+@with_foreign_options()
 def inspect(
     words: Files = None,
     plan: PlanOf = None,
@@ -60,24 +54,19 @@ def inspect(
     html: Html = None,
     force: Force = False,
     exit_code: ExitCode = False,
-    weights: Weights = None,
-    allow_unused: AllowUnused = False,
-    scheme: Scheme = None,
-    kind: FileKind = None,
-    root: Root = None,
-    levels: Levels = None,
-    option_a: OptionA = None,
+    *,
+    foreign: dict[str, Any],
     as_json: Json = False,
     quiet: Quiet = False,
-    *,
     mapping: list[str],
 ) -> None:
     """What is in a checkpoint and where each tensor came from; how two differ; or what a plan would make."""
     given = [*(words or []), *mapping]
     neurons: list[str] = []
-    if kind == "spiking" and plan is not None:
+    spiking = foreign.get("kind") == "spiking"
+    if spiking and plan is not None:
         raise UsageError("--kind spiking reads FILE, not what a plan starts from", "Leave it out.")
-    if kind == "spiking":
+    if spiking:
         neurons = [word for word in given if word.startswith("student.") and "=" in word]
         given = [word for word in given if word not in neurons]
     if plan is None and mapping:
@@ -93,15 +82,6 @@ def inspect(
     from idsnn_cli.cli.show import show_plan_map
     from idsnn_cli.cli.show_checkpoint import show_comparison, show_contents
 
-    foreign = foreign_options(
-        weights=weights,
-        allow_unused=allow_unused,
-        scheme=scheme,
-        root=root,
-        levels=levels,
-        option_a=option_a,
-        kind=kind,
-    )
     values = as_json or html is not None
     if plan is not None and to is not None:
         document = _plan(console, _source(console, plan), to, given, num_classes, foreign, values)

@@ -89,12 +89,6 @@ StudentFile = Annotated[
 ]
 
 
-def foreign_options(**given: str | int | Path | None) -> dict[str, Any]:
-    """The options about a foreign file that were given, by their key in a recipe's ``teacher`` section."""
-    plain = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
-    return {key: value for key, value in plain.items() if value not in (None, False)}
-
-
 def option_name(key: str) -> str:
     """``allow_unused`` -> ``--allow-unused``."""
     return f"--{key.replace('_', '-')}"
@@ -114,7 +108,38 @@ def refuse_with(option: str, given: dict[str, Any]) -> None:
             raise UsageError(f"{option_name(key)} does not go with {option}", "Leave it out.")
 
 
+# How a foreign file is read, by the keys of a recipe's ``teacher`` section; commands add to them or replace ``kind``.
+FOREIGN: dict[str, Any] = {
+    "weights": Weights,
+    "allow_unused": AllowUnused,
+    "scheme": Scheme,
+    "kind": FileKind,
+    "root": Root,
+    "levels": Levels,
+    "option_a": OptionA,
+}
 KEYS = tuple(key for key, option in OPTIONS.items() if option.help)
+
+
+def with_foreign_options(**own: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorates a command: where its parameter ``foreign`` stands there are the options about a foreign file, and it
+    gets those given as a dictionary by their keys.
+
+    ``own`` are options that not all commands have, which come first, or a ``kind`` of other choices.
+    """
+    options = {key: annotation for key, annotation in own.items() if key not in FOREIGN} | FOREIGN | own
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def wrapped(**given: Any) -> None:
+            values = {key: given.pop(key) for key in options}
+            plain = {key: str(each) if isinstance(each, Path) else each for key, each in values.items()}
+            command(**given, foreign={key: each for key, each in plain.items() if each not in (None, False)})
+
+        added = [_parameter(key, each, False if each is AllowUnused else None) for key, each in options.items()]
+        return _with_parameters(wrapped, command, "foreign", added)
+
+    return decorate
 
 
 def with_mapping_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -126,15 +151,23 @@ def with_mapping_options(command: Callable[..., None]) -> Callable[..., None]:
         mapping = [f"init.{key}={value}" for key, value in given.items() if value is not None]
         command(**options, mapping=mapping)
 
+    return _with_parameters(wrapped, command, "mapping", [_parameter(key, _annotation(key)) for key in KEYS])
+
+
+def _parameter(key: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _with_parameters(
+    wrapped: Callable[..., None], command: Callable[..., None], place: str, added: list[inspect.Parameter]
+) -> Callable[..., None]:
+    """``wrapped`` with the parameters of ``command``, but ``added`` where its parameter ``place`` stands."""
     signature = inspect.signature(command, eval_str=True)
-    kept = [each for name, each in signature.parameters.items() if name != "mapping"]
-    added = [
-        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(key))
-        for key in KEYS
-    ]
-    ordered = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in kept]
-    wrapped.__signature__ = signature.replace(parameters=[*ordered, *added])  # type: ignore[attr-defined]  # typer reads it
-    wrapped.__annotations__ = {each.name: each.annotation for each in (*ordered, *added)} | {"return": None}
+    ordered: list[inspect.Parameter] = []
+    for name, each in signature.parameters.items():
+        ordered += added if name == place else [each.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+    wrapped.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]  # typer reads it
+    wrapped.__annotations__ = {each.name: each.annotation for each in ordered} | {"return": None}
     return wrapped
 
 

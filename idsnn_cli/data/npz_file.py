@@ -90,8 +90,9 @@ def _image_shapes(path: Path) -> dict[Part, Shape]:
     """The shape of the images of every part, from the headers; refuses whatever is not images."""
     headers = _headers(path)
     missing = [key for key in _KEYS.split(", ") if key not in headers]
-    missing += [f"val_{other}" for one, other in (("images", "labels"), ("labels", "images"))
-                if f"val_{one}" in headers and f"val_{other}" not in headers]  # fmt: skip
+    there = [key for key in ("val_images", "val_labels") if key in headers]
+    if len(there) == 1:
+        missing.append("val_labels" if "val_images" in there else "val_images")
     if missing:
         raise DataError(
             f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(headers)) or 'no arrays'}",
@@ -106,8 +107,8 @@ def _image_shapes(path: Path) -> dict[Part, Shape]:
         if dtype != np.uint8:
             _refuse(path, key, f"is {_kind(dtype)}", "Save images as uint8 in 0 to 255.")
         if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in range(_MOST_CHANNELS + 1)):
-            _refuse(path, key, f"has the shape {shape}",
-                    f"Save images as (N, H, W), or (N, H, W, C) with C from 1 to {_MOST_CHANNELS}.")  # fmt: skip
+            forms = f"(N, H, W), or (N, H, W, C) with C from 1 to {_MOST_CHANNELS}"
+            _refuse(path, key, f"has the shape {shape}", f"Save images as {forms}.")
         if 0 in shape:
             _refuse(path, key, f"is empty: its shape is {shape}", "Give every part at least one image.")
         if "train" in shapes and shape[1:3] != shapes["train"][1:3]:
@@ -148,18 +149,18 @@ def _classes(path: Path, labels: Mapping[Part, Tensor], names: tuple[str, ...] |
     number = len(seen)
     if int(seen[-1]) != number - 1:
         gap = next(c for c, label in enumerate(seen.tolist()) if label != c)
-        _refuse(path, "train_labels", f"goes to {int(seen[-1])} but has no image of class {gap}",
-                "Use labels that count from 0 without gaps.")  # fmt: skip
+        found = f"goes to {int(seen[-1])} but has no image of class {gap}"
+        _refuse(path, "train_labels", found, "Use labels that count from 0 without gaps.")
     for part, each in labels.items():
         if int(each.max()) >= number:
             key = f"{_PREFIXES[part]}_labels"
-            _refuse(path, key, f"holds {int(each.max())}, but training has the classes 0 to {number - 1}",
-                    "Remove those images, or add the class to the training part.")  # fmt: skip
+            found = f"holds {int(each.max())}, but training has the classes 0 to {number - 1}"
+            _refuse(path, key, found, "Remove those images, or add the class to the training part.")
     if names is None:
         return tuple(map(str, range(number)))
     if len(names) != number:
-        _refuse(path, "train_labels", f"has {number} classes where {len(names)} were expected",
-                f"Read the file as data.dataset=npz data.path={path}.")  # fmt: skip
+        found = f"has {number} classes where {len(names)} were expected"
+        _refuse(path, "train_labels", found, f"Read the file as data.dataset=npz data.path={path}.")
     return names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,24 +64,24 @@ class DataPlan:
     frames: int | None = None
 
 
-class DataSet(DataNeeds):
+class DataSet(DataNeeds, ABC):
     """A data set: what it needs of the ``data`` section (:class:`DataNeeds`), and how its images are had."""
 
+    @abstractmethod
     def plan(self, section: Data) -> DataPlan:
         """What reading ``section`` takes, found without reading images.
 
         Raises :class:`DataError` where a file is missing and may not be downloaded, where one is not what it should be,
         or where a split asks for more images than there are (``splits.split_sizes``).
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def open(self, section: Data, *, max_memory_gb: float, say: Say | None) -> Source:
         """The data set with its labels read and its images to be read, downloaded where ``section`` allows it.
 
         ``max_memory_gb`` (10^9 bytes each) is the most that decoded images may take in memory; ``say`` hears one line
         about each thing worth knowing before it is done. Raises :class:`DataError` for data that is missing or damaged.
         """
-        raise NotImplementedError
 
 
 def cache_folder() -> Path:

@@ -55,7 +55,7 @@ class Shown(Generic[Found]):
     found: Found
 
 
-class Measure(Generic[Found]):
+class Measure(ABC, Generic[Found]):
     """A measure. Its name is its file's, with hyphens; its JSON key the file's name itself.
 
     ``words`` say what it is; ``found`` is the type of what it finds: a :class:`~idsnn_cli.results.Result`, or lists,
@@ -76,9 +76,9 @@ class Measure(Generic[Found]):
         """Raise, before anything is measured, what would stop the measure."""
         return
 
+    @abstractmethod
     def table(self, found: Found, network: MeasuredNetwork, classes: Sequence[str]) -> ResultTable:
         """The figures of one network; every measure has its own."""
-        raise NotImplementedError
 
     def plots(self, shown: Sequence[Shown[Found]], classes: Sequence[str]) -> Iterator[Plot]:
         """The plots of all networks that have figures; none unless there is something to see."""
@@ -89,7 +89,7 @@ class Measure(Generic[Found]):
         return ()
 
 
-class ObservingMeasure(Measure[Found], ABC):
+class ObservingMeasure(Measure[Found]):
     """A measure that looks on during the pass that accuracy takes anyway."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class ObservingMeasure(Measure[Found], ABC):
         """What looks on."""
 
 
-class RunningMeasure(Measure[Found], ABC):
+class RunningMeasure(Measure[Found]):
     """A measure that runs the network by itself."""
 
     @abstractmethod

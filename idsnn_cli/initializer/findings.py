@@ -139,6 +139,13 @@ def _learnt(source: Network) -> dict[str, float]:
 
 
 def _used(source: Architecture, lists: BlockLists) -> set[str]:
-    """The channel spaces that a target made of these blocks can ask for: streams, stems, and those blocks' own."""
+    """The channel spaces that a target made of these blocks can ask for: streams, stems, those blocks' own, and what
+    other blocks hand to them, as blocks without shortcuts do.
+    """
     inner = tuple(f"stages.{stage}.{block}." for stage, chosen in enumerate(lists) for block in chosen)
-    return {space for space in source.streams().sizes if space.count(".") < 3 or space.startswith(inner)}
+    spaces = source.streams()
+    convolutions = [
+        conv for stage, chosen in enumerate(lists) for b in chosen for conv in source.block_convolutions(stage, b)
+    ]
+    handed = {spaces.reads[conv.name] for conv in convolutions} | {spaces.features}
+    return handed | {space for space in spaces.sizes if space.count(".") < 3 or space.startswith(inner)}

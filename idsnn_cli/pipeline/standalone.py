@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -284,8 +284,9 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
             f"{path} does not say which images it is for",
             "Name them: --data cifar10, or --data npz:FILE, or data.dataset=NAME.",
         )
-    if request.section():
-        plain["teacher"] = dict(plain.get("teacher", {})) | request.section()
+    said_of_it = replace(request, foreign=foreign).section()
+    if said_of_it:
+        plain["teacher"] = dict(plain.get("teacher", {})) | said_of_it
     recipe = recipe_from_mapping(plain, [*overrides, *device], origin=f"the recipe in {path.name}")
     students = {} if reading.spiking is None else {path: reading.spiking}
     levels = request.foreign.get("levels")

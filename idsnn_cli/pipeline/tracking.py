@@ -35,11 +35,11 @@ _ADVICE = "student.v_threshold, student.decay, the learning rate and init.reesti
 def require_trackers(names: tuple[str, ...]) -> None:
     """Raise :class:`MissingPackageError` where one of the trackers ``names`` has no library here."""
     for name in names:
-        module, extra = find(TRACKERS, name, Tracker).package
-        if find_spec(module) is None:
+        package = find(TRACKERS, name, Tracker).package
+        if package is not None and find_spec(package[0]) is None:
             raise MissingPackageError(
                 f"runtime.track names {name}, which is not installed",
-                f"Install it with: pip install 'idsnn-cli[{extra}]'",
+                f"Install it with: pip install 'idsnn-cli[{package[1]}]'",
             )
 
 

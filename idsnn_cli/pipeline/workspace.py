@@ -4,50 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from idsnn_cli.architecture import BottleneckStride
-from idsnn_cli.data import DataBundle, DataPlan, Split, calibration_batches, load_data, plan_data
-from idsnn_cli.data.channels import CONSTANTS, candidates
-from idsnn_cli.data.load import measure
-from idsnn_cli.errors import DataError, UsageError
-from idsnn_cli.evaluation.normalisation import NormalisationVerdict, find_normalisation
-from idsnn_cli.evaluation.untold import find_form
-from idsnn_cli.families import OptionA, Reading, SpikingReading
-from idsnn_cli.models import Model, load, load_identified, mean_frame
-from idsnn_cli.models.identify import MeanStd
-from idsnn_cli.models.loading import assemble
+from idsnn_cli.data import DataBundle, DataPlan, Split, load_data, plan_data
+from idsnn_cli.data.channels import candidates
+from idsnn_cli.errors import DataError
+from idsnn_cli.families import Reading, SpikingReading
+from idsnn_cli.models import Model, load, load_identified
 from idsnn_cli.pipeline.class_order import Order, class_order, learnt_classes, reorder_head
 from idsnn_cli.pipeline.processes import decided_by_main
+from idsnn_cli.pipeline.settling import Settled, Settling
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.recipe.schema import MeanStd as RecipeMeanStd
 from idsnn_cli.recipe.schema import Student
-from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Published, Source
 from idsnn_cli.sources.opened import OpenedSource, Shelf
 from idsnn_cli.sources.tables import read_scheme
 from idsnn_cli.spiking.kernels import tell_through
 from idsnn_cli.spiking.precision import chosen_precision
 from idsnn_cli.training import Events, keep_freed_memory, resolve_device, settle_gpu
-
-# 512 images; see evaluation/normalisation.py for what they tell apart.
-_BATCHES, _BATCH_SIZE = 4, 128
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """``values`` is the (mean, std) to read a source with, None where it brings its own or none is known; ``verdict``
-    says how it was found, where the recipe says ``auto`` and the source does not know.
-    """
-
-    values: MeanStd | None
-    verdict: NormalisationVerdict | None = None
-
-    def provenance(self) -> dict[str, Any]:
-        """What a checkpoint's provenance says of it; empty where nothing was looked for."""
-        return {} if self.verdict is None else {"normalisation": self.verdict.to_dict()}
 
 
 def spiking_reading(student: Student, *, whole: bool) -> SpikingReading:
@@ -88,8 +66,7 @@ class Workspace:
     events: Events = field(default_factory=Events)
     shelf: Shelf = field(default_factory=Shelf)
     students: dict[Source, SpikingReading] = field(default_factory=dict)
-    _settled: dict[Source, Settled] = field(default_factory=dict)
-    _option_a: dict[Source, OptionA] = field(default_factory=dict)
+    _settling: Settling = field(default_factory=Settling)
     _said: set[str] = field(default_factory=set)
 
     def say(self, message: str) -> None:
@@ -254,7 +231,7 @@ class Workspace:
 
     def reading_of(self, source: Source) -> Reading:
         """:attr:`reading`, with what images showed of the file; of a student with what its file does not tell."""
-        shown = replace(self.reading, option_a=self._option_a.get(source, self.reading.option_a))
+        shown = replace(self.reading, option_a=self._settling.forms.get(source, self.reading.option_a))
         if source not in self.students:
             return shown
         return replace(shown, kind="spiking", spiking=self.students[source])
@@ -278,74 +255,12 @@ class Workspace:
             return opened.sha256
 
     def settle_normalisation(self, source: Source) -> Settled:
-        """The normalisation to read ``source`` with: the one that ``teacher.normalise`` names or, for ``auto``, the one
-        that comes with it or that the training images show, which is told once.
-
-        Raises :class:`UsageError` where ``auto`` has no images to look at, or what they show is not clear, and
-        :class:`CheckpointError` where the network cannot tell.
-        """
-        chosen = self.recipe.teacher.normalise
-        if chosen != "auto":
-            if chosen is None:
-                return Settled(None)
-            if isinstance(chosen, RecipeMeanStd):
-                return Settled((chosen.mean, chosen.std))
-            with self.open(source, download=False) as opened:
-                fits = candidates(opened.architecture.in_channels)
-            return Settled(fits.get(chosen, CONSTANTS[chosen]))
-        if source in self._settled:
-            return self._settled[source]
-        with self.open(source, download=False) as opened:
-            if opened.normalises_itself:
-                return Settled(None)
-            if self.takes_events_for(source):
-                return Settled(None)  # the data's own is taken instead
-            if not self.data_given:
-                raise UsageError(
-                    f"{source} does not say how its images were normalised, and finding it needs training images",
-                    "Give data.dataset=NAME (and data.path or data.root), or name it: --normalise imagenet.",
-                )
-            seed = derive_seed(self.recipe.seed, "normalise")
-            batches = map(mean_frame, calibration_batches(self.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu"))
-            known = dict(candidates(opened.architecture.in_channels))
-            if len(self.data.mean) == opened.architecture.in_channels != 3:
-                known["measured"] = measure(self.data.train.images.cpu())
-            verdict = find_normalisation(opened.network, batches, known, source).require_clear(source)
-        self.say_once(f"{source}: normalised as {verdict.words()}")
-        settled = self._settled[source] = Settled((verdict.mean, verdict.std), verdict)
-        return settled
+        """The normalisation to read ``source`` with; see :meth:`Settling.normalisation`."""
+        return self._settling.normalisation(self, source)
 
     def settle_option_a(self, source: Source) -> None:
-        """Find where ``source`` has the zeros of its option-A shortcuts, if neither it nor the recipe says so.
-
-        The training images show it; without them half before and half behind are assumed, and that is told. Raises
-        :class:`UsageError` where what they show is not clear.
-        """
-        with self.open(source, download=False) as opened:
-            if not opened.zeros_untold:
-                return
-            untold = f"{source} does not say where its option-A shortcuts put their zeros"
-            if not self.data_given or self.takes_events_for(source):
-                self.say_once(f"{untold}; half before and half behind are assumed (--option-a pad-end for all behind)")
-                return
-            values = self.settle_normalisation(source).values
-            forms: dict[OptionA, Model] = {}
-            for form in get_args(OptionA):
-                network = replace(opened.network, architecture=opened.network.architecture.changed(shortcut=form))
-                anything = candidates(network.architecture.in_channels)
-                forms[form] = assemble(network, str(source), values or anything.get("imagenet", anything["none"]))
-            seed = derive_seed(self.recipe.seed, "option-a")
-            batches = calibration_batches(self.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu")
-            fix = "Say it: --option-a pad (half before, half behind) or pad-end (teacher.option_a in a recipe)."
-            verdict = find_form(forms, batches)
-            form = verdict.require_clear(untold, fix)
-        self._option_a[source] = form
-        words = {"pad": "half before and half behind", "pad-end": "all behind"}[form]
-        listed = ", ".join(f"{name} {value:.4f}" for name, value in verdict.divergences.items())
-        self.say_once(
-            f"{untold}; the statistics of {verdict.norm} on {verdict.images} images show them {words} ({listed}"
-            f"; --option-a {form})"
-        )
+        """Find where ``source`` has the zeros of its option-A shortcuts; see :meth:`Settling.option_a`."""
+        self._settling.option_a(self, source)
 
     def normalisation_words(self, channels: int) -> str:
         """What a source of so many channels that does not carry its input normalisation is given, in words."""

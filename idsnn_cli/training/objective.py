@@ -41,8 +41,13 @@ class Objective:
 
     @property
     def reads_maps(self) -> bool:
-        """Whether a term compares what stands behind the stages."""
+        """Whether a term compares what stands behind the stages with the teacher's."""
         return any(term.reads == "maps" for term in self.terms)
+
+    @property
+    def sees_maps(self) -> bool:
+        """Whether a term sees what stands behind the student's stages."""
+        return self.reads_maps or any(term.watches for term in self.terms)
 
     @torch.no_grad()
     def teach(self, images: Tensor) -> Lesson | None:
@@ -96,7 +101,8 @@ class Learner(nn.Module):
         self.objective = objective
         self.losses = nn.ModuleDict()
         teacher = objective.teacher
-        channels = Channels(_channels(model), _channels(teacher) if isinstance(teacher, Model) else ())
+        of_teacher = _channels(teacher) if isinstance(teacher, Model) else ()
+        channels = Channels(_channels(model), of_teacher, model.architecture.num_classes)
         for term in objective.terms:
             modules = term.modules(channels, seed)
             if modules is not None:
@@ -105,7 +111,7 @@ class Learner(nn.Module):
     def forward(self, images: Tensor, labels: Tensor, lesson: Lesson | None, global_size: int) -> tuple[Tensor, Tensor]:
         """The student's logits (T, N, K), and this process's share of the loss (see :class:`Objective`)."""
         maps: tuple[Tensor, ...] = ()
-        if self.objective.reads_maps:
+        if self.objective.sees_maps:
             logits, maps = self.model.with_features(images)
         else:
             logits = self.model(images)

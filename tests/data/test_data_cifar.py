@@ -76,6 +76,33 @@ def test_a_damaged_file_is_named(tmp_path: Path, small: Make) -> None:
     assert "data.download=true" in caught.value.fix
 
 
+def test_each_file_is_read_for_its_checksum_once(tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, read, read_by_torchvision = small(tmp_path), list[str](), list[str]()
+    digest, whole = hashlib.file_digest, torchvision.datasets.utils.calculate_md5
+
+    def seen(file: Any, name: str) -> Any:
+        read.append(Path(file.name).name)
+        return digest(file, name)
+
+    def seen_by_torchvision(path: str, *more: Any) -> Any:
+        read_by_torchvision.append(path)
+        return whole(path, *more)
+
+    monkeypatch.setattr(hashlib, "file_digest", seen)
+    monkeypatch.setattr(torchvision.datasets.utils, "calculate_md5", seen_by_torchvision)
+    section = Data(dataset="cifar100", root=tmp_path)
+    plan_data(section)
+    bundle = load_data(section, seed=0)
+    assert sorted(read) == ["meta", "test", "train"]
+    assert read_by_torchvision == []
+    assert np.array_equal(bundle.test.images.numpy(), pixels[:100])
+    # What was changed since is read again.
+    with (tmp_path / "cifar-100-python" / "train").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(DataError, match="train is cut off or changed"):
+        load_data(section, seed=0)
+
+
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
 def test_a_file_that_is_cut_off_is_named_before_anything_is_done(tmp_path: Path, small: Make, name: str) -> None:
     small(tmp_path)

@@ -69,7 +69,7 @@ class Plain(Architecture):
         spaces, before = Spaces({"input": self.in_channels}), "input"
         for conv in self.convolutions():
             # Nothing is added to anything, so that every layer may choose its own channels.
-            here = conv.name.removesuffix(".conv").removesuffix(".conv0")
+            here = conv.name.removesuffix(".conv").replace("conv0", "inner0")
             spaces.sizes[here] = conv.out_channels
             spaces.reads[conv.name], spaces.writes[conv.name], spaces.norms[conv.norm] = before, here, here
             before = here
@@ -85,7 +85,8 @@ class Plain(Architecture):
         yield from ((name, name) for name in ("stem.act", *(f"stages.{s}.{b}.act" for s, b in self.blocks())))
 
     def watched_places(self):
-        return [(name.removesuffix(".act"), name, None) for name, _ in self.activations()]
+        places = self.activation_layers().items()
+        return [(self.streams().writes[conv.name], name, None) for name, conv in places]
 
     def traits(self):
         own = {"kind": self.kind, "depths": self.depths, "width": self.width, "num_classes": self.num_classes}
@@ -109,6 +110,10 @@ class Plain(Architecture):
 
 def make(kind, depths, width, num_classes, in_channels=3, **traits):
     spiking = {key: traits.pop(key) for key in SPIKING if key in traits}
+    usual = {"spiking_block": "spiking", "join": "add", "amplitude": "one"}
+    for key, value in usual.items():
+        if spiking.get(key, value) != value:
+            raise UsageError(f"a plain network has no {key} {spiking[key]}", "Leave it out.")
     odd = {"activation": "relu", "levels": 0, "shortcut": None, "stem": "3x3", "stem_padding": None}
     for key, value in traits.items():
         if value not in (odd.get(key), None) and (key, value) != ("shortcut", "projection"):
@@ -211,7 +216,13 @@ def test_a_network_of_another_kind_goes_through_every_command(tmp_path: Path) ->
     idsnn(*start, *conversion, "student.decay=1", "-o", "converted.safetensors")
     mapping = idsnn("inspect", "converted.safetensors")["mapping"]
     assert isinstance(mapping, dict)
-    assert sorted(mapping["lambdas"]) == ["stages.0.0", "stages.1.0", "stem"]
+    assert sorted(mapping["lambdas"]) == ["stages.0.0.inner0", "stages.1.0.inner0", "stem"]
+    # What it cannot be it refuses, in the words of its own file.
+    for words in (("student.block=sew",), ("student.amplitude=channel",)):
+        refused = idsnn(
+            "init", "--from", "run/teacher.safetensors", "--arch", "spiking-plain4", *words, "-o", "x", code=2
+        )
+        assert "a plain network has no" in json.dumps(refused)
     # Blocks of other lengths are refused by both lengths, whatever the families; no option of one goes to the other.
     for arch, ours, theirs in (("spiking-resnet8", "2 convolutions", "1 convolution"),):
         refused = idsnn("init", "--from", "run/teacher.safetensors", "--arch", arch, "-o", "x.safetensors", code=1)

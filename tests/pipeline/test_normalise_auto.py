@@ -15,6 +15,7 @@ from idsnn_cli.architecture import Architecture, build_description
 from idsnn_cli.data.channels import CONSTANTS
 from idsnn_cli.errors import UsageError
 from idsnn_cli.models import build
+from idsnn_cli.pipeline.standalone import Request, measuring_workspace
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +100,9 @@ def test_what_carries_its_own_needs_no_looking(capsys: Capture, tmp_path: Path) 
     found = invoke(capsys, "eval", "--checkpoint", ours, *AUTO)
     assert found.code == 0, found.err
     assert "normalised as" not in found.err
+    # What was asked in vain is not in its recipe either, which is the one that it carries.
+    request = Request(Path(ours), "--checkpoint", [], {"normalise": "auto"}, Heard())
+    assert measuring_workspace(request, "digits", []).recipe.teacher.normalise is None
     torch.save(build(PLAIN, seed=0).state_dict(), "with-buffers.pth")
     assert invoke(capsys, "eval", "--checkpoint", "with-buffers.pth", *AUTO, "--kind", "ann").code == 0
     session = open_run(recipe, tmp_path / "run", "teacher.normalise=auto")

@@ -133,7 +133,7 @@ def test_the_cost_of_reaching_it_without_the_teacher_and_with_it(document: dict[
     assert (both["reach"]["reached"], both["reach"]["epoch"], both["reach"]["seconds"]) == (2, 2.5, 5.0)
     assert (both["reach"]["macs"], both["reach"]["macs_with_teacher"]) == (own, own + teacher)
     assert both["reach"]["seconds_with_teacher"] == 5.0 + 15.0
-    assert start["reach"] == {"reached": 0} | dict.fromkeys(list(both["reach"])[1:])
+    assert start["reach"] == dict.fromkeys(both["reach"]) | {"reached": 0}
     # A baseline needs no teacher at all.
     baseline = arm(document, "both (baseline)")["reach"]
     assert (baseline["reached"], baseline["epoch"], baseline["seconds"]) == (1, 2, 2.0)

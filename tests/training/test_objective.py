@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,10 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from small_fits import images, student
 from torch import Tensor, nn
 
 from idsnn_cli.training import Lesson, Objective
+from idsnn_cli.training.losses import Channels, Loss, Seen
 from idsnn_cli.training.losses.cross_entropy import balanced_weights
+from idsnn_cli.training.objective import Learner
 
 Array = NDArray[np.float64]
 
@@ -118,3 +121,41 @@ def test_a_spiking_teacher_teaches_its_time_mean_without_a_graph() -> None:
     assert not taught.logits_NK.requires_grad
     torch.testing.assert_close(taught.logits_NK, 2 * images.detach().flatten(1))
     assert Objective().teach(images) is None
+
+
+class Watching(Loss):
+    """The mean of the maps behind the first stage, through a layer of one number for each class."""
+
+    watches: ClassVar[bool] = True
+
+    watched: float = 1.0
+
+    def takes_part(self) -> bool:
+        return True
+
+    def modules(self, channels: Channels, seed: int) -> nn.Module:
+        assert (channels.student, channels.teacher, channels.classes) == ((4, 8, 16), (), 4)
+        return nn.Linear(channels.student[0], channels.classes)
+
+    def value(self, seen: Seen, modules: Any) -> Tensor:
+        found: Tensor = modules(seen.maps[0].mean((2, 3))).sum()
+        return found
+
+
+def test_a_term_may_watch_the_students_own_maps_and_train_a_layer_without_a_teacher() -> None:
+    model, split = student(), images(6)
+    pictures = split.images.float() / 255
+    objective = Objective(terms=(Watching(),))
+    assert (objective.sees_maps, objective.reads_maps, objective.teach(pictures)) == (True, False, None)
+    learner = Learner(model, objective, seed=0).eval()
+    _, loss = learner(pictures, split.labels, None, 6)
+    layer = learner.losses["test-objective"]
+    assert isinstance(layer, nn.Linear)
+    _, maps = model.with_features(pictures)
+    expected_sum = (maps[0].mean((2, 3)) @ layer.weight.T + layer.bias).sum()
+    assert loss.item() == pytest.approx(expected_sum.item() / 6, rel=1e-5)
+    loss.backward()
+    assert layer.weight.grad is not None
+    # The stem learns from it, and what stands behind the first stage does not.
+    assert model.get_parameter("stem.conv.weight").grad is not None
+    assert model.get_parameter("stages.1.0.conv0.weight").grad is None

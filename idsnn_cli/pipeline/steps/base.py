@@ -100,7 +100,8 @@ class Step(ABC):
     ``network`` is what it makes as eval.json calls it, and its file is ``NETWORK.safetensors``; ``after`` are the
     steps that come before it, ``section`` is that of the recipe by which it trains; ``shared`` is the folder of a grid
     in which those runs have it done that differ in nothing that it reads (None: each does its own). ``alone`` says
-    that it has a command, and ``makes_weights`` that it makes a network and does not only measure some.
+    that it has a command, and ``makes_weights`` that it makes a network and does not only measure some, for which it
+    would come behind all that do.
     """
 
     name: str
@@ -214,9 +215,14 @@ def step(name: str) -> Step:
 
 @cache
 def all_steps() -> tuple[Step, ...]:
-    """Every step, each behind those that it reads from."""
+    """Every step, each behind those that it comes after, and what measures behind all that make a network."""
     found = registry.entries(STEPS, Step)
-    order = graphlib.TopologicalSorter({name: each.after for name, each in found.items()}).static_order()
+    makers = tuple(name for name, each in found.items() if each.makes_weights)
+    after = {name: each.after if each.makes_weights else (*each.after, *makers) for name, each in found.items()}
+    for name, earlier in after.items():
+        if unknown := set(earlier) - found.keys():
+            raise TypeError(f"the step {name} comes after {', '.join(sorted(unknown))}, which is no step")
+    order = graphlib.TopologicalSorter(after).static_order()
     return tuple(found[name] for name in order)
 
 

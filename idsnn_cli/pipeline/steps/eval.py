@@ -28,7 +28,6 @@ class EvalStep(Step):
     """
 
     name = network = "eval"
-    after = ("teacher", "pretrain", "init", "distill", "baseline")
     makes_weights = False
 
     def wanted(self, recipe: Recipe) -> bool:

@@ -63,15 +63,29 @@ class MeasuredTop1(Result):
 
 
 @dataclass(frozen=True, slots=True)
-class Reached(Result):
-    """The first epoch at the target and its costs; null where one is not known."""
+class CostsBy(Result):
+    """An epoch, and what it took to come so far."""
 
-    epoch: Annotated[float, "the first that reached it"]
+    epoch: Annotated[float | None, "the first that reached it"]
     images: Annotated[float | None, "seen by then"]
     macs: Annotated[float | None, "operations by then, without the teacher's training"]
     seconds: Annotated[float | None, "by then, without the teacher's training"]
     macs_with_teacher: Annotated[float | None, "with the teacher's training"]
     seconds_with_teacher: Annotated[float | None, "with the teacher's training"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached(CostsBy):
+    """The first epoch at the target and its costs; null where one is not known."""
+
+    epoch: Annotated[float, "the first that reached it"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReachedMeans(CostsBy):
+    """Means over the networks that reached the target; null where there are none, or one is not known."""
+
+    reached: Annotated[int, "how many did"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +122,11 @@ class Spread(Result):
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredSpread(Result):
+class MeasuredSpread(Spread):
     """Top-1 percent of eval.json over seeds."""
 
-    values: Annotated[tuple[float, ...], "that there are"]
-    mean: Annotated[float, "of them"]
-    spread: Annotated[float | None, "the standard deviation of a sample (n - 1); null of one value"]
     split: Annotated[str, "that was measured"]
     keep: Annotated[str, "which epoch was: last or best"]
-
-
-@dataclass(frozen=True, slots=True)
-class ReachedMeans(Result):
-    """Means over the networks that reached the target; null where there are none, or one is not known."""
-
-    reached: Annotated[int, "how many did"]
-    epoch: Annotated[float | None, "the first that reached it"]
-    images: Annotated[float | None, "seen by then"]
-    macs: Annotated[float | None, "operations by then, without the teacher's training"]
-    seconds: Annotated[float | None, "by then, without the teacher's training"]
-    macs_with_teacher: Annotated[float | None, "with the teacher's training"]
-    seconds_with_teacher: Annotated[float | None, "with the teacher's training"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ torch before a value is worked out, so that a recipe can be checked without it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -35,8 +36,8 @@ class Seen(NamedTuple):
     """What a term sees of one batch: of the student, of the labels, and of the teacher where one teaches.
 
     Logits are (T, N, K) and the teacher's (N, K), in float32 at least; labels int64 (N,). Maps are those behind each
-    stage, (N, C, H, W), a spiking network's its firing rates, and only there where a term reads maps. ``weights_K`` are
-    those of the classes, only there where they count differently.
+    stage, (N, C, H, W), a spiking network's its firing rates, and only there where a term reads or watches maps.
+    ``weights_K`` are those of the classes, only there where they count differently.
     """
 
     logits_TNK: Tensor
@@ -48,20 +49,23 @@ class Seen(NamedTuple):
 
 
 class Channels(NamedTuple):
-    """The channels of the maps behind each stage of both networks."""
+    """The channels of the maps behind each stage of both networks, none of a teacher that there is not, and the classes
+    K of the student.
+    """
 
     student: tuple[int, ...]
     teacher: tuple[int, ...]
+    classes: int
 
 
-class Loss(BaseModel):
+class Loss(BaseModel, ABC):
     """One term. Its fields are the keys of a recipe that it reads: type, bounds, default, and words as a description.
 
     The first is its own: only sections that have it can have the term. Others may be of several losses (``loss_on``),
     declared alike. A subclass gives ``takes_part`` and ``value``, and what of the rest differs. ``order`` is its place
     in the sum (ties by name; in another order it would round otherwise). ``always`` says that it is in every loss,
-    whatever the section. ``reads`` says what it needs of a teacher, and ``off_value`` is the first key's value that
-    turns it off.
+    whatever the section. ``reads`` says what it needs of a teacher, ``watches`` that it looks at the student's own maps
+    without one, and ``off_value`` is the first key's value that turns it off.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
@@ -69,6 +73,7 @@ class Loss(BaseModel):
     order: ClassVar[int] = 100
     always: ClassVar[bool] = False
     reads: ClassVar[Reads] = "nothing"
+    watches: ClassVar[bool] = False
     off_value: ClassVar[str] = "0"
 
     @property
@@ -84,9 +89,9 @@ class Loss(BaseModel):
     def check(self) -> None:
         """Raise :class:`ValueError` where its settings do not go together."""
 
+    @abstractmethod
     def takes_part(self) -> bool:
         """Whether the term is in the loss, with these settings."""
-        raise NotImplementedError
 
     def modules(self, channels: Channels, seed: int) -> nn.Module | None:
         """What is trained with the student and kept in the resume state, but none of the student's.
@@ -95,9 +100,9 @@ class Loss(BaseModel):
         """
         return None
 
+    @abstractmethod
     def value(self, seen: Seen, modules: Any) -> Tensor:
         """The term, summed over the images of the batch, of which there may be none; ``modules`` are those it made."""
-        raise NotImplementedError
 
     def added(self, total: Tensor, value: Tensor) -> Tensor:
         """``total``, the terms before it, with its ``value`` in it, weighted as its settings say."""
@@ -161,15 +166,24 @@ def teachers_keys() -> tuple[str, ...]:
 def with_keys(section: SectionName) -> Callable[[type[Model]], type[Model]]:
     """Decorates the model of a recipe's section: the keys that losses have there come behind its own.
 
-    What several losses choose between by one key (``features``) becomes one key that takes any of their names.
+    What several losses choose between by one key (``features``) becomes one key that takes any of their names. Raises
+    :class:`TypeError`, a fault of who added a loss, for a key that means something else already.
     """
 
     def decorate(model: type[Model]) -> type[Model]:
         fields: dict[str, Any] = {}
+        declared: dict[str, tuple[Any, ...]] = {}
         for loss in losses():
             for key, info in type(loss).model_fields.items():
                 places = next((each.sections for each in info.metadata if isinstance(each, In)), ("distill",))
-                if section in places and key not in fields:
+                if section not in places:
+                    continue
+                if key in model.model_fields:
+                    raise TypeError(f"the key {key} of the loss {loss.name} is one that {section} has of its own")
+                said = (info.annotation, info.default, info.description)
+                if declared.setdefault(key, said) != said:
+                    raise TypeError(f"the key {key} of the loss {loss.name} is another loss's, declared otherwise")
+                if key not in fields:
                     metadata = (each for each in info.metadata if not isinstance(each, In))
                     choices = [each.name for each in losses() if (each.key, each.off_value) == (key, "none")]
                     kind: Any = Literal[("none", *choices)] if choices else info.annotation

@@ -54,9 +54,11 @@ class Log(ABC):
 
 
 class Tracker(ABC):
-    """``package`` is the library by the name to import, and the extra of this package that brings it."""
+    """``package`` is a library that it alone needs, by the name to import, and the extra of this package that brings
+    it; None where it needs none.
+    """
 
-    package: ClassVar[tuple[str, str]]
+    package: ClassVar[tuple[str, str] | None] = None
 
     @abstractmethod
     def open(self, of: Tracked, identity: str | None) -> Log:
