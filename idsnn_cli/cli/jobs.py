@@ -87,14 +87,15 @@ def run_jobs(console: Console, jobs: int, words: Sequence[str], device: str | No
 
 def _place(number: int, jobs: int, words: Sequence[str], device: str | None) -> list[str]:
     """The device of one process, or its threads."""
-    import torch
+    from idsnn_cli.pipeline.processes import part_of_machine
 
-    if device is None and torch.cuda.device_count() > 1:
-        return ["--device", f"cuda:{number % torch.cuda.device_count()}"]
+    gpu, threads = part_of_machine(number, jobs)
     chosen = [] if device is None else ["--device", device]
-    if torch.cuda.is_available() or any(word.startswith("runtime.threads=") for word in words):
+    if device is None and gpu is not None:
+        return ["--device", gpu]
+    if threads is None or any(word.startswith("runtime.threads=") for word in words):
         return chosen
-    return [f"runtime.threads={max(torch.get_num_threads() // jobs, 1)}", *chosen]
+    return [f"runtime.threads={threads}", *chosen]
 
 
 def _tell(console: Console, number: int, stream: IO[str], lines: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 from idsnn_cli.errors import IdsnnError
@@ -32,3 +33,13 @@ def decided_by_main(decision: Callable[[], T]) -> T:
     if code:
         raise SystemExit(code)
     return decided  # type: ignore[no-any-return]  # what was broadcast is the main process's T
+
+
+def part_of_machine(number: int, jobs: int) -> tuple[str | None, int | None]:
+    """Where process ``number`` of ``jobs`` beside each other computes: a GPU in turn where there are several, and so
+    many threads where there is none; None for what it is not told.
+    """
+    gpus = torch.cuda.device_count()
+    if gpus:
+        return (f"cuda:{number % gpus}" if gpus > 1 else None), None
+    return None, max(torch.get_num_threads() // jobs, 1)

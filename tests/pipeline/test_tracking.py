@@ -102,7 +102,8 @@ def of_wandb(run: RunDirectory) -> dict[str, Values]:
     assert len({file.stem for file in files}) == 1
     for file in files:
         for data in wandb_records(file):
-            record = wandb_internal_pb2.Record()
+            # Its module makes its classes as it is imported.
+            record = getattr(wandb_internal_pb2, "Record")()  # noqa: B009
             record.ParseFromString(data)
             items = record.history.item
             row = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}

@@ -35,7 +35,7 @@ class MLflow(Tracker):
             client.update_run(identity, status="RUNNING")
             return _Run(client, identity)
         known = client.get_experiment_by_name(PROJECT)
-        experiment = client.create_experiment(PROJECT, **_files(of)) if known is None else known.experiment_id
+        experiment = client.create_experiment(PROJECT, _files(of)) if known is None else known.experiment_id
         tags = {"run": of.group, "step": of.step, "id": of.id}
         run = client.create_run(experiment, run_name=of.name, tags=tags).info.run_id
         for key, value in _flat(of.config):
@@ -43,10 +43,10 @@ class MLflow(Tracker):
         return _Run(client, run)
 
 
-def _files(of: Tracked) -> dict[str, str]:
+def _files(of: Tracked) -> str | None:
     """Where an experiment would keep files; a server knows that itself."""
     named = os.environ.get("MLFLOW_TRACKING_URI")
-    return {} if named else {"artifact_location": (of.run / "mlruns").resolve().as_uri()}
+    return None if named else (of.run / "mlruns").resolve().as_uri()
 
 
 def _flat(section: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
