@@ -153,6 +153,8 @@ def _leaves(path: Path, content: Any) -> Iterator[tuple[str, Any]]:
 def _children(value: Any) -> list[tuple[Any, Any]] | None:
     if isinstance(value, Mapping):
         return list(value.items())
+    if isinstance(value, argparse.Namespace):
+        return list(vars(value).items()) or None
     if isinstance(value, Inert):
         return value.children() if value.is_module else None
     if isinstance(value, list | tuple) and any(

@@ -15,6 +15,7 @@ from idsnn_cli.checkpoint.arrays import TORCH_DTYPES, NpzFile, is_npz
 from idsnn_cli.checkpoint.file import CheckpointFile
 from idsnn_cli.checkpoint.pickles import read_pickle
 from idsnn_cli.checkpoint.provenance import file_sha256
+from idsnn_cli.checkpoint.settings_beside import settings_beside
 from idsnn_cli.checkpoint.sharded import SUFFIX, ShardedFile, index_in, shard_paths
 from idsnn_cli.checkpoint.sniffing import NIR, sniff, unreadable
 from idsnn_cli.checkpoint.writing import FORMAT_VERSION, METADATA_KEY
@@ -34,7 +35,8 @@ def open_checkpoint(path: Source, *, download: bool = True) -> CheckpointFile:
     index.
 
     The content says which of the first four a file is. For several files ``path`` is their ``*.index.json``, or a
-    folder with exactly one of these; a folder of transformers with all in one file stands for that. A published
+    folder with exactly one of these; a folder of transformers with all in one file stands for that. Of these two the
+    settings that ``config.json`` beside them holds are among ``others``. A published
     network is downloaded where this machine does not have it; without ``download`` such a file has names and shapes
     alone. Raises :class:`CheckpointError` in one line that says what the file is, where it is none of these, and
     :class:`MissingPackageError` for NIR where its packages are not installed.
@@ -46,9 +48,13 @@ def open_checkpoint(path: Source, *, download: bool = True) -> CheckpointFile:
         return file
     try:
         index = _index_of(path)
-        return _open_single(_one_of(path)) if index is None else ShardedFile(index, _open_single)
+        one = _one_of(path) if index is None else index
+        file = _open_single(one) if index is None else ShardedFile(index, _open_single)
     except OSError as error:
         raise unreadable(path, error) from error
+    if index is not None or one.name in _WHOLE:
+        file.others = {**file.others, **settings_beside(one)}
+    return file
 
 
 def checkpoint_files(path: Source) -> tuple[Path, ...]:

@@ -30,7 +30,7 @@ _HARMLESS = frozenset(
     )
 )
 # Attributes of layers that their tensors do not tell and that change what they compute.
-_TOLD = ("dilation", "eps", "padding_mode")
+_TOLD = ("dilation", "eps", "padding", "padding_mode", "stride")
 CLASS = "__class__"
 
 
@@ -73,7 +73,9 @@ class Inert(metaclass=_InertType):
         return isinstance(self.state, Mapping) and {"_modules", "_parameters", "_buffers"} <= self.state.keys()
 
     def children(self) -> list[tuple[Any, Any]]:
-        """What a module's state dict takes from it, its modules, its class by name, and what no tensor tells of it."""
+        """What a module's state dict takes from it, its modules, its class and the functions that it keeps by name, and
+        what else no tensor tells of it.
+        """
         state = self.state
         passing = state.get("_non_persistent_buffers_set") or ()
         tensors = [
@@ -84,7 +86,12 @@ class Inert(metaclass=_InertType):
         ]
         modules = [(name, value) for name, value in _items(state["_modules"]) if value is not None]
         told = [(name, state[name]) for name in _TOLD if isinstance(state.get(name), float | str | tuple)]
-        return [(CLASS, self.path), *told, *tensors, *modules]
+        functions = [
+            (f"{name}.{CLASS}", value.path)
+            for name, value in state.items()
+            if isinstance(value, type) and issubclass(value, Inert)
+        ]
+        return [(CLASS, self.path), *told, *functions, *tensors, *modules]
 
 
 def stand_ins(content: bytes) -> list[tuple[Any, str]]:

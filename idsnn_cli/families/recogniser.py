@@ -31,11 +31,12 @@ from idsnn_cli.families.reading import (
 from idsnn_cli.families.refusals import RESNET
 from idsnn_cli.families.surroundings import BESIDE, WRAPPERS, without_transparent
 from idsnn_cli.families.torchvision_tables import LEARNT_DECAY
-from idsnn_cli.families.words import shown
+from idsnn_cli.families.words import grouped, shown
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 
 _ANY_SHORTCUT = ("idsnn", "timm-resnetv2", "structure")
 _MOST_TENSORS = 50_000
+_OUTSIDE = "outside "
 
 
 def never_alike(key: str, other: str) -> bool:
@@ -93,8 +94,28 @@ def recognise_resnet(
         certainty=choice.certainty,
         neurons="told" if any(map(is_of_neuron, dropped)) else best.scheme.neurons,
         decays=tuple(key for key, reason in dropped.items() if reason == LEARNT_DECAY),
-        notes=(*choice.notes(), *([f"its linear layer is {shown(head['head.weight'])}"] if head else ())),
+        notes=(
+            *choice.notes(),
+            *([f"its linear layer is {shown(head['head.weight'])}"] if head else ()),
+            *_notes_outside(dropped, set(best.used.values())),
+        ),
     )
+
+
+def _notes_outside(dropped: Mapping[str, str], used: AbstractSet[str]) -> list[str]:
+    """What stands beside the network and is of no kind that is known, in words; copies of it are told of elsewhere."""
+    beside = [
+        key for key, reason in dropped.items() if reason.startswith(_OUTSIDE) and not _endings(key).intersection(used)
+    ]
+    if not beside:
+        return []
+    count = "1 tensor stands" if len(beside) == 1 else f"{len(beside)} tensors stand"
+    return [f"{count} beside the network and {'is' if len(beside) == 1 else 'are'} not read: {grouped(beside, 4)}"]
+
+
+def _endings(key: str) -> set[str]:
+    parts = key.split(".")
+    return {".".join(parts[at:]) for at in range(1, len(parts))}
 
 
 def _padded(architecture: ResNetArchitecture, reading: Reading) -> ResNetArchitecture:
@@ -171,7 +192,7 @@ def _reason_outside(plain: str, root: str) -> str:
         return BESIDE[first]
     if first in WRAPPERS and root.partition(".")[0] in WRAPPERS and first != root.partition(".")[0]:
         return f"other weights; those under '{root}' were taken"
-    return f"outside '{root}', which holds the network"
+    return f"{_OUTSIDE}'{root}', which holds the network"
 
 
 def _unknown(

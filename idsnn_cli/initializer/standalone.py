@@ -160,12 +160,14 @@ def initialize(
         start = _start(plan, seed, rules.random)
         lacking = "input.mean" not in network.names
         if lacking:
-            known = normalise or network.normalisation or usual_normalisation(network.architecture.in_channels)
+            given = None if network.carries_normalisation else normalise
+            known = given or network.normalisation or usual_normalisation(network.architecture.in_channels)
             require_values(known, network.architecture.in_channels, name)
             for tensor, values in zip(("input.mean", "input.std"), known, strict=True):
                 own = fitted(values, description.in_channels)
                 start[tensor] = torch.tensor(own, dtype=torch.float32).view(-1, 1, 1)
-        given = lacking and (normalise is not None or network.normalisation is None)
+        assumed = lacking and not network.carries_normalisation
+        assumed = assumed and (normalise is not None or network.normalisation is None)
         digest = stack.enter_context(TensorsDigest())
 
         def read(key: str) -> Tensor:
@@ -184,7 +186,7 @@ def initialize(
                 read(key)
         sha256 = digest.hexdigest()
     return Initialization(
-        state, plan, sha256, network.scheme, given, network.dropped, network.choice, network.certainty, conversion
+        state, plan, sha256, network.scheme, assumed, network.dropped, network.choice, network.certainty, conversion
     )
 
 

@@ -13,18 +13,30 @@ from idsnn_cli.architecture import Architecture, Neuron, read_description
 from idsnn_cli.checkpoint import CheckpointFile
 from idsnn_cli.checkpoint.arrays import refuse_odd
 from idsnn_cli.errors import CheckpointError, FamilyError, UsageError
-from idsnn_cli.families import Certainty, Copy, Neurons, Reading, Recognised, recognise
+from idsnn_cli.families import (
+    BOTTLENECK_STRIDE,
+    INPUT_NORMALISATION,
+    Certainty,
+    Copy,
+    Neurons,
+    Reading,
+    Recognised,
+    recognise,
+)
 from idsnn_cli.families.folded_norms import recognise_unfolded
 from idsnn_cli.families.folding import recognise_biased
 from idsnn_cli.models.folded import less_biases, with_norms
 from idsnn_cli.models.kinds import require_neuron, settle_kind, told_beside
 from idsnn_cli.models.layers_told import check_layers
-from idsnn_cli.models.reparametrised import computed
+from idsnn_cli.models.normalisers import carried, normaliser_keys
+from idsnn_cli.models.reparametrised import computed, require_known_forms
+from idsnn_cli.models.settings_told import check_settings, told_stride
 
 OWN_SCHEME = "idsnn"
 Shape = tuple[int, ...]
 Read = Callable[[str], Tensor]
 MeanStd = tuple[Sequence[float], Sequence[float]]
+_PACKED = tuple(getattr(torch, name) for name in ("float4_e2m1fn_x2",) if hasattr(torch, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +53,7 @@ class Network:
     ``neurons`` says whether a foreign file tells that the network spikes, and ``decays`` are the keys of the time
     constants that its neurons learnt. ``told_neuron`` is the neuron itself, where a foreign file tells it.
     ``notes`` say what else was chosen in reading it, and ``parts`` which keys
-    of the file a tensor is computed from.
+    of the file a tensor is computed from. ``normalised_by`` are the keys of a normalisation that a foreign file holds.
     """
 
     architecture: Architecture
@@ -63,6 +75,12 @@ class Network:
     told_neuron: Neuron | None = None
     notes: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    normalised_by: tuple[str, ...] = ()
+
+    @property
+    def carries_normalisation(self) -> bool:
+        """Whether tensors of the file say how its images are normalised, so that nobody else may."""
+        return "input.mean" in self.names or bool(self.normalised_by)
 
     @property
     def choice(self) -> str | None:
@@ -80,7 +98,7 @@ class Network:
 
 def floating(key: str, value: Tensor) -> Tensor:
     """``value``, the tensor of ``key``. Raises :class:`CheckpointError` where it cannot be a weight or a statistic."""
-    if not value.is_floating_point():
+    if not value.is_floating_point() or value.dtype in _PACKED:
         raise CheckpointError(
             f"{key} holds {str(value.dtype).removeprefix('torch.')} values, which are no weights to compute with",
             "Give the network in floating point; one that was quantised has to be dequantised first.",
@@ -96,17 +114,31 @@ def identify(file: CheckpointFile, reading: Reading | None = None) -> Network:
     ``reading`` asks for a choice that one of ours does not leave.
     """
     described, where = described_in(file.metadata), str(file.path)
-    told = told_beside({**file.others, **({} if file.metadata is None else file.metadata)})
+    spikes = told_beside({**file.others, **({} if file.metadata is None else file.metadata)})
     try:
-        found = identify_tensors(file.shapes(), file.get, described=described, where=where, reading=reading, told=told)
+        found = identify_tensors(
+            file.shapes(), file.get, described=described, where=where, reading=reading, told=spikes
+        )
     except FamilyError:
         refuse_odd(file.path, file.others)  # what is missing may stand in a form that is not read
         raise
-    check_layers(file.others, found.names.values(), where)
+    if not found.described:
+        check_settings(file.others, where)
+    architecture, told = check_layers(file.others, found.names, found.architecture, where)
+    stride = None if found.described or BOTTLENECK_STRIDE not in found.unknown else told_stride(file.others)
+    if stride is not None and not told:
+        architecture, told = architecture.striding(stride, where), True
     if file.told_neuron is not None:
-        require_neuron(found.architecture, file.told_neuron, where)
-    notes = (*file.notes, *found.notes)
-    return replace(found, normalisation=file.normalisation, where=where, notes=notes, told_neuron=file.told_neuron)
+        require_neuron(architecture, file.told_neuron, where)
+    return replace(
+        found,
+        architecture=architecture,
+        unknown=tuple(each for each in found.unknown if not told or each != BOTTLENECK_STRIDE),
+        normalisation=found.normalisation or file.normalisation,
+        where=where,
+        notes=(*file.notes, *found.notes),
+        told_neuron=file.told_neuron,
+    )
 
 
 def described_in(metadata: Mapping[str, Any] | None) -> Architecture | None:
@@ -142,20 +174,25 @@ def identify_tensors(
             refuse_reading(where)
         return _own(described, shapes, read, where)
     stored = computed(shapes, read)
-    read = stored.read
+    read, reading = stored.read, reading or Reading()
+    pairs = normaliser_keys(stored.shapes)
+    beside = {key for pair in pairs for key in pair}
+    within = {key: shape for key, shape in stored.shapes.items() if key not in beside}
     try:
-        found, read, made = _recognised(stored.shapes, read, reading or Reading())
+        found, read, made = _recognised(within, read, reading)
+        require_known_forms(found.names.values(), within)
     except FamilyError as error:
         raise FamilyError(f"{where}: {error.message}", error.fix) from None
     if told:
         found = replace(found, neurons="told")
-    found = settle_kind(found, read, reading or Reading(), where)
+    found = settle_kind(found, read, reading, where)
+    given = carried(pairs, stored.shapes, read, found.architecture.in_channels, reading.root or "", where)
     return Network(
         architecture=found.architecture,
         names=found.names,
         scheme=found.scheme,
-        dropped=found.dropped,
-        unknown=found.unknown,
+        dropped={**found.dropped, **dict.fromkeys(sorted(beside), "how images are normalised")},
+        unknown=tuple(each for each in found.unknown if given is None or each != INPUT_NORMALISATION),
         has_head=found.has_head,
         described=False,
         read=read,
@@ -165,8 +202,10 @@ def identify_tensors(
         certainty=found.certainty,
         neurons=found.neurons,
         decays=found.decays,
-        notes=(*found.notes, *stored.words),
+        notes=(*found.notes, *stored.words, *([] if given is None else [given.note])),
         parts={**stored.parts, **made},
+        normalisation=None if given is None else (given.mean, given.std),
+        normalised_by=() if given is None else given.keys,
     )
 
 

@@ -96,10 +96,11 @@ def load_identified(
     if stem is not None and network.read(stem).dtype == torch.float64:
         model.double()
     _fill(model, network, network.where)
+    if network.carries_normalisation and normalise is not None:
+        raise UsageError(f"{path} carries its own input normalisation", "Leave the normalisation out.")
     normalise = normalise or network.normalisation
     if "input.mean" in network.names:
-        if normalise is not None:
-            raise UsageError(f"{path} carries its own input normalisation", "Leave the normalisation out.")
+        pass
     elif normalise is None:
         raise UsageError(
             f"{path} does not say how its images were normalised",

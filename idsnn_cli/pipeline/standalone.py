@@ -121,7 +121,7 @@ def mapping_workspace(request: Request, arch: str, num_classes: int | None) -> W
         named = request.foreign.get("normalise", "auto") != "auto" or any(
             word != "teacher.normalise=auto" for word in given
         )
-        if named and "input.mean" in network.names:
+        if named and network.carries_normalisation:
             raise UsageError(f"{source} carries its own input normalisation", "Leave the normalisation out.")
         student = {"arch": arch, **options_like(arch, found)}
         plain: dict[str, Any] = {"data": dict(PLACEHOLDER), "student": student, "teacher": request.section()}

@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from plain_resnet import plain
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from idsnn_cli import initialize, load
-from idsnn_cli.errors import FamilyError
+from idsnn_cli.errors import CheckpointError, FamilyError
 from idsnn_cli.models import Model
 from idsnn_cli.models.folded import with_norms
 from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
+PLAIN = ((0.0,) * 3, (1.0,) * 3)
 
 
 def network(seed: int = 0, depth: int = 18) -> nn.Module:
@@ -183,3 +185,71 @@ def test_a_bias_that_no_norm_takes_away_is_refused(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "net.pth")
     with pytest.raises(FamilyError, match="bias"):
         load(tmp_path / "net.pth", normalise=HALF)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, parametrizations.weight_norm], ids=["older", "newer"])
+def test_one_magnitude_for_a_whole_kernel(norm: Callable[..., nn.Module], tmp_path: Path) -> None:
+    theirs = plain()
+    for module in convolutions(theirs):
+        norm(module, dim=None)
+    assert_as_theirs(theirs, tmp_path)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, parametrizations.spectral_norm], ids=["older", "newer"])
+def test_spectral_normalisation_over_another_axis_is_refused(norm: Callable[..., nn.Module], tmp_path: Path) -> None:
+    theirs = plain()
+    for module in convolutions(theirs):
+        norm(module, dim=1)
+    torch.save(theirs.state_dict(), tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=r"'conv1\..* do not fit together as spectral"):
+        load(tmp_path / "net.pth", normalise=PLAIN)
+
+
+class Magnitude(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight.abs()
+
+
+@pytest.mark.parametrize("also", [False, True])
+def test_what_a_weight_is_computed_by_and_nobody_tells_is_refused(also: bool, tmp_path: Path) -> None:
+    theirs = plain()
+    for module in convolutions(theirs):
+        parametrize.register_parametrization(module, "weight", Magnitude())
+        if also:
+            parametrizations.spectral_norm(module)
+    torch.save(theirs.eval().state_dict(), tmp_path / "net.pth")
+    for allow in (False, True):
+        with pytest.raises(FamilyError, match=r"'(conv1|layer1.0.conv1)(\.parametrizations\.weight)?"):
+            load(tmp_path / "net.pth", normalise=PLAIN, allow_unused=allow)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("form", ["biases", "weight norm"])
+def test_short_types_are_not_computed_with(form: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    """What is stored in sixteen bits is exact in float32; sums and roots of it in sixteen bits are not."""
+    theirs = plain(bias=form == "biases")
+    for module in convolutions(theirs) if form == "weight norm" else ():
+        parametrizations.weight_norm(module)
+    stored = {
+        key: value.to(dtype) if value.is_floating_point() else value for key, value in theirs.state_dict().items()
+    }
+    theirs.load_state_dict(stored)
+    assert_as_theirs(theirs, tmp_path, stored)
+
+
+def test_packed_floats_are_refused(tmp_path: Path) -> None:
+    state = plain().state_dict()
+    state["conv1.weight"] = torch.zeros((4, 3, 3, 3), dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="holds float4_e2m1fn_x2 values"):
+        load(tmp_path / "net.pth", normalise=PLAIN)
+
+
+def assert_as_theirs(theirs: nn.Module, folder: Path, stored: dict[str, Tensor] | None = None) -> None:
+    torch.save(theirs.state_dict() if stored is None else stored, folder / "net.pth")
+    images = torch.rand((2, 3, 16, 16), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            load(folder / "net.pth", normalise=PLAIN)(images), theirs(images), rtol=2e-5, atol=2e-5
+        )

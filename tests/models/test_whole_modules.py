@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from plain_resnet import plain
 from torch import nn
+from torch.nn import functional as F
 
 from idsnn_cli import load
 from idsnn_cli.errors import FamilyError
@@ -56,9 +58,50 @@ def reflecting(model: nn.Module) -> None:
     model.get_submodule("conv1").__dict__["padding_mode"] = "reflect"
 
 
+def late(model: nn.Module) -> None:
+    block = model.get_submodule("layer2.0")
+    block.get_submodule("conv1").__dict__["stride"] = (1, 1)
+    block.get_submodule("conv2").__dict__["stride"] = (2, 2)
+
+
+def small_stem_steps(model: nn.Module) -> None:
+    model.get_submodule("conv1").__dict__["stride"] = (1, 1)
+
+
+def unpadded(model: nn.Module) -> None:
+    model.get_submodule("layer1.0.conv2").__dict__["padding"] = (0, 0)
+
+
+def unpooled(model: nn.Module) -> None:
+    model.register_module("maxpool", nn.Identity())
+
+
+def blurred(model: nn.Module) -> None:
+    model.get_submodule("layer2.0").register_module("pool", nn.AvgPool2d(2))
+
+
+def smooth_function(model: nn.Module) -> None:
+    model.get_submodule("layer2.0").__dict__["act"] = F.silu
+
+
+class Standardised(nn.Conv2d):
+    """Computes something else with the tensors of a convolution."""
+
+
+def standardised(model: nn.Module) -> None:
+    model.get_submodule("layer1.0.conv1").__class__ = Standardised
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (late, r"'layer2.0.conv1' has stride \(1, 1\), where a network here has 2"),
+        (small_stem_steps, r"'conv1' has stride \(1, 1\), where a network here has 2"),
+        (unpadded, r"'layer1.0.conv2' has padding \(0, 0\), where a network here has 1"),
+        (unpooled, "'maxpool' pools nothing"),
+        (blurred, "'layer2.0.pool' pools inside a block"),
+        (smooth_function, r"'layer2.0.act' is torch\.nn\.functional\.silu, and not ReLU"),
+        (standardised, r"'layer1.0.conv1' is a test_whole_modules\.Standardised"),
         (smooth, "'layer2.0.relu' is a SiLU"),
         (large_eps, "'layer1.1.bn2' has eps 0.001"),
         (dilated, r"'layer3.1.conv1' has dilation \(2, 2\)"),
@@ -71,6 +114,30 @@ def test_layers_of_another_kind_are_refused(change: Callable[[nn.Module], None],
     torch.save(model, path)
     with pytest.raises(FamilyError, match=words):
         load(path, normalise=HALF)
+
+
+def test_a_pool_behind_a_small_stem_is_refused(tmp_path: Path) -> None:
+    model = plain()
+    torch.save(model, tmp_path / "bare.pth")
+    load(tmp_path / "bare.pth", normalise=HALF)
+    model.register_module("maxpool", nn.MaxPool2d(2))
+    torch.save(model, tmp_path / "net.pth")
+    with pytest.raises(FamilyError, match="'maxpool' pools behind a 3x3 stem"):
+        load(tmp_path / "net.pth", normalise=HALF)
+
+
+@pytest.mark.parametrize("stride", ["1x1", "3x3"])
+def test_bottlenecks_stride_where_the_layers_say(stride: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model: nn.Module = torchvision.models.resnet50(num_classes=5, width_per_group=16).double().eval()
+    for number in (2, 3, 4) if stride == "1x1" else ():
+        for name, value in (("conv1", (2, 2)), ("conv2", (1, 1))):
+            model.get_submodule(f"layer{number}.0.{name}").__dict__["stride"] = value
+    torch.save(model, tmp_path / "net.pth")
+    images = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(load(tmp_path / "net.pth", normalise=HALF)(images), model((images - 0.5) / 0.5))
+    assert not any("bottleneck" in each for each in describe_checkpoint(tmp_path / "net.pth").unknown)
 
 
 class SpikingNeuron(nn.Module):
