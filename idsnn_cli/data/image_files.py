@@ -56,7 +56,7 @@ def decode_image(path: Path, size: int) -> np.ndarray[Any, Any]:
     try:
         with Image.open(path) as image:
             pages = getattr(image, "n_frames", 1)
-            if image.format == "TIFF" and pages > 1:
+            if image.format in ("TIFF", "PNG", "WEBP") and pages > 1:
                 raise _other_values(path, f"{pages} pages")
             colour = _coloured(path, ImageOps.exif_transpose(image))
     except DataError:

@@ -84,8 +84,8 @@ class Computed:
 
 
 def require_known_forms(keys: Iterable[str], every: Iterable[str]) -> None:
-    """Raise :class:`FamilyError` where one of ``keys``, a network's among ``every`` of a file, is what a weight is computed
-    from in a way that is not known here.
+    """Raise :class:`FamilyError` where one of ``keys``, a network's among ``every`` of a file, is computed in a way
+    that is not known here.
     """
     modules = {key.rpartition(".")[0] for key in keys}
     for key in every:

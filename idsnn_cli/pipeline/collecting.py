@@ -75,6 +75,7 @@ def _run(folder: Path, entry: dict[str, Any] | None) -> Run:
         history = _history(folder / each.name / METRICS)
         if role == "student" and recipe.distill.epochs == 0 and record.status == "done":
             history = (_before_training(record.figures),)
+        _check_history(folder, each.name, record, history)
         images, size = _images(record.figures["data"])
         section = each.training(recipe)
         assert section is not None
@@ -152,6 +153,19 @@ def _history(path: Path) -> tuple[dict[str, Any], ...]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", "Leave this run out, or run it again.") from None
     return tuple(records)
+
+
+def _check_history(folder: Path, name: str, record: Record, history: tuple[dict[str, Any], ...]) -> None:
+    """Raise :class:`CheckpointError` where a finished training has another history than its record tells."""
+    if record.status != "done" or "top1" not in record.figures:
+        return
+    key = f"{record.figures['split']}_top1"
+    measured = [each[key] for each in history if key in each]
+    if measured[-1:] != [record.figures["top1"]] or len(history) not in (record.figures["epochs"], 1):
+        raise CheckpointError(
+            f"{folder / name / METRICS} is not the history of the training that {folder / RECORDS} tells of",
+            "Leave this run out, or run it again.",
+        )
 
 
 def _before_training(figures: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,7 @@ def train(run: RunDirectory, job: Job) -> StepResult:
             on_best=lambda record: save(job.best, record),
             on_epoch=publish,
             events=workspace.events,
+            identity=_identity(job, settings),
         )
         _tell_of_loops(workspace)
         history = fit(work)
@@ -173,6 +175,17 @@ def train(run: RunDirectory, job: Job) -> StepResult:
             _best_is_gone(workspace, job, figures)
     barrier()
     return StepResult(name, "done", (job.output, job.best), figures)
+
+
+def _identity(job: Job, settings: dict[str, Any]) -> str:
+    """A hash of all that a training must have in common with the one whose state it goes on from: not its epochs."""
+    alike = {
+        section: {key: value for key, value in values.items() if (section, key) != (job.step.section, "epochs")}
+        if isinstance(values, dict)
+        else values
+        for section, values in settings.items()
+    }
+    return sha256(json.dumps([job.step.name, alike, job.inputs], sort_keys=True).encode()).hexdigest()
 
 
 def _tell_of_loops(workspace: Workspace) -> None:

@@ -65,7 +65,8 @@ class Fit:
 
     ``name`` names its events, ``draws`` seeds what is random in its steps. ``measure`` gives the figures by which the
     best epoch is chosen; ``split`` names them. ``on_epoch`` gets the history after each epoch, ``on_best`` the best
-    record so far, both in the main process only and after the numbers were found finite.
+    record so far, both in the main process only and after the numbers were found finite. ``identity`` is what one training
+    alone has, so that it does not go on from the state of another.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Fit:
     on_epoch: Callable[[list[dict[str, Any]]], None]
     events: Events = field(default_factory=Events)
     cuda_graph: bool = True
+    identity: str = ""
 
 
 def fit(work: Fit) -> list[dict[str, Any]]:
@@ -160,7 +162,7 @@ class _Trainer:
         wanted = [path for path in (state, epoch_state(state)) if path.exists()]
         for number, path in enumerate(wanted, 1):
             try:
-                progress, parts = load_state(path)
+                progress, parts = load_state(path, work.identity)
                 batches = work.batches.steps_per_epoch
                 progress.check(path, epochs=work.config.epochs, batches=batches, split=work.split)
             except CheckpointError as error:
@@ -198,7 +200,9 @@ class _Trainer:
                 "optimiser": optimiser_state(self.optimiser),
                 "scaler": self.scaler.state_dict(),
             }
-            save_state(self.work.state_path, self.progress, parts, keep=self.between_epochs)
+            save_state(
+                self.work.state_path, self.progress, parts, keep=self.between_epochs, identity=self.work.identity
+            )
         self.between_epochs = self.progress.batch == 0
         self.saved_at = time.monotonic()
 

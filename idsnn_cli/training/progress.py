@@ -119,15 +119,16 @@ def _is_percent(value: Any) -> bool:
     return isinstance(value, float) and 0 <= value <= 100
 
 
-def save_state(path: Path, progress: Progress, parts: dict[str, Any], *, keep: bool) -> None:
-    """Write the state whole or not at all. ``parts`` are state dicts by name (model, losses, optimiser, scaler).
+def save_state(path: Path, progress: Progress, parts: dict[str, Any], *, keep: bool, identity: str = "") -> None:
+    """Write the state whole or not at all. ``parts`` are state dicts by name (model, losses, optimiser, scaler), and
+    ``identity`` is what no other training has.
 
     With ``keep`` the state that stands there, of a whole number of epochs, first becomes :func:`epoch_state`.
     """
     if keep and path.exists():
         atomic_link(path, epoch_state(path))
     with atomic_path(path) as temporary:
-        torch.save({"version": STATE_VERSION, "progress": asdict(progress), **parts}, temporary)
+        torch.save({"version": STATE_VERSION, "training": identity, "progress": asdict(progress), **parts}, temporary)
 
 
 def epoch_state(path: Path) -> Path:
@@ -145,19 +146,21 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def load_state(path: Path) -> tuple[Progress, dict[str, Any]]:
+def load_state(path: Path, identity: str = "") -> tuple[Progress, dict[str, Any]]:
     """The progress and the state dicts of :func:`save_state`, on the CPU.
 
-    Raises :class:`CheckpointError` where the file is not such a state, its bytes are not those that were written, or a
-    weight in it is not finite.
+    Raises :class:`CheckpointError` where the file is not such a state, its bytes are not those that were written, a
+    weight in it is not finite, or it is of another training than ``identity``, where both are said.
     """
     try:
         check_archive(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)
         if stored["version"] != STATE_VERSION:
             raise ValueError(f"version {stored['version']}")
+        if identity and stored.get("training", "") not in ("", identity):
+            raise ValueError("it is of a training with other settings or inputs")
         progress = Progress(**stored["progress"])
-        parts = {key: value for key, value in stored.items() if key not in ("version", "progress")}
+        parts = {key: value for key, value in stored.items() if key not in ("version", "training", "progress")}
         bad = [name for name, value in parts["model"].items() if not bool(torch.isfinite(value).all())]
         if bad:
             raise ValueError(f"{bad[0]} is not finite")

@@ -174,11 +174,12 @@ def test_floats_that_are_no_brightness_are_refused(tmp_path: Path, values: list[
         image_files.decode_image(tmp_path / "odd.tif", 8)
 
 
-def test_several_pages_are_not_read_as_their_first(tmp_path: Path) -> None:
-    pages = [Image.new("L", (8, 8), level) for level in (0, 255)]
-    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+@pytest.mark.parametrize("ending", ["tif", "png", "webp"])
+def test_several_pages_are_not_read_as_their_first(ending: str, tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (8, 8), (level, level, level)) for level in (0, 255)]
+    pages[0].save(tmp_path / f"stack.{ending}", save_all=True, append_images=pages[1:])
     with pytest.raises(DataError, match="2 pages"):
-        image_files.decode_image(tmp_path / "stack.tif", 8)
+        image_files.decode_image(tmp_path / f"stack.{ending}", 8)
 
 
 def test_a_photograph_stands_upright_and_what_is_transparent_is_white(tmp_path: Path) -> None:
