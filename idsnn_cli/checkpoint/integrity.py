@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 from idsnn_cli.errors import CheckpointError
@@ -34,6 +35,12 @@ def check_archive(path: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
+            if twice:
+                raise CheckpointError(
+                    f"{path}: damaged: '{excerpt(twice[0])}' stands twice in it, and readers take one or the other.",
+                    AGAIN,
+                )
             for entry in entries:
                 _check_entry(path, archive, entry)
             return entries

@@ -16,8 +16,11 @@ from idsnn_cli.families import NEURONS, Neurons, Reading, Recognised, SpikingRea
 Read = Callable[[str], Tensor]
 
 # Keys of settings beside the weights that only spiking networks have, and words in the values of others.
-_KEYS = ("timesteps", "time_steps", "timestep", "time_step", "v_threshold", "v_reset", "vth", "decay_input")
-_WORDS = ("spiking", "sew_resnet", "sewresnet", "snn")
+_KEYS = (
+    *("timesteps", "time_steps", "timestep", "time_step", "v_threshold", "v_reset", "vth", "decay_input"),
+    *("neuron_type", "node_type", "spiking_neuron", "surrogate_function"),
+)
+_WORDS = ("spiking", "sew_resnet", "sewresnet", "snn", "lifnode", "ifnode")
 # What our own metadata call a network that spikes; without its description only that is known of it.
 _OURS = ("student", "init", "baseline")
 # What the constants of neurons that have one decay may differ by: what float32 rounds.

@@ -65,8 +65,8 @@ class Fit:
 
     ``name`` names its events, ``draws`` seeds what is random in its steps. ``measure`` gives the figures by which the
     best epoch is chosen; ``split`` names them. ``on_epoch`` gets the history after each epoch, ``on_best`` the best
-    record so far, both in the main process only and after the numbers were found finite. ``identity`` is what one training
-    alone has, so that it does not go on from the state of another.
+    record so far, both in the main process only and after the numbers were found finite. ``identity`` is what no other
+    training has, so that it does not go on from the state of another.
     """
 
     name: str

@@ -57,6 +57,19 @@ def test_an_archive_without_checksums_is_read(saved: Path) -> None:
         assert torch.equal(file.get("a"), torch.ones(4))
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_an_entry_that_stands_twice_is_refused(saved: Path, tmp_path: Path) -> None:
+    """torch reads the last, others the first."""
+    path = tmp_path / "twice.pth"
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+            if entry.filename.endswith("data/0"):
+                new.writestr(entry.filename, bytes(entry.file_size))
+    with pytest.raises(CheckpointError, match=r"'net/data/0' stands twice"):
+        open_checkpoint(path)
+
+
 def test_a_cut_archive_is_refused(saved: Path) -> None:
     whole = saved.read_bytes()
     for size in (30, len(whole) // 2, len(whole) - 1):

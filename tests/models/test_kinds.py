@@ -135,7 +135,14 @@ def test_spikingjellys_names_alone_tell_nothing_and_are_read_as_what_is_said(tmp
 
 
 @pytest.mark.parametrize(
-    "beside", [{"args": {"model": "spiking_resnet18", "T": 4}}, {"T": 4, "v_threshold": 1.0}, {"net": "sew_resnet18"}]
+    "beside",
+    [
+        {"args": {"model": "spiking_resnet18", "T": 4}},
+        {"T": 4, "v_threshold": 1.0},
+        {"net": "sew_resnet18"},
+        {"args": {"T": 4, "neuron": "ParametricLIFNode"}},
+        {"hyper_parameters": {"node_type": "lif", "step": 4}},
+    ],
 )
 def test_what_stands_beside_the_tensors_tells(tmp_path: Path, beside: dict[str, Any]) -> None:
     state = renamed(student(stem="7x7"), torchvisions)

@@ -1,4 +1,4 @@
-"""Resume states and histories of another run, put into a run's directory: they fit in every shape, and are not its own."""
+"""Resume states and histories of another run in a run's directory: they fit in every shape, and are not its own."""
 
 from __future__ import annotations
 
