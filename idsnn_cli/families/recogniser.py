@@ -115,7 +115,7 @@ def _notes_outside(dropped: Mapping[str, str], used: AbstractSet[str]) -> list[s
 
 def _endings(key: str) -> set[str]:
     parts = key.split(".")
-    return {".".join(parts[at:]) for at in range(1, len(parts))}
+    return {".".join(parts[at:]) for at in range(len(parts))}
 
 
 def _padded(architecture: ResNetArchitecture, reading: Reading) -> ResNetArchitecture:

@@ -48,6 +48,8 @@ def normaliser_keys(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
     found = []
     for key, shape in shapes.items():
         module, dot, leaf = key.rpartition(".")
+        if module.rpartition(".")[2] == "input":  # our own name for it, which tables know
+            continue
         other = f"{module}{dot}{_LEAVES.get(leaf, '')}"
         # At the root they stand beside whatever is there.
         alone = not module or siblings[module] == {leaf, _LEAVES.get(leaf)} or leaf.startswith("_")
