@@ -116,18 +116,17 @@ class Grid:
     def _do(self, cell: Cell, made: set[Path], *, wait: bool = False) -> Done:
         """``cell``, and what it shares unless it is ``made``. Raises :class:`RunLockedError` where the cell is held."""
         shared, run = self.shared(cell), self.run_of(cell)
-        with run.locked():
-            for name, holder in shared.items():
-                if holder.path in made:
-                    continue
-                with holder.locked(wait=wait), self._data(holder):
-                    for needed in _needed(step(name), cell):
-                        if needed.name in shared:
-                            adopt(holder, shared[needed.name], needed)
-                    step(name).do(holder, Given())
-                made.add(holder.path)
-            with self._data(run):
-                results = run_all(run, shared)
+        for name, holder in shared.items():
+            if holder.path in made:
+                continue
+            with holder.locked(wait=wait), self._data(holder):
+                for needed in _needed(step(name), cell):
+                    if needed.name in shared:
+                        adopt(holder, shared[needed.name], needed)
+                step(name).do(holder, Given())
+            made.add(holder.path)
+        with run.locked(), self._data(run):
+            results = run_all(run, shared)
         return cell, run, results
 
     @contextmanager

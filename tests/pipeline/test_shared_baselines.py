@@ -240,17 +240,27 @@ VALUES = {
     "distill.feature_weight": "1,2",
     "distill.class_weights": "none,balanced",
     "data.channels": "1,3",
+    "data.frames": "2",
+    "data.slicing": "count,time",
+    "data.sensor": "[20,20],[24,24]",
+    "data.augment.eventdrop": "true,false",
+    "init.input": "loop,mean",
+    "runtime.track": "[],[tensorboard]",
     "student.threshold": "fixed,channel",
     "student.reset_gradient": "detached,full",
 }
 # No part of a record, as of files that count by their content, and of the machine: never shared nevertheless.
 APART = {"data.root", "data.path", "data.download", "eval.batch_size", "runtime.device", "runtime.threads"}
-APART |= {"runtime.save_every_minutes", "runtime.max_memory_gb", "runtime.cuda_graph"}
+APART |= {"runtime.save_every_minutes", "runtime.max_memory_gb", "runtime.cuda_graph", "runtime.track"}
 # What a key needs beside it to be allowed.
 BESIDE = {
     "data.path": ("data.dataset=npz",),
     "data.image_size": ("data.dataset=folder", "data.path=here"),
     "data.select": ("data.validation=10",),
+    "data.frames": ("data.dataset=nmnist", "student.coding=frames"),
+    "data.slicing": ("data.dataset=nmnist", "student.coding=frames"),
+    "data.sensor": ("data.dataset=events", "data.path=here", "student.coding=frames"),
+    "data.augment.eventdrop": ("data.dataset=nmnist", "student.coding=frames"),
     "student.join": ("student.block=sew",),
     "init.percentile": ("init.rescale=threshold",),
     "init.calibrate": ("init.convert=weight-normalisation",),
