@@ -156,8 +156,10 @@ def _history(path: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _check_history(folder: Path, name: str, record: Record, history: tuple[dict[str, Any], ...]) -> None:
-    """Raise :class:`CheckpointError` where a finished training has another history than its record tells."""
-    if record.status != "done" or "top1" not in record.figures:
+    """Raise :class:`CheckpointError` where a finished training has another history than its record tells; its file may
+    be gone, and then nobody tells it."""
+    gone = not (folder / name / METRICS).exists()
+    if record.status != "done" or "top1" not in record.figures or (gone and not history):
         return
     key = f"{record.figures['split']}_top1"
     measured = [each[key] for each in history if key in each]

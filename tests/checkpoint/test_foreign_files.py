@@ -78,7 +78,9 @@ def test_wrappers_become_dotted_names_and_other_leaves_are_kept(tmp_path: Path, 
             "best": 91.5,
             "count": 7,
             "milestones": [60, 120],
-            "args": argparse.Namespace(arch="resnet20", lr=0.1),
+            # Settings are looked at one by one: some tell of another network.
+            "args.arch": "resnet20",
+            "args.lr": 0.1,
             "none": None,
         }
         assert checkpoint.metadata is None

@@ -257,7 +257,7 @@ def test_the_first_bad_step_is_named_and_nothing_after_it_is_learnt(
     class Poisoned:
         teacher = None
         terms = objective.terms
-        reads_maps = False
+        reads_maps = sees_maps = False
 
         def teach(self, images: Tensor) -> None:
             return objective.teach(images)  # type: ignore[return-value]  # None: there is no teacher
