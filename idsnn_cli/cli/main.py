@@ -81,6 +81,7 @@ def main() -> NoReturn:
 
 def run_command_line() -> int:
     """The exit code of the command in ``sys.argv``, whose failures are told here; a signal's is not."""
+    _settle_threads()
     _settle_streams()
     as_json = "--json" in sys.argv
     try:
@@ -109,6 +110,16 @@ def run_command_line() -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _settle_threads() -> None:
+    """Let OpenMP's threads, unless the environment says how they wait, look for work 20,000 times, not 300,000.
+
+    They spin meanwhile, for some 15 ms, and take a core from the compiled loops that come next: a training step of a
+    thin Spiking ResNet-20 on two cores took 347 instead of 434 ms. Read when torch is loaded.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "20000"
 
 
 def _settle_streams() -> None:
