@@ -70,6 +70,7 @@ def both_copies() -> dict[str, dict[str, Tensor]]:
     return {"state_dict": theirs(1), "state_dict_ema": {f"module.{key}": value for key, value in theirs(2).items()}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "seed"), [((), 2), (("--weights", "ema"), 2), (("--weights", "raw"), 1)])
 def test_the_copy_of_the_weights_is_chosen_and_said(capsys: Capture, words: tuple[str, ...], seed: int) -> None:
     torch.save(both_copies(), "both.pth")

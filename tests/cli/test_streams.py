@@ -47,6 +47,7 @@ def test_a_closed_stdout_is_no_error() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_of_few_letters_gets_signs_in_their_place() -> None:
     ascii_only = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     done = command("recipes show quickstart", **ascii_only)

@@ -16,6 +16,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "form"), [(".nir", None), (".onnx", None), (".pt2", None), (".pt", "snntorch"), (".pt", "spikingjelly")]
 )

@@ -39,6 +39,7 @@ def written(folder: Path, model: Model, count: int = 3) -> tuple[Path, tuple[Com
     return target, done.verified
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(each, marks=pytest.mark.slow if each == "bottlenecks" else ()) for each in NETWORKS]
 )

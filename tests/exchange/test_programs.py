@@ -126,6 +126,7 @@ def test_a_difference_is_seen(thin: Written) -> None:
         assert "the same class for 0 of 11" in compared.words()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamo", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_torchs_own_exporters_give_no_constant_graph(tmp_path: Path, dynamo: bool) -> None:
     """By the trace and by torch.export, of a network as load gives it: its parameters ask for gradients."""

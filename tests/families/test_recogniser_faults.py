@@ -247,6 +247,7 @@ def test_unexplained_keys_are_grouped_and_the_nearest_scheme_is_named() -> None:
     assert "'layer1.0.gate' (alpha, beta), 'layer1.1.gate' (alpha, beta), 'proxy'" in message
 
 
+@pytest.mark.slow
 def test_unexplained_lists_are_bounded() -> None:
     extra: Shapes = {f"layer1.0.{'x' * 5000}{i}.{'y' * 5000}\n{i}": (1,) for i in range(2000)}
     assert "and 1994 more" in refusal({**shapes_of(), **extra})
@@ -330,6 +331,7 @@ def test_modules_of_a_plain_stack_are_no_resnet() -> None:
     assert "not a ResNet" in refusal({key: tuple(value.shape) for key, value in stack.state_dict().items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shapes",
     [

@@ -95,6 +95,7 @@ def test_torchvisions_own_networks(depth: int) -> None:
     assert found.unknown == (STEM_STRIDE, *bottleneck, INPUT_NORMALISATION)
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=40)
 @given(
     st.sampled_from([name for name in BUILDERS if name not in ("release-student", "detectron2", "spikingjelly")]),

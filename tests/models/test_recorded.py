@@ -50,6 +50,7 @@ def images(count: int = 2, side: int = 32) -> Tensor:
     return torch.rand((count, 3, side, side), generator=torch.Generator().manual_seed(count), dtype=torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(each, marks=() if each in FEW else pytest.mark.slow) for each in NETWORKS]
 )
