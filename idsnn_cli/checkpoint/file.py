@@ -65,3 +65,24 @@ class CheckpointFile(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class HeldTensors(CheckpointFile):
+    """A checkpoint whose tensors have all been read, in ``_tensors`` by name."""
+
+    _tensors: dict[str, Tensor]
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._tensors)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return tuple(self._tensors[key].shape)
+
+    def dtype(self, key: str) -> torch.dtype:
+        return self._tensors[key].dtype
+
+    def get(self, key: str, device: torch.device | str = "cpu") -> Tensor:
+        return self._tensors[key].to(device)
+
+    def close(self) -> None:
+        self._tensors = {}

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from idsnn_cli.checkpoint.arrays import TORCH_DTYPES, NpzFile, is_npz
-from idsnn_cli.checkpoint.file import CheckpointFile
+from idsnn_cli.checkpoint.file import CheckpointFile, HeldTensors
 from idsnn_cli.checkpoint.pickles import read_pickle
 from idsnn_cli.checkpoint.provenance import file_sha256
 from idsnn_cli.checkpoint.settings_beside import settings_beside
@@ -160,7 +160,7 @@ class _SafetensorsFile(CheckpointFile):
         self._handle.__exit__(None, None, None)
 
 
-class _PickleFile(CheckpointFile):
+class _PickleFile(HeldTensors):
     def __init__(
         self, path: Path, tensors: dict[str, Tensor], others: dict[str, Any], notes: tuple[str, ...] = ()
     ) -> None:
@@ -169,21 +169,6 @@ class _PickleFile(CheckpointFile):
         self.others = others
         self.notes = notes
         self._tensors = tensors
-
-    def keys(self) -> tuple[str, ...]:
-        return tuple(self._tensors)
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        return tuple(self._tensors[key].shape)
-
-    def dtype(self, key: str) -> torch.dtype:
-        return self._tensors[key].dtype
-
-    def get(self, key: str, device: torch.device | str = "cpu") -> Tensor:
-        return self._tensors[key].to(device)
-
-    def close(self) -> None:
-        self._tensors = {}
 
 
 class _NamesOnly(CheckpointFile):

@@ -41,8 +41,11 @@ def check_data() -> list[Check]:
 def _data_set(name: str, plan_data: Callable[[Data], DataPlan]) -> Check:
     from idsnn_cli.errors import DataError
 
+    needs = data_needs(name)
+    # Recordings are binned as a recipe says, and here they are only looked for.
+    frames = {"frames": 1} if needs.frames else {}
     try:
-        plan = plan_data(Data.model_validate({"dataset": name, "download": data_needs(name).download}))
+        plan = plan_data(Data.model_validate({"dataset": name, "download": needs.download, **frames}))
     except DataError as error:
         return Check("data", name, "warn", first_line(error), error.fix)
     except Exception as error:  # reading CIFAR imports torchvision, which may not fit torch

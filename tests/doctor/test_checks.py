@@ -311,6 +311,18 @@ def test_the_data_root_and_its_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert only(checks, "cifar10").found == "20 train, 10 test images"
 
 
+@pytest.mark.parametrize("name", ["nmnist", "cifar10dvs", "dvsgesture"])
+def test_recordings_that_are_not_there_are_said_to_be_missing(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not that a recipe's number of frames is, which no machine has."""
+    monkeypatch.setenv("IDSNN_DATA", str(tmp_path))
+    (found,) = [each for each in machine.check_data() if each.name == name]
+    assert found.status == "warn"
+    assert found.found.startswith(f"there is no {tmp_path}")
+    assert "data.frames" not in f"{found.found} {found.fix}"
+
+
 def test_a_damaged_data_set_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("IDSNN_DATA", str(tmp_path))
     (tmp_path / "cifar10.npz").write_bytes(b"no zip")
