@@ -31,15 +31,20 @@ def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
 def _show(console: Console, found: Examination) -> None:
     for check in found.checks:
         opening = f"{check.status:<8}{check.name:<{INDENT - 8}}"
-        lines = textwrap.wrap(
-            check.found, max(console.out.width, 60) - INDENT, break_long_words=False, break_on_hyphens=False
-        )
-        console.line(opening + ("\n" + " " * INDENT).join(lines))
+        console.line(opening + _beside(console, check.found))
         if check.fix:
-            # On one line of its own, unwrapped, so that it can be copied.
-            console.line(" " * INDENT + check.fix)
+            # A command stands on one line of its own, unwrapped, so that it can be copied; a sentence is wrapped.
+            sentence = check.fix[0].isupper()
+            console.line(" " * INDENT + (_beside(console, check.fix) if sentence else check.fix))
     missing = sum(check.status == "missing" for check in found.checks)
     if missing:
         console.say(f"{missing} needed {'thing is' if missing == 1 else 'things are'} missing.")
     else:
         console.say("Nothing that is needed is missing. Next: idsnn run quickstart")
+
+
+def _beside(console: Console, words: str) -> str:
+    """Words in lines that stand beside the names."""
+    width = max(console.out.width, 60) - INDENT
+    lines = textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)
+    return ("\n" + " " * INDENT).join(lines)

@@ -67,7 +67,7 @@ def check_disk(folder: Path) -> list[Check]:
         return [Check("disk", "runs", "missing", f"{existing} cannot be looked at: {error.strerror}", "cd elsewhere")]
     found = f"{free / GB:.1f} GB free in {folder}"
     if not os.access(existing, os.W_OK | os.X_OK):
-        fix = "cd to a folder of yours, or add --run-dir DIR to a command."
+        fix = "Go to a folder of yours, or add --run-dir DIR to a command."
         return [Check("disk", "runs", "missing", f"{existing} is not yours to write in", fix)]
     if free < ROOMY:
         status: Status = "missing" if free < TIGHT else "warn"
