@@ -28,7 +28,7 @@ class Check(Result):
     name: Annotated[str, "what was looked at"]
     status: Annotated[Status, "`missing`: commands fail without it; `warn`: some do less"]
     found: Annotated[str, "what was found, in words"]
-    fix: Annotated[str | None, "the command that mends it, or a sentence, which begins with a capital; null where all is well"] = None
+    fix: Annotated[str | None, "the command that mends it, or what to do in a sentence; null where all is well"] = None
 
 
 def first_line(error: BaseException) -> str:
