@@ -6,9 +6,9 @@ A student with mapped first weights (``distill``) and one with random ones (``ba
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from idsnn_cli.data import DataBundle, TrainBatches, eval_batches, shard, to_uni
 from idsnn_cli.errors import MissingInputError
 from idsnn_cli.evaluation.accuracy import Evaluation, evaluate
 from idsnn_cli.initializer import Plan
+from idsnn_cli.initializer.conversion import scales
 from idsnn_cli.models import Model, build, fitted, load
 from idsnn_cli.pipeline.class_order import reorder_head
 from idsnn_cli.pipeline.decisions import decide
@@ -54,7 +55,8 @@ class Job:
 
     ``make`` builds the network and its teacher (None without one), only when there is something to train. ``draws`` and
     ``seed`` seed data order and augmentation: the baseline shares the student's. ``metadata`` makes a checkpoint's
-    metadata from a history record. ``inputs`` are content hashes by name.
+    metadata from a history record. ``inputs`` are content hashes by name. ``scales`` say by tensor what a conversion
+    multiplied it by, and it is trained as if it had not.
     """
 
     step: Step
@@ -66,6 +68,7 @@ class Job:
     output: Path
     draws: str
     seed: int
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def best(self) -> Path:
@@ -161,6 +164,7 @@ def train(run: RunDirectory, job: Job) -> StepResult:
             on_epoch=publish,
             events=workspace.events,
             identity=_identity(job, settings),
+            scales=job.scales,
         )
         _tell_of_loops(workspace)
         history = fit(work)
@@ -389,4 +393,5 @@ def student_job(
         return described(workspace, own.network, architecture, provenance, record, plan)
 
     objective = Objective.of(dict(recipe.distill), taught=taught)
-    return Job(own, recipe.distill, make, objective, metadata, inputs, target, "distill", recipe.seed)
+    factors = scales(architecture, plan.lambdas) if plan is not None and recipe.distill.source_rates else {}
+    return Job(own, recipe.distill, make, objective, metadata, inputs, target, "distill", recipe.seed, factors)

@@ -54,9 +54,13 @@ class Distill(Training):
     a 1x1 alignment (KDSNN), or ``attention`` (LaSNN).
 
     With 0 ``epochs`` nothing is trained: the student is its first weights, and the keys about training mean nothing.
+    ``source_rates`` trains a student of ``init.convert`` in the units of its source: what the conversion multiplied by
+    c, to give spikes the worth of activations, takes the steps that it would have taken before, c^2 times as large with
+    SGD and c times with AdamW. ``clip_norm`` still measures the gradients of the student.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 200
+    source_rates: bool = False
     baseline: Literal["none", "plain", "distilled"] = "none"
 
     @model_validator(mode="after")
@@ -160,6 +164,8 @@ class Recipe(Section):
                 "pretrain trains a network of ReLUs, which learns no thresholds for init.convert; "
                 "pretrain.activation=qcfs does"
             )
+        if self.distill.source_rates and self.init.rules().convert == NONE:
+            raise ValueError("distill.source_rates is for a converted start; name the conversion, as init.convert")
         return self
 
     def _settle_frames(self) -> None:

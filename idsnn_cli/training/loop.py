@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,7 +66,8 @@ class Fit:
     ``name`` names its events, ``draws`` seeds what is random in its steps. ``measure`` gives the figures by which the
     best epoch is chosen; ``split`` names them. ``on_epoch`` gets the history after each epoch, ``on_best`` the best
     record so far, both in the main process only and after the numbers were found finite. ``identity`` is what no other
-    training has, so that it does not go on from the state of another.
+    training has, so that it does not go on from the state of another. ``scales`` are of :func:`make_optimiser`, by the
+    model's names.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Fit:
     events: Events = field(default_factory=Events)
     cuda_graph: bool = True
     identity: str = ""
+    scales: Mapping[str, float] = field(default_factory=dict)
 
 
 def fit(work: Fit) -> list[dict[str, Any]]:
@@ -122,7 +124,8 @@ class _Trainer:
         self.model = work.model
         self.learner = Learner(work.model, work.objective, derive_seed(work.seed, work.draws))
         place(self.learner, work.device, dtype)
-        self.optimiser = make_optimiser(self.learner, work.config)
+        scales = {f"model.{name}": scale for name, scale in work.scales.items()}
+        self.optimiser = make_optimiser(self.learner, work.config, scales)
         self.scaler = torch.amp.GradScaler(work.device.type, enabled=work.precision == "fp16")
         self.progress = Progress()
         # Whether the state on disk, if there is one, is that of a whole number of epochs.

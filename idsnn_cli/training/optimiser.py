@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,38 +17,55 @@ ONE_CYCLE_RISE, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1 / 25e4
 # The decay of AdamW's second moment (the usual one); the recipe's momentum decays its first.
 ADAM_SECOND_MOMENT = 0.999
 
+# Of a group of parameters: what its rate is, in learning rates.
+FACTOR = "factor"
 
-def make_optimiser(model: nn.Module, config: Training) -> torch.optim.Optimizer:
+
+def make_optimiser(
+    model: nn.Module, config: Training, scales: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
     """SGD or AdamW over the model's parameters; weight decay leaves out what is no kernel where asked.
 
     That is BatchNorm, biases, spike amplitudes and QCFS limits: all but the kernels of convolutions and linear layers.
-    On CUDA it is fused into one kernel, and its rate is a tensor there, which a captured step reads.
+    ``scales`` says by parameter what it was multiplied by when a network was converted, 1 where it is not named. Such a
+    parameter p = c q is trained as q would have been: SGD on q moves p by c^2 times what SGD on p does, AdamW's step
+    has the size of the rate, so there it is c times; and weight decay takes the same share of both.
+    On CUDA it is fused into one kernel a group, and its rate is a tensor there, which a captured step reads.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if config.decay_norm_and_bias:
-        groups = [{"params": parameters, "weight_decay": config.weight_decay}]
-    else:
-        groups = [
-            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-    device = parameters[0].device
+    adam = config.optimizer == "adamw"
+    by_kind: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            spared = parameter.dim() <= 1 and not config.decay_norm_and_bias
+            scale = (scales or {}).get(name, 1.0)
+            by_kind.setdefault((spared, scale if adam else scale**2), []).append(parameter)
+    device = next(iter(by_kind.values()))[0].device
     on_gpu = device.type == "cuda"
+    # Kernels first, as resume states have them.
+    groups = [
+        {
+            "params": parameters,
+            "weight_decay": 0.0 if spared else config.weight_decay / factor,
+            "lr": torch.tensor(config.lr * factor, device=device) if on_gpu else config.lr * factor,
+            FACTOR: factor,
+        }
+        for (spared, factor), parameters in sorted(by_kind.items(), key=lambda item: item[0])
+    ]
     fused = True if on_gpu else None
-    rate = torch.tensor(config.lr, device=device) if on_gpu else config.lr
-    if config.optimizer == "adamw":
+    if adam:
         betas = (config.momentum, ADAM_SECOND_MOMENT)
-        return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused, capturable=on_gpu)
-    return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+        return torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=fused, capturable=on_gpu)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group the learning rate, in the tensor that it has on a GPU."""
+    """Give every group the learning rate times its factor, in the tensor that it has on a GPU."""
     for group in optimiser.param_groups:
+        own = rate * group.get(FACTOR, 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(own)
         else:
-            group["lr"] = rate
+            group["lr"] = own
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
@@ -59,7 +77,7 @@ def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Take up ``state``, but keep what belongs to this device: the rate's tensor, and whether steps are fused."""
-    kept = ("lr", "fused", "capturable")
+    kept = ("lr", "fused", "capturable", FACTOR)
     pairs = zip(state["param_groups"], optimiser.param_groups, strict=True)
     groups = [{**stored, **{key: own[key] for key in kept if key in own}} for stored, own in pairs]
     rates = [group["lr"] for group in optimiser.param_groups]

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from invoking import invoke
+from safetensors.torch import load_file
 from tiny_runs import (
     Heard,
     distill_step,
@@ -90,6 +92,39 @@ def test_learnt_lambdas_and_levels_change_them_too(recipe: Path, teachers: dict[
     mapping = json.loads((tmp_path / "learnt" / "mapping.json").read_text())
     # One epoch moves the lambdas a little from the 8 where they start.
     assert all(7 < value < 9 and value != 8 for value in mapping["lambdas"].values())
+
+
+def test_with_source_rates_each_tensor_takes_the_step_that_it_would_have_taken_unscaled(
+    recipe: Path, teachers: dict[str, Path], tmp_path: Path
+) -> None:
+    """The first step of SGD goes along the gradient, so it is c^2 times as long where a tensor is c times as large."""
+    training = "distill.alpha=0 distill.epochs=1 distill.batch_size=80 distill.weight_decay=0 distill.lr=0.001"
+    words = ["init.convert=learnt-thresholds", "distill.keep=last", "runtime.precision=fp64", *training.split()]
+    steps = {}
+    for on in ("false", "true"):
+        session = converted(recipe, teachers, tmp_path / on, *words, f"distill.source_rates={on}", of="qcfs")
+        distill_step(session)
+        first, last = (load_file(file_of(session, step)) for step in ("init", "distill"))
+        steps[on] = {name: last[name].double() - value.double() for name, value in first.items()}
+    scaled = json.loads((tmp_path / "true" / "mapping.json").read_text())["tensors"]
+    factors = {entry["target"]: entry.get("scale") or 1.0 for entry in scaled}
+    assert sum(factor > 2 for factor in factors.values()) > 5
+    assert sum(factor < 0.5 for factor in factors.values()) > 5
+    learnt = [name for name in factors if name.endswith((".weight", ".bias"))]
+    for name in learnt:
+        torch.testing.assert_close(
+            steps["true"][name],
+            steps["false"][name] * factors[name] ** 2,
+            rtol=1e-3,
+            atol=2e-7,
+            msg=lambda m, n=name: f"{n}: {m}",
+        )
+    assert any(bool(steps["true"][name].any()) for name in learnt)
+
+
+def test_source_rates_without_a_conversion_are_refused(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="source_rates is for a converted start"):
+        open_run(recipe, tmp_path, "init.convert=none", "distill.source_rates=true")
 
 
 @pytest.mark.parametrize("words", [["student.reset=hard"], ["student.start=zero"], ["student.decay=0.5"]], ids=str)

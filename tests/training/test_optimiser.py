@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -12,6 +14,7 @@ from idsnn_cli.architecture import build_description
 from idsnn_cli.models import build
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.training import learning_rate, make_optimiser
+from idsnn_cli.training.optimiser import set_rate
 
 PER_EPOCH = 7
 
@@ -102,6 +105,41 @@ def test_amplitudes_and_qcfs_limits_decay_with_norms_and_biases() -> None:
         kernels, rest = make_optimiser(model, Training(weight_decay=0.1, decay_norm_and_bias=False)).param_groups
         assert learnt <= {id(p) for p in rest["params"]}
         assert (kernels["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_what_a_conversion_scaled_is_trained_as_if_it_had_not(optimizer: Any) -> None:
+    """f(x) = b tanh(a x) with a = c p and with p in its place: the same products of the same steps, at every step."""
+    config = Training(epochs=2, optimizer=optimizer, lr=0.05, weight_decay=0.1, decay_norm_and_bias=False)
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(32, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+
+    def networks() -> list[nn.Sequential]:
+        torch.manual_seed(1)
+        return [nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 4)).double() for _ in range(2)]
+
+    plain, scaled = networks()
+    scales = {"0.weight": 3.0, "2.weight": 0.25, "0.bias": 5.0}
+    with torch.no_grad():
+        for own, other in zip(scaled.named_parameters(), plain.parameters(), strict=True):
+            own[1].copy_(other * scales.get(own[0], 1.0))
+
+    def unscaled(network: nn.Sequential) -> dict[str, torch.Tensor]:
+        return {name: value / scales.get(name, 1.0) for name, value in network.named_parameters()}
+
+    ours, theirs = make_optimiser(scaled, config, scales), make_optimiser(plain, config)
+    # Adam's epsilon is added to gradients that the conversion made smaller.
+    tolerance = 1e-12 if optimizer == "sgd" else 1e-5
+    for step in range(8):
+        for optimiser, values in ((ours, unscaled(scaled)), (theirs, dict(plain.named_parameters()))):
+            set_rate(optimiser, learning_rate(config, step, 4))
+            optimiser.zero_grad()
+            hidden = torch.tanh(x @ values["0.weight"].T + values["0.bias"])
+            (hidden @ values["2.weight"].T + values["2.bias"] - y).square().mean().backward()
+            optimiser.step()
+        for name, value in unscaled(scaled).items():
+            torch.testing.assert_close(value, plain.get_parameter(name), rtol=tolerance, atol=tolerance)
+    assert not torch.equal(plain.get_parameter("0.weight"), networks()[0].get_parameter("0.weight"))
 
 
 def test_sgd_takes_the_momentum_of_the_recipe() -> None:
