@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from idsnn_cli.architecture import Architecture, read_description
-from idsnn_cli.checkpoint import open_checkpoint
+from idsnn_cli.checkpoint import file_sha256, open_checkpoint
 from idsnn_cli.errors import CheckpointError, MissingInputError
 from idsnn_cli.pipeline.grid import INDEX, read_index
 from idsnn_cli.pipeline.run_directory import EVALUATION, RECORDS, RESOLVED, Record, best_of, read_records
@@ -85,7 +85,6 @@ def _run(folder: Path, entry: dict[str, Any] | None) -> Run:
     needed = recipe.needs_teacher or recipe.init.source is not None
     trained = recipe.teacher.checkpoint is None and recipe.init.source is None
     teacher: Literal["none", "trained", "given"] = ("trained" if trained else "given") if needed else "none"
-    measured = "distill" in records and records["distill"].status == "done"
     return Run(
         folder=str(folder),
         label=_label(folder, entry),
@@ -95,7 +94,7 @@ def _run(folder: Path, entry: dict[str, Any] | None) -> Run:
         teacher=teacher,
         teacher_architecture=architectures["teacher"],
         trainings=trainings,
-        evaluation=_read(folder / EVALUATION) if measured else None,
+        evaluation=_evaluation(folder / EVALUATION, records),
         baseline_arm=_arm(settings, recipe),
     )
 
@@ -173,6 +172,20 @@ def _check_history(folder: Path, name: str, record: Record, history: tuple[dict[
 def _before_training(figures: dict[str, Any]) -> dict[str, Any]:
     """A student of 0 epochs as the record of an epoch that cost nothing."""
     return {"epoch": 0, f"{figures['split']}_top1": figures["top1"], "seconds": 0.0}
+
+
+def _evaluation(path: Path, records: dict[str, Record]) -> dict[str, Any] | None:
+    """The figures of the run's student as it is now; None where there are none, or only those of another file.
+
+    Raises :class:`CheckpointError` for a file that is not the one which the run's ``eval`` wrote.
+    """
+    trained, known = records.get("distill"), records.get("eval")
+    if trained is None or trained.status != "done" or not path.exists():
+        return None
+    found = _read(path)
+    if known is None or known.outputs.get("eval") != file_sha256(path):
+        raise CheckpointError(f"{path} is not what this run's eval wrote", "Write it again with idsnn eval --force.")
+    return found if known.inputs.get("student") in trained.outputs.values() else None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

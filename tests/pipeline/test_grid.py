@@ -212,6 +212,22 @@ def test_a_damaged_file_is_named_with_what_to_do(folder: Path, tmp_path: Path, f
     assert fix in str(caught.value.fix)
 
 
+def test_figures_of_another_network_are_not_taken_for_the_runs(folder: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", folder / "distill.alpha=0.5,seed=1"
+    shutil.copytree(folder / "distill.alpha=0.5,seed=0", run)
+    own = json.loads((run / "eval.json").read_text())
+    (run / "eval.json").write_text((other / "eval.json").read_text())
+    with pytest.raises(CheckpointError, match=r"eval\.json is not what this run's eval wrote"):
+        gather([run])
+    # Nor those of a student that has been trained anew since.
+    (run / "eval.json").write_bytes((folder / "distill.alpha=0.5,seed=0" / "eval.json").read_bytes())
+    assert gather([run])[0].evaluation == own
+    records = json.loads((run / "steps.json").read_text())
+    records["distill"]["outputs"] = dict.fromkeys(records["distill"]["outputs"], "0" * 64)
+    (run / "steps.json").write_text(json.dumps(records))
+    assert gather([run])[0].evaluation is None
+
+
 def test_one_file_for_two_outputs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused = invoke(capsys, "report", tmp_path, "--html", tmp_path / "a", "--markdown", tmp_path / "." / "a")
     assert (refused.code, "two outputs are one file" in refused.err) == (2, True)
