@@ -51,11 +51,6 @@ class Neuron:
         """What the membrane brings into the first step: decay * U(-1)."""
         return self.decay * self.v_threshold / 2 if self.start == "half" else 0.0
 
-    @property
-    def is_usual(self) -> bool:
-        """Whether its equation is the paper's, which all kernels know: hard reset, from zero."""
-        return (self.reset, self.start) == ("hard", "zero")
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; the usual reset, its gradient and start are left out."""
         plain = asdict(self)

@@ -74,14 +74,10 @@ def forget() -> None:
 
 
 def takes_kernels(x: Tensor, neuron: Neuron, timesteps: int) -> bool:
-    """Whether ``neuron`` over ``x`` runs as a kernel: on CUDA, in fp32, bf16 or fp16, with a surrogate that they know.
-
-    The kernels know the hard reset from zero alone. Networks of other neurons are mostly converted and only measured,
-    which plain PyTorch does well enough.
-    """
+    """Whether ``neuron`` over ``x`` runs as a kernel: on CUDA, in fp32, bf16 or fp16, its surrogate known to them."""
     if is_traced() or not (x.is_cuda and x.dtype in KERNEL_DTYPES):
         return False
-    known = neuron.is_usual and surrogate(neuron.surrogate).kernel is not None
+    known = surrogate(neuron.surrogate).kernel is not None
     return known and _settled(x.device, x.dtype, neuron, timesteps).used
 
 

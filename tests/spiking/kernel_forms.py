@@ -89,9 +89,12 @@ def noted() -> Iterator[list[Launch]]:
         jit.JITFunction.run = launched
 
 
-def neuron(surrogate: str, *, full: bool = False) -> Neuron:
+def neuron(surrogate: str, *, full: bool = False, soft: bool = False) -> Neuron:
     scale = surrogate_of(surrogate).default
-    return Neuron(0.5, 0.25, surrogate, scale, reset_gradient="full" if full else "detached")
+    gradient: Any = "full" if full else "detached"
+    if soft:
+        return Neuron(1.0, 1.0, surrogate, scale, reset="soft", start="half", reset_gradient=gradient)
+    return Neuron(0.5, 0.25, surrogate, scale, reset_gradient=gradient)
 
 
 def chain(
@@ -100,6 +103,7 @@ def chain(
     surrogate: str = "rectangle",
     *,
     full: bool = False,
+    soft: bool = False,
     residual: bool = False,
     repeat: bool = False,
     nhwc: bool = True,
@@ -114,17 +118,17 @@ def chain(
     x = torch.empty_like(maps, memory_format=layout).requires_grad_()
     around = torch.empty_like(x).requires_grad_() if residual else None
     spikes = fused_fire(
-        BatchNorm(channels).to(META), neuron(surrogate, full=full), steps, x, around, steps if repeat else 1
+        BatchNorm(channels).to(META), neuron(surrogate, full=full, soft=soft), steps, x, around, steps if repeat else 1
     )
     torch.autograd.backward(spikes, torch.empty_like(spikes))
 
 
-def layer(dtype: torch.dtype, steps: int = 4, surrogate: str = "rectangle", *, full: bool = False) -> None:
+def layer(dtype: torch.dtype, steps: int = 4, surrogate: str = "rectangle", *, soft: bool = False) -> None:
     """A training step of the neuron alone over (T, 64, 64, 32, 32)."""
     from idsnn_cli.spiking.triton.neuron import fused_lif
 
     x = torch.empty((steps, 64, 64, 32, 32), dtype=dtype, device=META).requires_grad_()
-    spikes = fused_lif(x, neuron(surrogate, full=full))
+    spikes = fused_lif(x, neuron(surrogate, full=soft, soft=soft))
     torch.autograd.backward(spikes, torch.empty_like(spikes))
 
 
@@ -143,6 +147,11 @@ FORMS: list[tuple[int, Callable[[], None], tuple[str, ...]]] = [
     # Another surrogate, the full gradient of the reset, a repeated map, NCHW, few channels, more steps than a segment.
     (75, lambda: chain(FP16, surrogate="arctan"), ("chain_apply",)),
     (80, lambda: chain(BF16, full=True), BACKWARD),
+    # The neuron of presets/lossless, whose gradient its bits tell.
+    (80, lambda: chain(BF16, full=True, soft=True), ("chain_forward", *BACKWARD)),
+    (90, lambda: chain(BF16, full=True, soft=True, residual=True), ("chain_forward", *BACKWARD)),
+    (90, lambda: layer(BF16, soft=True), ("lif_forward", "lif_backward_bits")),
+    (120, lambda: chain(BF16, 6, "sigmoid", full=True, soft=True), BACKWARD),
     (90, lambda: chain(FP32, repeat=True), ("chain_forward", "chain_apply")),
     (90, lambda: chain(BF16, 6, "dspike", residual=True), ("chain_apply",)),
     (120, lambda: chain(BF16, 32, "sigmoid", full=True), ("chain_reduce",)),

@@ -71,14 +71,12 @@ def test_what_is_fused() -> None:
         {"residual": OnCuda(1, 4, 3, 3)},
         {"act": OtherLIF(Neuron(), 2)},
         {"act": nn.ReLU()},
-        {"act": LIF(Neuron(reset="soft"), 2)},
-        {"act": LIF(Neuron(start="half"), 2)},
         {"norm": BatchNorm(4, affine=False)},
         {"norm": BatchNorm(4, track_running_stats=False)},
     ],
     ids=[
         *("on a CPU", "float64", "no width", "another dtype joined", "another batch joined", "a subclass", "ReLU"),
-        *("soft reset", "half start", "norm without gamma and beta", "norm of the batch alone"),
+        *("norm without gamma and beta", "norm of the batch alone"),
     ],
 )
 def test_what_is_not(changes: dict[str, Any]) -> None:
@@ -112,10 +110,13 @@ def taken(neuron: Neuron) -> bool:
     return kernels.takes_kernels(x, neuron, 3)  # type: ignore[arg-type]  # a stand-in
 
 
-@pytest.mark.parametrize("neuron", [Neuron(reset="soft"), Neuron(start="half")], ids=str)
-def test_kernels_know_only_the_usual_neuron(neuron: Neuron) -> None:
-    assert taken(Neuron(0.3, 1.0, "sigmoid", 2.0))
-    assert not taken(neuron)
+@pytest.mark.parametrize(
+    "neuron",
+    [Neuron(0.3, 1.0, "sigmoid", 2.0), Neuron(reset="soft", reset_gradient="full"), Neuron(start="half")],
+    ids=str,
+)
+def test_kernels_know_every_reset_and_start(neuron: Neuron) -> None:
+    assert taken(neuron)
 
 
 def test_a_surrogate_without_a_kernel_form_takes_the_plain_path() -> None:

@@ -30,6 +30,7 @@ CPU = torch.device("cpu")
 NEURONS = [
     Neuron(),
     Neuron(reset_gradient="full"),
+    Neuron(1.0, 1.0, reset="soft", start="half", reset_gradient="full"),
     *(neuron_of(name) for name in ("rectangle", "triangle", "sigmoid", "arctan", "dspike")),
 ]
 

@@ -21,6 +21,7 @@ from triton_cases import (
     COMPILED,
     DEVICE,
     DTYPES,
+    RESETS,
     assert_gradients,
     in_a_process_of_their_own,
     inside,
@@ -33,7 +34,6 @@ from triton_cases import (
 )
 
 from idsnn_cli.architecture import Neuron
-from idsnn_cli.architecture.parts import ResetGradient
 from idsnn_cli.errors import DataError
 from idsnn_cli.spiking import LIF, BatchNorm, lif_reference
 from idsnn_cli.spiking.triton import launch
@@ -158,12 +158,12 @@ def cases(draw: st.DrawFn) -> Case:
     layout = draw(st.sampled_from(sorted(LAYOUTS)))
     grad = LAYOUTS[layout](normal((steps * images, channels, height, width), dtype, seed + 2))
     norm = layer(channels, seed + 3, draw(st.sampled_from([0.1, 1.0, None])))
-    neuron = replace(neuron_of(name), reset_gradient=draw(st.sampled_from(["detached", "full"])))
+    neuron = replace(neuron_of(name), **draw(st.sampled_from(RESETS)))
     return Case(norm.train(draw(st.booleans())), neuron, steps, repeat, x, residual, grad)
 
 
 @inside
-@settings(deadline=None, derandomize=True, max_examples=12)
+@settings(deadline=None, derandomize=True, max_examples=20)
 @given(cases(), st.sampled_from([64, 1024]))
 def test_equals_the_formula(case: Case, block: int) -> None:
     with mock.patch.object(launch, "BLOCK", block), mock.patch.object(launch, "multiprocessors", return_value=1):
@@ -178,11 +178,11 @@ def plain(name: str = "rectangle", steps: int = 4, **changes: Any) -> Case:
 
 
 @inside
-@pytest.mark.parametrize("reset_gradient", ["detached", "full"])
+@pytest.mark.parametrize("kind", RESETS[:4], ids=lambda kind: "-".join(kind.values()))
 @pytest.mark.parametrize("name", ["rectangle", "sigmoid"])
-def test_longer_than_a_segment(name: str, reset_gradient: ResetGradient) -> None:
+def test_longer_than_a_segment(name: str, kind: dict[str, Any]) -> None:
     """Three whole segments and three steps more."""
-    neuron = replace(neuron_of(name), reset_gradient=reset_gradient)
+    neuron = replace(neuron_of(name), **kind)
     with mock.patch.object(launch, "SEGMENT", 4):
         check(replace(plain(name, 15), neuron=neuron))
         check(replace(plain(name, 12, residual=None), neuron=neuron))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from triton_cases import (
     DTYPES,
+    RESETS,
     assert_gradients,
     currents,
     in_a_process_of_their_own,
@@ -25,7 +27,6 @@ from triton_cases import (
 )
 
 from idsnn_cli.architecture import Neuron
-from idsnn_cli.architecture.parts import ResetGradient
 from idsnn_cli.registry import names
 from idsnn_cli.spiking import lif_reference
 from idsnn_cli.spiking.surrogates import surrogate
@@ -70,7 +71,7 @@ def fused(x: Tensor, neuron: Neuron) -> Tensor:
     scale=st.none() | st.floats(0.1, 5),
     theta=st.sampled_from([0.5, 1.0]) | st.floats(0.05, 3),
     decay=st.sampled_from([0.25, 0.0, 1.0]) | st.floats(0, 1),
-    reset_gradient=st.sampled_from(["detached", "full"]),
+    neurons=st.sampled_from(RESETS),
     dtype=st.sampled_from(DTYPES),
     layout=st.sampled_from(sorted(LAYOUTS)),
     layout_of_grad=st.sampled_from(sorted(LAYOUTS)),
@@ -83,14 +84,14 @@ def test_equals_the_reference(
     scale: float | None,
     theta: float,
     decay: float,
-    reset_gradient: ResetGradient,
+    neurons: dict[str, Any],
     dtype: torch.dtype,
     layout: str,
     layout_of_grad: str,
     seed: int,
 ) -> None:
     """Spikes always in every bit; gradients too for the surrogates that need no exponential."""
-    neuron = Neuron(theta, decay, name, scale or surrogate(name).default, reset_gradient=reset_gradient)
+    neuron = Neuron(theta, decay, name, scale or surrogate(name).default, **neurons)
     x = LAYOUTS[layout](currents((steps, *shape), neuron, dtype, seed))
     grad = LAYOUTS[layout_of_grad](normal((steps, *shape), dtype, seed + 1))
     spikes, by_input = run(fused, x, neuron, grad)
@@ -155,11 +156,11 @@ def test_nan_is_silent(name: str) -> None:
 
 
 @inside
-@pytest.mark.parametrize("reset_gradient", ["detached", "full"])
+@pytest.mark.parametrize("kind", RESETS, ids=lambda kind: "-".join(kind.values()))
 @pytest.mark.parametrize("name", ["rectangle", "triangle", "arctan"])
 @pytest.mark.parametrize("steps", [launch.SEGMENT, 2 * launch.SEGMENT, 17, 35])
-def test_any_time_by_segments(steps: int, name: str, reset_gradient: ResetGradient) -> None:
-    neuron = replace(neuron_of(name), reset_gradient=reset_gradient)
+def test_any_time_by_segments(steps: int, name: str, kind: dict[str, Any]) -> None:
+    neuron = replace(neuron_of(name), **kind)
     x, grad = currents((steps, 30), neuron, torch.float32, steps), normal((steps, 30), torch.float32, 5)
     for found, wanted in zip(run(fused, x, neuron, grad), run(lif_reference, x, neuron, grad), strict=True):
         assert_gradients(found, wanted, exact=name != "arctan")
@@ -187,12 +188,13 @@ def test_empty_and_layout() -> None:
 
 @inside
 def test_what_is_kept() -> None:
-    """The rectangle keeps two bits a neuron and step; a smooth surrogate, and a full reset, the input and no more."""
-    for steps, neuron in ((5, Neuron()), (5, neuron_of("sigmoid")), (5, Neuron(reset_gradient="full"))):
+    """The rectangle keeps two bits a neuron and step; a smooth surrogate, and a full hard reset, just the input."""
+    soft = Neuron(reset="soft", reset_gradient="full")
+    for steps, neuron in ((5, Neuron()), (5, soft), (5, neuron_of("sigmoid")), (5, Neuron(reset_gradient="full"))):
         x = normal((steps, 2, 3, 4, 5), torch.bfloat16, 0).requires_grad_()
         with keeping() as kept:
             fused(x, neuron)
-        if neuron == Neuron():
+        if neuron in (Neuron(), soft):
             assert [(t.dtype, t.shape) for t in kept] == [(torch.uint8, (2, 120))]
         else:
             assert [t.data_ptr() for t in kept] == [x.data_ptr()]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,12 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 COMPILED = DEVICE.type == "cuda"
 INSIDE = COMPILED or os.environ.get("TRITON_INTERPRET") == "1"
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+# The paper's reset, with each gradient, and the soft one from half the threshold of integrate and fire.
+RESETS: list[dict[str, Any]] = [
+    {"reset": reset, "start": start, "reset_gradient": gradient}
+    for reset, start in (("hard", "zero"), ("soft", "half"), ("soft", "zero"), ("hard", "half"))
+    for gradient in ("detached", "full")
+]
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 inside = pytest.mark.skipif(not INSIDE, reason="runs in Triton's interpreter, in a process of its own")

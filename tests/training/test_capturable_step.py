@@ -157,4 +157,4 @@ def test_it_would_show(tmp_path: Path) -> None:
 
 def test_the_neuron_is_the_papers() -> None:
     """So that the kernels that are noted are those of the paper's step."""
-    assert Neuron().is_usual
+    assert (Neuron().reset, Neuron().start, Neuron().reset_gradient) == ("hard", "zero", "detached")

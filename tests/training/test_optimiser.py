@@ -135,7 +135,7 @@ def test_what_a_conversion_scaled_is_trained_as_if_it_had_not(optimizer: Any) ->
             set_rate(optimiser, learning_rate(config, step, 4))
             optimiser.zero_grad()
             hidden = torch.tanh(x @ values["0.weight"].T + values["0.bias"])
-            (hidden @ values["2.weight"].T + values["2.bias"] - y).square().mean().backward()
+            torch.autograd.backward((hidden @ values["2.weight"].T + values["2.bias"] - y).square().mean())
             optimiser.step()
         for name, value in unscaled(scaled).items():
             torch.testing.assert_close(value, plain.get_parameter(name), rtol=tolerance, atol=tolerance)

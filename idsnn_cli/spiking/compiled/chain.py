@@ -61,7 +61,7 @@ class _Fire(torch.autograd.Function):
             neuron.decay,
             0.0 if hard else 1.0,
             0.0 if hard else neuron.v_threshold,
-            neuron.first_potential if neuron.start == "half" else 0.0,
+            neuron.first_potential,
             0.0 if window is None else window.half_width,
         )
         share(

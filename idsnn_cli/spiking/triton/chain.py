@@ -146,10 +146,11 @@ class _FusedChain(torch.autograd.Function):
                 chain_forward[tiles.grid](
                     *(x, x if residual is None else residual, spikes, state, mean, inverse, weight, bias),
                     *(tiles.rows, tiles.channels, tiles.inner, tiles.neurons, chain.x_step(tiles)),
-                    *(neuron.decay, neuron.v_threshold, chain.form.scale),
+                    *(neuron.decay, neuron.v_threshold, chain.form.scale, neuron.first_potential),
                     STEPS=steps,
                     SEGMENT=launch.SEGMENT,
                     KEEP=keep_bits,
+                    SOFT=neuron.reset == "soft",
                     RESIDUAL=residual is not None,
                     REPEAT=chain.repeat > 1,
                     NHWC=tiles.nhwc,
@@ -182,7 +183,8 @@ class _FusedChain(torch.autograd.Function):
         parameters = (mean, inverse, weight, bias)
         numbers = (
             *(tiles.rows, channels, tiles.inner, step, (steps - 1) * step, (state.shape[0] - 1) * step),
-            *(x_step, (steps - 1) * x_step, neuron.decay, neuron.v_threshold, form.scale, form.peak),
+            *(x_step, (steps - 1) * x_step, neuron.decay, neuron.v_threshold, form.scale, neuron.first_potential),
+            form.peak,
         )
         settings = {
             "SURROGATE": form.shape,
@@ -190,6 +192,7 @@ class _FusedChain(torch.autograd.Function):
             "STEPS": steps,
             "SEGMENT": launch.SEGMENT,
             "FULL": neuron.reset_gradient == "full",
+            "SOFT": neuron.reset == "soft",
             "NHWC": tiles.nhwc,
             "BLOCK_ROWS": tiles.block_rows,
             "BLOCK_COLUMNS": tiles.block_columns,

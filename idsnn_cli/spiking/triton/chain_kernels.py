@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from idsnn_cli.spiking.triton.neuron_kernels import advance, place, two_bits
+from idsnn_cli.spiking.triton.neuron_kernels import leave, place, two_bits
 
 
 @triton.jit
@@ -35,8 +35,7 @@ def chain_forward_segment(
     state_at,
     there,
     z,
-    u,
-    fired,
+    left,
     mean,
     factor,
     bias,
@@ -46,17 +45,19 @@ def chain_forward_segment(
     theta,
     scale,
     KEEP: tl.constexpr,
+    SOFT: tl.constexpr,
     RESIDUAL: tl.constexpr,
     REPEAT: tl.constexpr,
     LENGTH: tl.constexpr,
 ):
     """LENGTH steps of a tile; a byte of bits is stored behind every fourth and the last. With REPEAT ``z`` is X."""
-    code = tl.zeros_like(u).to(tl.int32)
+    code = tl.zeros_like(left).to(tl.int32)
     for i in tl.static_range(LENGTH):
         if not REPEAT:
             z = current(x, residual, x_at, at, there, mean, factor, bias, RESIDUAL)
-        u = advance(u, fired, z, decay)
+        u = left + z
         fired = (u > theta).to(tl.float32)
+        left = leave(u, fired, decay, theta, SOFT)
         tl.store(spikes + at, fired.to(spikes.dtype.element_ty), mask=there)
         if KEEP:
             code |= two_bits(u, fired, theta, scale) << (2 * (i % 4))
@@ -66,7 +67,7 @@ def chain_forward_segment(
                 code = tl.zeros_like(code)
         at += step
         x_at += x_step
-    return x_at, at, state_at, u, fired
+    return x_at, at, state_at, left
 
 
 @triton.jit
@@ -87,9 +88,11 @@ def chain_forward(
     decay,
     theta,
     scale,
+    start,
     STEPS: tl.constexpr,
     SEGMENT: tl.constexpr,
     KEEP: tl.constexpr,
+    SOFT: tl.constexpr,
     RESIDUAL: tl.constexpr,
     REPEAT: tl.constexpr,
     NHWC: tl.constexpr,
@@ -107,14 +110,13 @@ def chain_forward(
     bias = tl.load(biases + columns, mask=in_channels, other=0.0).to(tl.float32)
     factor = tl.load(inverses + columns, mask=in_channels, other=0.0).to(tl.float32)
     factor *= tl.load(weights + columns, mask=in_channels, other=0.0).to(tl.float32)
-    u = tl.zeros([BLOCK_ROWS, BLOCK_COLUMNS], tl.float32)
-    fired = tl.zeros([BLOCK_ROWS, BLOCK_COLUMNS], tl.float32)
-    z = u
+    left = tl.zeros([BLOCK_ROWS, BLOCK_COLUMNS], tl.float32) + start
+    z = left
     if REPEAT:
         z = current(x, residual, x_at, at, there, mean, factor, bias, RESIDUAL)
     if STEPS > SEGMENT:
         for _ in range(STEPS // SEGMENT):
-            x_at, at, state_at, u, fired = chain_forward_segment(
+            x_at, at, state_at, left = chain_forward_segment(
                 x,
                 residual,
                 spikes,
@@ -124,8 +126,7 @@ def chain_forward(
                 state_at,
                 there,
                 z,
-                u,
-                fired,
+                left,
                 mean,
                 factor,
                 bias,
@@ -135,6 +136,7 @@ def chain_forward(
                 theta,
                 scale,
                 KEEP,
+                SOFT,
                 RESIDUAL,
                 REPEAT,
                 SEGMENT,
@@ -151,8 +153,7 @@ def chain_forward(
             state_at,
             there,
             z,
-            u,
-            fired,
+            left,
             mean,
             factor,
             bias,
@@ -162,6 +163,7 @@ def chain_forward(
             theta,
             scale,
             KEEP,
+            SOFT,
             RESIDUAL,
             REPEAT,
             REST,

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from idsnn_cli.spiking.triton.chain_kernels import current
-from idsnn_cli.spiking.triton.neuron_kernels import advance, place, retreat, retreat_through_reset, slope
+from idsnn_cli.spiking.triton.neuron_kernels import leave, place, retreat, retreat_through_reset, slope
 
 
 @triton.jit
@@ -51,10 +51,12 @@ def chain_backward_segment(
     decay,
     theta,
     scale,
+    start,
     peak,
     APPLY: tl.constexpr,
     SURROGATE: tl.constexpr,
     FULL: tl.constexpr,
+    SOFT: tl.constexpr,
     RESIDUAL: tl.constexpr,
     REPEAT: tl.constexpr,
     LENGTH: tl.constexpr,
@@ -63,23 +65,20 @@ def chain_backward_segment(
 
     Bits tell the rectangle's gradient; else membranes are computed again, from the beginning of time.
     """
-    BITS: tl.constexpr = SURROGATE == "rectangle" and not FULL
+    BITS: tl.constexpr = SURROGATE == "rectangle" and (SOFT or not FULL)
     code = tl.zeros_like(du).to(tl.int32)
     membranes = ()
     if not BITS:
         x_at, forth_at = here, here
-        u = tl.zeros_like(du)
-        fired = tl.zeros_like(du)
+        left = tl.zeros_like(du) + start
         for _ in range(first):
-            z = current(x, residual, x_at, forth_at, there, mean, factor, bias, RESIDUAL)
-            u = advance(u, fired, z, decay)
-            fired = (u > theta).to(tl.float32)
+            u = left + current(x, residual, x_at, forth_at, there, mean, factor, bias, RESIDUAL)
+            left = leave(u, (u > theta).to(tl.float32), decay, theta, SOFT)
             x_at += x_step
             forth_at += step
         for _ in tl.static_range(LENGTH):
-            z = current(x, residual, x_at, forth_at, there, mean, factor, bias, RESIDUAL)
-            u = advance(u, fired, z, decay)
-            fired = (u > theta).to(tl.float32)
+            u = left + current(x, residual, x_at, forth_at, there, mean, factor, bias, RESIDUAL)
+            left = leave(u, (u > theta).to(tl.float32), decay, theta, SOFT)
             membranes = membranes + (u,)  # noqa: RUF005  # Triton's language has no unpacking
             x_at += x_step
             forth_at += step
@@ -92,12 +91,13 @@ def chain_backward_segment(
                 state_at -= step
             bits = code >> (2 * (i % 4))
             rise = ((bits >> 1) & 1).to(tl.float32) * peak
-            du = retreat(du, (bits & 1).to(tl.float32), decay) + rise * g
+            g = retreat_through_reset(g, du, du, decay, theta, FULL, SOFT)
+            du = retreat(du, (bits & 1).to(tl.float32), decay, SOFT) + rise * g
         else:
             v = membranes[i]
-            g = retreat_through_reset(g, du, v, decay, FULL)
+            g = retreat_through_reset(g, du, v, decay, theta, FULL, SOFT)
             rise = slope(v, theta, scale, peak, SURROGATE)
-            du = retreat(du, (v > theta).to(tl.float32), decay) + rise * g
+            du = retreat(du, (v > theta).to(tl.float32), decay, SOFT) + rise * g
         if RESIDUAL and APPLY:
             tl.store(d_residual + at, du.to(d_residual.dtype.element_ty), mask=there)
         sum_du += du
@@ -135,11 +135,13 @@ def chain_tile_backward(
     decay,
     theta,
     scale,
+    start,
     peak,
     APPLY: tl.constexpr,
     CENTRE: tl.constexpr,
     SURROGATE: tl.constexpr,
     FULL: tl.constexpr,
+    SOFT: tl.constexpr,
     RESIDUAL: tl.constexpr,
     REPEAT: tl.constexpr,
     STEPS: tl.constexpr,
@@ -160,9 +162,10 @@ def chain_tile_backward(
     factor = inverse
     bias = mean
     # The weight is read where a membrane or a gradient is computed with it, the bias for membranes only.
-    if APPLY or SURROGATE != "rectangle" or FULL:
+    BITS: tl.constexpr = SURROGATE == "rectangle" and (SOFT or not FULL)
+    if APPLY or not BITS:
         factor *= tl.load(weights + columns, mask=in_channels, other=0.0).to(tl.float32)
-    if SURROGATE != "rectangle" or FULL:
+    if not BITS:
         bias = tl.load(biases + columns, mask=in_channels, other=0.0).to(tl.float32)
     mean_du = tl.zeros([BLOCK_COLUMNS], tl.float32)
     mean_product = tl.zeros([BLOCK_COLUMNS], tl.float32)
@@ -204,10 +207,12 @@ def chain_tile_backward(
             decay,
             theta,
             scale,
+            start,
             peak,
             APPLY,
             SURROGATE,
             FULL,
+            SOFT,
             RESIDUAL,
             REPEAT,
             REST,
@@ -241,10 +246,12 @@ def chain_tile_backward(
                 decay,
                 theta,
                 scale,
+                start,
                 peak,
                 APPLY,
                 SURROGATE,
                 FULL,
+                SOFT,
                 RESIDUAL,
                 REPEAT,
                 SEGMENT,

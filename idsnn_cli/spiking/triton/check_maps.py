@@ -62,16 +62,16 @@ class Maps:
     def at_the_threshold(self) -> Batch:
         """Half the pixels of each channel are one value whose membrane is above the threshold by two roundings and not
         by one, or the other way round: (x - mean) * factor + bias with a mean of 0."""
-        theta = torch.tensor(self.neuron.v_threshold, dtype=torch.float32)
+        theta, first = (torch.tensor(v) for v in (self.neuron.v_threshold, self.neuron.first_potential))
         drawn, factors = (self._normal((CANDIDATES,), seed) for seed in (2, 3))
         values = (2 + drawn.abs()).to(self.dtype)
         # The product is some 16 times the threshold, so that its rounding is larger than one of the threshold's.
         factors = 16 * (1 + factors.abs()) * theta / values.float()
         products = values.float() * factors
-        biases = theta - products
-        twice = products + biases > theta
+        biases = (theta - first) - products
+        twice = (products + biases) + first > theta
         # Exact in float64: a product of two fp32 numbers has 48 bits.
-        once = (values.double() * factors.double() + biases.double()).float() > theta
+        once = (values.double() * factors.double() + biases.double()).float() + first > theta
         places = (twice != once).nonzero().flatten()
         chosen = places[torch.arange(CHANNELS) % max(len(places), 1)] if len(places) else torch.arange(CHANNELS)
         batch = self._drawn(4)
@@ -141,9 +141,11 @@ class Maps:
         neuron = self.neuron
         z = _normalised(batch, batch.x.double()) + batch.residual.double()
         edges = [0.0, neuron.surrogate_scale, -neuron.surrogate_scale, 0.5, -0.5]
-        u, fired, nearest = torch.zeros(()), torch.zeros(()), float("inf")
+        start = neuron.v_threshold / 2 if neuron.start == "half" else 0.0
+        u, fired, nearest = torch.tensor(start, dtype=torch.float64), torch.zeros(()), float("inf")
         for current in z.view(self.timesteps, IMAGES, CHANNELS, SIDE, SIDE):
-            u = neuron.decay * u * (1 - fired) + current
+            left = u - neuron.v_threshold * fired if neuron.reset == "soft" else u * (1 - fired)
+            u = neuron.decay * left + current
             fired = (u > neuron.v_threshold).double()
             nearest = min(nearest, *(float((u - neuron.v_threshold - edge).abs().min()) for edge in edges))
         return nearest

@@ -49,8 +49,10 @@ def kernel_form(neuron: Neuron) -> KernelForm:
 
 
 def keeps_bits(neuron: Neuron) -> bool:
-    """Whether two bits a neuron and step tell its gradient: of the rectangle, whose reset passes none."""
-    return kernel_form(neuron).shape == "rectangle" and neuron.reset_gradient == "detached"
+    """Whether two bits a neuron and step tell its gradient: of the rectangle, unless its reset, which takes the
+    membrane, passes a gradient; a soft one takes theta."""
+    told = neuron.reset == "soft" or neuron.reset_gradient == "detached"
+    return kernel_form(neuron).shape == "rectangle" and told
 
 
 def neurons_at_once(steps: int, *, membranes: bool) -> int:

@@ -11,7 +11,14 @@ from torch.autograd.function import once_differentiable
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.spiking.memory_layout import empty_steps, step_format, steps_are_dense
 from idsnn_cli.spiking.triton import launch
-from idsnn_cli.spiking.triton.launch import OPTIONS, keeps_bits, kernel_form, neurons_at_once, on_device, state_bytes
+from idsnn_cli.spiking.triton.launch import (
+    OPTIONS,
+    keeps_bits,
+    kernel_form,
+    neurons_at_once,
+    on_device,
+    state_bytes,
+)
 from idsnn_cli.spiking.triton.neuron_kernels import lif_backward_bits, lif_backward_membrane, lif_forward
 
 
@@ -29,9 +36,11 @@ class _FusedLIF(torch.autograd.Function):
             with on_device(x):
                 lif_forward[(-(-size // block),)](
                     *(x, spikes, state, size, x.stride(0), neuron.decay, neuron.v_threshold, form.scale),
+                    neuron.first_potential,
                     STEPS=steps,
                     SEGMENT=launch.SEGMENT,
                     KEEP=bits,
+                    SOFT=neuron.reset == "soft",
                     BLOCK=block,
                     **OPTIONS,
                 )
@@ -61,9 +70,10 @@ class _FusedLIF(torch.autograd.Function):
             if membranes:
                 lif_backward_membrane[grid](
                     *(saved, grad, dx, size, last, saved.stride(0)),
-                    *(neuron.decay, neuron.v_threshold, form.scale, form.peak),
+                    *(neuron.decay, neuron.v_threshold, form.scale, neuron.first_potential, form.peak),
                     SURROGATE=form.shape,
                     FULL=neuron.reset_gradient == "full",
+                    SOFT=neuron.reset == "soft",
                     STEPS=steps,
                     SEGMENT=launch.SEGMENT,
                     BLOCK=block,
@@ -72,7 +82,9 @@ class _FusedLIF(torch.autograd.Function):
             else:
                 state_last = (saved.shape[0] - 1) * size
                 lif_backward_bits[grid](
-                    *(grad, saved, dx, size, last, state_last, neuron.decay, form.peak),
+                    *(grad, saved, dx, size, last, state_last, neuron.decay, neuron.v_threshold, form.peak),
+                    FULL=neuron.reset_gradient == "full",
+                    SOFT=neuron.reset == "soft",
                     STEPS=steps,
                     SEGMENT=launch.SEGMENT,
                     BLOCK=block,
@@ -86,8 +98,8 @@ def fused_lif(x: Tensor, neuron: Neuron) -> Tensor:
 
     The membrane is fp32, in registers. Steps that are gap-free in NCHW or NHWC order are read where they lie, with any
     stride of time (0 for a repeated input); others are copied. Spikes equal the reference's in every bit, and so do the
-    rectangle's gradients; a smooth surrogate, and the full gradient of the reset, keep ``x`` and compute the membrane
-    again.
+    rectangle's gradients; a smooth surrogate, and the full gradient of a hard reset, keep ``x`` and compute the
+    membrane again.
     """
     if not steps_are_dense(x, step_format(x)):
         x = x.contiguous()

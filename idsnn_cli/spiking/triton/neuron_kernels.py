@@ -21,14 +21,18 @@ import triton.language as tl
 
 
 @triton.jit
-def advance(u, fired, current, decay):
-    """U(t) of U(t-1), F(t-1) as 0.0 or 1.0, and X(t) (eq. 1, 2): three roundings."""
-    return (decay * u) * (1.0 - fired) + current
+def leave(u, fired, decay, theta, SOFT: tl.constexpr):
+    """What U(t) with F(t), 0.0 or 1.0, leaves to U(t+1), to which X(t+1) is added: two roundings (theta F has none)."""
+    if SOFT:
+        return decay * (u - theta * fired)
+    return (decay * u) * (1.0 - fired)
 
 
 @triton.jit
-def retreat(du, fired, decay):
-    """What dL/dU(t+1) adds to dL/dU(t); the reset factor is a constant."""
+def retreat(du, fired, decay, SOFT: tl.constexpr):
+    """What dL/dU(t+1) adds to dL/dU(t) beside the reset's own gradient: a hard reset's factor, and decay."""
+    if SOFT:
+        return du * decay
     return (du * (1.0 - fired)) * decay
 
 
@@ -40,9 +44,12 @@ def two_bits(u, fired, theta, scale):
 
 
 @triton.jit
-def retreat_through_reset(g, du, u, decay, FULL: tl.constexpr):
-    """dL/dF(t), of ``g`` from the next layer: with FULL less what the reset takes from U(t+1), which is decay U(t)."""
-    if FULL:
+def retreat_through_reset(g, du, u, decay, theta, FULL: tl.constexpr, SOFT: tl.constexpr):
+    """dL/dF(t), of ``g`` from the next layer: with FULL less what the reset takes from U(t+1), decay times U(t), or
+    decay times theta with SOFT."""
+    if FULL and SOFT:
+        g = g - (du * decay) * theta
+    elif FULL:
         g = g - du * (decay * u)
     return g
 
@@ -84,21 +91,22 @@ def lif_forward_segment(
     out_at,
     state_at,
     there,
-    u,
-    fired,
+    left,
     size,
     x_step,
     decay,
     theta,
     scale,
     KEEP: tl.constexpr,
+    SOFT: tl.constexpr,
     LENGTH: tl.constexpr,
 ):
     """LENGTH steps; a byte of bits is stored behind every fourth and the last."""
-    code = tl.zeros_like(u).to(tl.int32)
+    code = tl.zeros_like(left).to(tl.int32)
     for i in tl.static_range(LENGTH):
-        u = advance(u, fired, tl.load(x + x_at, mask=there, other=0.0).to(tl.float32), decay)
+        u = left + tl.load(x + x_at, mask=there, other=0.0).to(tl.float32)
         fired = (u > theta).to(tl.float32)
+        left = leave(u, fired, decay, theta, SOFT)
         tl.store(spikes + out_at, fired.to(spikes.dtype.element_ty), mask=there)
         if KEEP:
             code |= two_bits(u, fired, theta, scale) << (2 * (i % 4))
@@ -108,7 +116,7 @@ def lif_forward_segment(
                 code = tl.zeros_like(code)
         x_at += x_step
         out_at += size
-    return x_at, out_at, state_at, u, fired
+    return x_at, out_at, state_at, left
 
 
 @triton.jit
@@ -121,20 +129,21 @@ def lif_forward(
     decay,
     theta,
     scale,
+    start,
     STEPS: tl.constexpr,
     SEGMENT: tl.constexpr,
     KEEP: tl.constexpr,
+    SOFT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Spikes of ``x``, and with KEEP the two bits of each step."""
     here = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = here < size
     x_at, out_at, state_at = here, here, here
-    u = tl.zeros([BLOCK], tl.float32)
-    fired = tl.zeros([BLOCK], tl.float32)
+    left = tl.zeros([BLOCK], tl.float32) + start
     if STEPS > SEGMENT:
         for _ in range(STEPS // SEGMENT):
-            x_at, out_at, state_at, u, fired = lif_forward_segment(
+            x_at, out_at, state_at, left = lif_forward_segment(
                 x,
                 spikes,
                 state,
@@ -142,25 +151,40 @@ def lif_forward(
                 out_at,
                 state_at,
                 there,
-                u,
-                fired,
+                left,
                 size,
                 x_step,
                 decay,
                 theta,
                 scale,
                 KEEP,
+                SOFT,
                 SEGMENT,
             )
     REST: tl.constexpr = STEPS % SEGMENT if STEPS > SEGMENT else STEPS
     if REST > 0:
         lif_forward_segment(
-            x, spikes, state, x_at, out_at, state_at, there, u, fired, size, x_step, decay, theta, scale, KEEP, REST
+            x, spikes, state, x_at, out_at, state_at, there, left, size, x_step, decay, theta, scale, KEEP, SOFT, REST
         )
 
 
 @triton.jit
-def lif_backward_bits_segment(grad, state, dx, at, state_at, there, du, size, decay, peak, LENGTH: tl.constexpr):
+def lif_backward_bits_segment(
+    grad,
+    state,
+    dx,
+    at,
+    state_at,
+    there,
+    du,
+    size,
+    decay,
+    theta,
+    peak,
+    FULL: tl.constexpr,
+    SOFT: tl.constexpr,
+    LENGTH: tl.constexpr,
+):
     """LENGTH steps from the last of them to the first."""
     code = tl.zeros_like(du).to(tl.int32)
     for i in tl.static_range(LENGTH - 1, -1, -1):
@@ -169,7 +193,8 @@ def lif_backward_bits_segment(grad, state, dx, at, state_at, there, du, size, de
             state_at -= size
         bits = code >> (2 * (i % 4))
         g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
-        du = retreat(du, (bits & 1).to(tl.float32), decay) + (((bits >> 1) & 1).to(tl.float32) * peak) * g
+        g = retreat_through_reset(g, du, du, decay, theta, FULL, SOFT)
+        du = retreat(du, (bits & 1).to(tl.float32), decay, SOFT) + (((bits >> 1) & 1).to(tl.float32) * peak) * g
         tl.store(dx + at, du.to(dx.dtype.element_ty), mask=there)
         at -= size
     return at, state_at, du
@@ -184,23 +209,28 @@ def lif_backward_bits(
     last,
     state_last,
     decay,
+    theta,
     peak,
+    FULL: tl.constexpr,
+    SOFT: tl.constexpr,
     STEPS: tl.constexpr,
     SEGMENT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """dL/dX(t) = dL/dU(t) of the rectangle, from the two bits."""
+    """dL/dX(t) = dL/dU(t) of the rectangle, from the two bits; FULL only with SOFT, for a hard reset takes U(t)."""
     here = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = here < size
     at, state_at = here + last, here + state_last
     du = tl.zeros([BLOCK], tl.float32)
     REST: tl.constexpr = STEPS % SEGMENT if STEPS > SEGMENT else STEPS
     if REST > 0:
-        at, state_at, du = lif_backward_bits_segment(grad, state, dx, at, state_at, there, du, size, decay, peak, REST)
+        at, state_at, du = lif_backward_bits_segment(
+            grad, state, dx, at, state_at, there, du, size, decay, theta, peak, FULL, SOFT, REST
+        )
     if STEPS > SEGMENT:
         for _ in range(STEPS // SEGMENT):
             at, state_at, du = lif_backward_bits_segment(
-                grad, state, dx, at, state_at, there, du, size, decay, peak, SEGMENT
+                grad, state, dx, at, state_at, there, du, size, decay, theta, peak, FULL, SOFT, SEGMENT
             )
 
 
@@ -219,30 +249,31 @@ def lif_backward_membrane_segment(
     decay,
     theta,
     scale,
+    start,
     peak,
     SURROGATE: tl.constexpr,
     FULL: tl.constexpr,
+    SOFT: tl.constexpr,
     LENGTH: tl.constexpr,
 ):
     """LENGTH steps from the last of them to the ``first`` one; membranes are computed from the beginning of time."""
     x_at = here
-    u = tl.zeros_like(du)
-    fired = tl.zeros_like(du)
+    left = tl.zeros_like(du) + start
     for _ in range(first):
-        u = advance(u, fired, tl.load(x + x_at, mask=there, other=0.0).to(tl.float32), decay)
-        fired = (u > theta).to(tl.float32)
+        u = left + tl.load(x + x_at, mask=there, other=0.0).to(tl.float32)
+        left = leave(u, (u > theta).to(tl.float32), decay, theta, SOFT)
         x_at += x_step
     membranes = ()
     for _ in tl.static_range(LENGTH):
-        u = advance(u, fired, tl.load(x + x_at, mask=there, other=0.0).to(tl.float32), decay)
-        fired = (u > theta).to(tl.float32)
+        u = left + tl.load(x + x_at, mask=there, other=0.0).to(tl.float32)
+        left = leave(u, (u > theta).to(tl.float32), decay, theta, SOFT)
         membranes = membranes + (u,)  # noqa: RUF005  # Triton's language has no unpacking
         x_at += x_step
     for i in tl.static_range(LENGTH - 1, -1, -1):
         v = membranes[i]
         g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
-        g = retreat_through_reset(g, du, v, decay, FULL)
-        du = retreat(du, (v > theta).to(tl.float32), decay) + slope(v, theta, scale, peak, SURROGATE) * g
+        g = retreat_through_reset(g, du, v, decay, theta, FULL, SOFT)
+        du = retreat(du, (v > theta).to(tl.float32), decay, SOFT) + slope(v, theta, scale, peak, SURROGATE) * g
         tl.store(dx + at, du.to(dx.dtype.element_ty), mask=there)
         at -= size
     return at, du
@@ -259,15 +290,17 @@ def lif_backward_membrane(
     decay,
     theta,
     scale,
+    start,
     peak,
     SURROGATE: tl.constexpr,
     FULL: tl.constexpr,
+    SOFT: tl.constexpr,
     STEPS: tl.constexpr,
     SEGMENT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The same where bits are not enough, of a smooth surrogate and of the full gradient of the reset (FULL): membranes
-    are computed again from ``x``, a segment at a time from the last."""
+    """The same where bits are not enough, of a smooth surrogate and of the full gradient (FULL) of a hard reset:
+    membranes are computed again from ``x``, a segment at a time from the last."""
     here = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = here < size
     at = here + last
@@ -289,9 +322,11 @@ def lif_backward_membrane(
             decay,
             theta,
             scale,
+            start,
             peak,
             SURROGATE,
             FULL,
+            SOFT,
             REST,
         )
     if SEGMENTS > 0:
@@ -310,8 +345,10 @@ def lif_backward_membrane(
                 decay,
                 theta,
                 scale,
+                start,
                 peak,
                 SURROGATE,
                 FULL,
+                SOFT,
                 SEGMENT,
             )
