@@ -90,6 +90,10 @@ class MissingPackageError(IdsnnError):
     """A library that only some commands need is not installed."""
 
 
+class HubError(IdsnnError):
+    """A hub of published networks cannot be reached, or does not have or give what was asked for."""
+
+
 class InterruptedRun(IdsnnError):
     """SIGINT or SIGTERM stopped the work after its state was saved."""
 

@@ -36,13 +36,13 @@ def open_checkpoint(path: Source, *, download: bool = True) -> CheckpointFile:
 
     The content says which of the first four a file is. For several files ``path`` is their ``*.index.json``, or a
     folder with exactly one of these; a folder of transformers with all in one file stands for that. Of these two the
-    settings that ``config.json`` beside them holds are among ``others``. A published
-    network is downloaded where this machine does not have it; without ``download`` such a file has names and shapes
-    alone. Raises :class:`CheckpointError` in one line that says what the file is, where it is none of these, and
-    :class:`MissingPackageError` for NIR where its packages are not installed.
+    settings that ``config.json`` beside them holds are among ``others``. A published network is
+    downloaded where this machine does not have it; without ``download`` such a file has names and shapes alone, where
+    these are known without it. Raises :class:`CheckpointError` in one line that says what the file is, where it is none
+    of these, and :class:`MissingPackageError` for NIR where its packages are not installed.
     """
     if isinstance(path, Published):
-        there = download or path.needed_download() is None
+        there = download or path.needed_download() is None or path.foresight() is None
         file = open_checkpoint(path.fetch()) if there else _NamesOnly(path)
         file.normalisation = path.normalisation()
         return file
@@ -63,7 +63,7 @@ def checkpoint_files(path: Source) -> tuple[Path, ...]:
     Raises :class:`CheckpointError`.
     """
     if isinstance(path, Published):
-        return (path.fetch(),)
+        return checkpoint_files(path.fetch())
     try:
         index = _index_of(path)
         return (_one_of(path),) if index is None else (index, *shard_paths(index))
@@ -141,10 +141,7 @@ class _SafetensorsFile(CheckpointFile):
         return self._shapes[key]
 
     def dtype(self, key: str) -> torch.dtype:
-        name = self._names[key]
-        if name not in TORCH_DTYPES:
-            raise CheckpointError(f"{self.path}: tensor '{excerpt(key)}' has elements of type {name}.", "Convert it.")
-        return TORCH_DTYPES[name]
+        return _torch_dtype(self.path, key, self._names[key])
 
     def get(self, key: str, device: torch.device | str = "cpu") -> Tensor:
         self.dtype(key)
@@ -176,10 +173,12 @@ class _NamesOnly(CheckpointFile):
 
     def __init__(self, source: Published) -> None:
         self.path = source.cached_file
-        self.metadata = None
-        self.others = {}
         self._source = source
-        self._state: dict[str, Tensor] = source.tensors()
+        self._state: dict[str, Any] = source.tensors()
+        strings = source.strings()
+        ours = strings.pop(METADATA_KEY, None)
+        self.metadata = None if ours is None else parse_metadata(self.path, ours)
+        self.others = {**strings, **(settings_beside(self.path) if self.path.name in _WHOLE else {})}
 
     def keys(self) -> tuple[str, ...]:
         return tuple(self._state)
@@ -188,13 +187,22 @@ class _NamesOnly(CheckpointFile):
         return tuple(self._state[key].shape)
 
     def dtype(self, key: str) -> torch.dtype:
-        return self._state[key].dtype
+        return _torch_dtype(self.path, key, self._state[key].dtype)
 
     def get(self, key: str, device: torch.device | str = "cpu") -> Tensor:
         raise CheckpointError(f"{self._source} is not downloaded yet.", "Leave --dry-run out.")
 
     def close(self) -> None:
         self._state = {}
+
+
+def _torch_dtype(path: Path, key: str, name: torch.dtype | str) -> torch.dtype:
+    """An element type, by its name in safetensors. Raises :class:`CheckpointError` for one that is not known."""
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in TORCH_DTYPES:
+        raise CheckpointError(f"{path}: tensor '{excerpt(key)}' has elements of type {excerpt(name)}.", "Convert it.")
+    return TORCH_DTYPES[name]
 
 
 # What holds keys of its own, in the metadata of a checkpoint of ours.

@@ -10,8 +10,11 @@ import typer
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import Device, DryRun, Force, Json, OptionA, Output, Quiet, RunDir
 from idsnn_cli.outputs import check_output
+from idsnn_cli.sources.names import Published, parse_source
 
-Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="A ResNet: a checkpoint, or torchvision:NAME.")]
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="CKPT", help="A ResNet: a checkpoint, torchvision:NAME, timm:NAME or hf://USER/REPO.")
+]
 More = Annotated[list[str] | None, typer.Argument(metavar="[section.key=value ...]", help="Overrides of the recipe.")]
 Data = Annotated[
     str, typer.Option("--data", help="The images: cifar10, npz:FILE, folder:DIR, or cifar10:DIR.", metavar="NAME")
@@ -49,9 +52,13 @@ def convert(
     console = Console(as_json=as_json, quiet=quiet)
     if output is not None:
         check_output(output, force=force)
-    folder = run_dir or Path("runs") / f"convert-{Path(checkpoint.replace(':', '-')).stem}"
+    source = parse_source(checkpoint)
+    name = f"{source.kind}-{source.name}" if isinstance(source, Published) else source.stem
+    folder = run_dir or Path("runs") / f"convert-{name}"
     more = [*(words or []), *device_override(device)]
-    run = run_of(console, recipe_of(checkpoint, data, timesteps, normalise, option_a, more), folder, force=force)
+    run = run_of(
+        console, recipe_of(checkpoint, data, timesteps, normalise, option_a, more, console.say), folder, force=force
+    )
     steps = steps_of_run(run.workspace.recipe)
     if dry_run:
         plan = preview(run, steps)

@@ -33,7 +33,8 @@ Checkpoint = Annotated[
     str | None,
     typer.Option(
         "--checkpoint",
-        help="Measure this network (a file, or torchvision:NAME); its own recipe names the data.",
+        help="Measure this network (a file, torchvision:NAME, timm:NAME or hf://USER/REPO); its own recipe names the "
+        "data.",
         metavar="FILE",
     ),
 ]

@@ -11,10 +11,13 @@ from idsnn_cli import registry
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import Json, Quiet
 from idsnn_cli.errors import UsageError
+from idsnn_cli.sources.names import parse_source
 
 FORMATS = registry.names("idsnn_cli.export")
 DATA_SETS = registry.names("idsnn_cli.data.sets")
-Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="A student that idsnn trained.")]
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="CKPT", help="A student that idsnn trained: a file, or hf://USER/REPO.")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Write it here.", metavar="FILE")]
 Format = Annotated[
     str | None,
@@ -63,7 +66,7 @@ def export(
 
     console = Console(as_json=as_json, quiet=quiet)
     done = export_checkpoint(
-        checkpoint,
+        parse_source(checkpoint),
         output,
         format=format_,
         force=force,

@@ -31,7 +31,8 @@ From = Annotated[
     str | None,
     typer.Option(
         "--from",
-        help="Start from this ResNet: a checkpoint, or torchvision:NAME. No recipe is needed then.",
+        help="Start from this ResNet: a checkpoint, torchvision:NAME, timm:NAME or hf://USER/REPO. No recipe is needed "
+        "then.",
         metavar="CKPT",
     ),
 ]

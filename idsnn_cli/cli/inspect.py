@@ -24,8 +24,8 @@ Files = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="FILE [OTHER]",
-        help="A checkpoint (ours, any ResNet's that is known, or torchvision:NAME), and a second to compare it with; "
-        "with --plan overrides of its rules, section.key=value.",
+        help="A checkpoint (ours, any ResNet's that is known, torchvision:NAME, timm:NAME or hf://USER/REPO), and a "
+        "second to compare it with; with --plan overrides of its rules, section.key=value.",
     ),
 ]
 PlanOf = Annotated[

@@ -50,11 +50,13 @@ class MeasuredNetwork(Result):
     figures: Evaluation
     measures: Mapping[str, Any]
     normalisation: Annotated[Mapping[str, Any] | None, "which was found for a foreign file, and how clearly"] = None
+    source: Annotated[Mapping[str, str] | None, "of a published network: its name, and the commit it stood for"] = None
 
     def to_dict(self) -> dict[str, Any]:
-        """One flat dictionary; ``normalisation`` is a key only where one was found."""
+        """One flat dictionary; ``normalisation`` and ``source`` are keys only where there is one."""
         about = ("name", "file", "architecture", "kind", "timesteps", "parameters", "epochs")
-        found = {} if self.normalisation is None else {"normalisation": plain(self.normalisation)}
+        more = {"normalisation": self.normalisation, "source": self.source}
+        found = {key: plain(each) for key, each in more.items() if each is not None}
         own = {key: getattr(self, key) for key in about}
         return own | self.figures.to_dict() | {key: plain(each) for key, each in self.measures.items()} | found
 

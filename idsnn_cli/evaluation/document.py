@@ -39,5 +39,9 @@ def _network(row: Mapping[str, Any]) -> MeasuredNetwork:
     about = ("name", "file", "architecture", "kind", "timesteps", "parameters", "epochs")
     said: dict[str, Any] = {key: row.get(key) for key in about}
     return MeasuredNetwork(
-        **said, figures=read(Evaluation, row), measures=measures, normalisation=row.get("normalisation")
+        **said,
+        figures=read(Evaluation, row),
+        measures=measures,
+        normalisation=row.get("normalisation"),
+        source=row.get("source"),
     )

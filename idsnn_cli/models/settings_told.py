@@ -34,8 +34,8 @@ _OTHERS = frozenset(
         *("softsign", "glu"),
     )
 )
-# What the name of an architecture tells, as of resnetblur50.
-_NAMED = re.compile(r"blur|anti_?alias|silu|swish|gelu|leaky|prelu|mish|[_-]aa([_-]|$)")
+# What the name of an architecture tells, as of resnetblur50 and resnetaa50d.
+_NAMED = re.compile(r"blur|anti_?alias|silu|swish|gelu|leaky|prelu|mish|[_-]aa([_-]|$)|(net|next)aa\d")
 _USUAL_EPS = 1e-5
 _ANOTHER = "It is no network that is read here. If the setting is about something else, give the state dict alone."
 

@@ -19,8 +19,8 @@ from idsnn_cli.pipeline.steps.pretrain import pretrained_shape
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import LoadedRecipe, load_recipe
 from idsnn_cli.results import Result
-from idsnn_cli.sources.names import parse_source
-from idsnn_cli.sources.opened import open_source
+from idsnn_cli.sources.names import Say, parse_source
+from idsnn_cli.sources.opened import Shelf
 from idsnn_cli.spiking.precision import computing
 
 PRESET = "presets/lossless"
@@ -76,14 +76,20 @@ def _same_shape(source: Architecture, name: str, options: Mapping[str, Any]) -> 
 
 
 def recipe_of(
-    checkpoint: str, data: str, timesteps: int, normalise: str, option_a: str | None, words: Sequence[str]
+    checkpoint: str,
+    data: str,
+    timesteps: int,
+    normalise: str,
+    option_a: str | None,
+    words: Sequence[str],
+    say: Say | None = None,
 ) -> LoadedRecipe:
     """The preset for the network in ``checkpoint`` and the images that ``data`` names, with ``words`` on top.
 
-    Raises :class:`MappingError` for a network whose shape no student has.
+    ``say`` hears of what is fetched. Raises :class:`MappingError` for a network whose shape no student has.
     """
     source = parse_source(checkpoint)
-    with open_source(source, only_foreign=True) as opened:
+    with Shelf(say).open(source, download=False) as opened:
         shape = student_words(opened.architecture, source)
         foreign = foreign_words(opened, normalise, option_a)
     told = [f"teacher.checkpoint={checkpoint}", f"student.timesteps={timesteps}", *data_words(data), *shape, *foreign]

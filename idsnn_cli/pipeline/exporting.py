@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from idsnn_cli.export.base import FORMATS, Exported, Format, Images, Size, expor
 from idsnn_cli.pipeline.requirements import check_classes
 from idsnn_cli.pipeline.standalone import Request, measuring_workspace
 from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.sources.names import Published, Source
 from idsnn_cli.training import Events
 
 
 def export_checkpoint(
-    source: Path,
+    source: Source,
     target: Path,
     *,
     format: str | None,
@@ -30,10 +32,10 @@ def export_checkpoint(
 ) -> Exported:
     """Write the student in ``source`` to ``target``; :func:`~idsnn_cli.export.base.export` says what may stop it.
 
-    The images are those of ``data`` (``NAME`` or ``NAME:PATH``), or of the recipe that the checkpoint carries: they
-    say how large images are where ``image_size`` does not, and the first ``verify`` of the test split are what the
-    written file is run on. Raises :class:`DataError` where they are missing, and :class:`UsageError` where an option
-    would change nothing.
+    One that is published is downloaded where this machine lacks it. The images are those of ``data`` (``NAME`` or
+    ``NAME:PATH``), or of the recipe that the checkpoint carries: they say how large images are where ``image_size``
+    does not, and the first ``verify`` of the test split are what the written file is run on. Raises
+    :class:`DataError` where they are missing, and :class:`UsageError` where an option would change nothing.
     """
     name = format_of(target, format)
     sized = registry.find(FORMATS, name, Format).sized
@@ -41,6 +43,8 @@ def export_checkpoint(
         raise UsageError(f"--image-size would change nothing: {name} does not depend on it", "Leave it out.")
     if data is not None and verify is None and (image_size is not None or not sized):
         raise UsageError("--data would change nothing: no image is looked at", "Leave it out, or give --verify N.")
+
+    path = source.fetch(events.say) if isinstance(source, Published) else source
 
     @cache
     def workspace() -> Workspace:
@@ -70,11 +74,12 @@ def export_checkpoint(
         first, labels = next(eval_batches(split, min(verify, len(split)), torch.device("cpu")))
         return Images(first, labels)
 
-    return export(
-        source,
+    done = export(
+        path,
         target,
         format=format,
         force=force,
         image_size=size,
         images=None if verify is None else images,
     )
+    return replace(done, source=str(source))

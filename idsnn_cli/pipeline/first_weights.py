@@ -32,7 +32,7 @@ from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe.schema import Init
 from idsnn_cli.rules import Rules
 from idsnn_cli.seeding import derive_seed
-from idsnn_cli.sources.names import Source
+from idsnn_cli.sources.names import Source, provenance_of
 from idsnn_cli.sources.opened import require
 from idsnn_cli.spiking.precision import computing
 
@@ -119,6 +119,7 @@ def mapped(
         "source_tensors_sha256": found.source_sha256,
         "dropped": dict(found.dropped),
         **settled.provenance(),
+        **provenance_of(origin),
     }
     if found.certainty is not None:
         provenance["source_certainty"] = asdict(found.certainty)

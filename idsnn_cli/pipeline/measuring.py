@@ -18,7 +18,7 @@ from idsnn_cli.pipeline.run_directory import make_folder
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.report.evaluation.page import draw_evaluation, render_markdown
 from idsnn_cli.seeding import derive_seed
-from idsnn_cli.sources.names import Source
+from idsnn_cli.sources.names import Source, provenance_of
 from idsnn_cli.spiking.precision import computing
 from idsnn_cli.text import well_formed
 
@@ -72,6 +72,7 @@ def _measured(workspace: Workspace, name: str, path: Source, split: str) -> Meas
         figures=figures,
         measures=more,
         **workspace.settle_normalisation(path).provenance(),
+        **provenance_of(path),
     )
 
 

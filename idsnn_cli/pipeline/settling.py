@@ -90,6 +90,7 @@ class Settling:
                     f"{source} does not say how its images were normalised, and finding it needs training images",
                     "Give data.dataset=NAME (and data.path or data.root), or name it: --normalise imagenet.",
                 )
+        with workspace.open(source) as opened:
             seed = derive_seed(workspace.recipe.seed, "normalise")
             batches = map(mean_frame, calibration_batches(workspace.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu"))
             known = dict(candidates(opened.architecture.in_channels))
@@ -115,7 +116,8 @@ class Settling:
                     f"{untold}; half before and half behind are assumed (--option-a pad-end for all behind)"
                 )
                 return
-            values = self.normalisation(workspace, source).values
+        values = self.normalisation(workspace, source).values
+        with workspace.open(source) as opened:
             networks: dict[OptionA, Model] = {}
             for form in get_args(OptionA):
                 network = replace(opened.network, architecture=opened.network.architecture.changed(shortcut=form))

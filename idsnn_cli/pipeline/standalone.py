@@ -113,7 +113,7 @@ def mapping_workspace(request: Request, arch: str, num_classes: int | None) -> W
     """
     source, overrides = request.source, request.overrides()
     _refuse_unread(request, overrides)
-    shelf = Shelf()
+    shelf = Shelf(request.events.say)
     with shelf.open(source, request.reading(), download=False) as opened:
         network = opened.network
         found, classes = network.architecture, classes_or_source(num_classes, network)
@@ -252,11 +252,9 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
     path, overrides, foreign = request.source, request.overrides(), request.foreign
     if isinstance(path, Path) and not path.exists():
         raise MissingInputError(f"the checkpoint is not there: {path}", "Correct --checkpoint.")
-    shelf, reading = Shelf(), request.reading()
-    metadata = {}
-    if isinstance(path, Path):
-        with shelf.open(path, reading) as opened:
-            metadata = opened.metadata
+    shelf, reading = Shelf(request.events.say), request.reading()
+    with shelf.open(path, reading, download=False) as opened:
+        metadata = opened.metadata
     spiking = foreign.get("kind") == "spiking"
     said = [word for word in overrides if word.startswith(STUDENT)]
     if said and not spiking:

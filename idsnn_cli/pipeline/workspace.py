@@ -69,6 +69,9 @@ class Workspace:
     _settling: Settling = field(default_factory=Settling)
     _said: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.shelf.say = self.shelf.say or self.say
+
     def say(self, message: str) -> None:
         """Tell a person something."""
         self.events.say(message)
@@ -245,9 +248,17 @@ class Workspace:
         return self.shelf.open(source, self.reading_of(source), download=download)
 
     def ensure(self, source: Source) -> None:
-        """Download what is published and not on this machine; one process does it, and says so."""
-        if isinstance(source, Published):
-            decided_by_main(lambda: source.fetch(self.say))
+        """Download what is published and not on this machine; one process does it, and says so, and its name stands for
+        the same file in all.
+        """
+        if not isinstance(source, Published):
+            return
+
+        def fetched() -> dict[str, str]:
+            source.fetch(self.say)
+            return source.origin()
+
+        source.settle(decided_by_main(fetched))
 
     def sha256(self, source: Source) -> str:
         """Of the source's bytes."""

@@ -7,7 +7,7 @@ what it needs once its file is asked for.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ class Download:
 class Kind(ABC):
     """A place that publishes networks. ``form`` shows how its names are written: ``torchvision:NAME[/WEIGHTS]``.
 
-    An address is what stands behind the colon, in full, as :meth:`parse` gives it.
+    An address is what stands behind the colon, in full, as :meth:`parse` gives it. ``strides_known`` says that its
+    bottlenecks are known to stride in their 3x3 convolutions, which names of tensors cannot tell.
     """
 
     form: str
+    strides_known: bool = False
 
     @abstractmethod
     def parse(self, text: str) -> str:
@@ -62,11 +64,32 @@ class Kind(ABC):
 
     @abstractmethod
     def tensors(self, address: str) -> dict[str, Any]:
-        """What its file will hold by name, as tensors on the meta device: shapes and types, known without the file."""
+        """What its file will hold by name, known without it: a ``shape``, and a ``dtype``, torch's or by the name that
+        safetensors has for it.
+        """
 
     @abstractmethod
     def normalisation(self, address: str) -> MeanStd | None:
         """The (mean, std) of images in 0 to 1 that it was trained with; None where the place does not say."""
+
+    def foresight(self, address: str) -> str | None:
+        """What is fetched for :meth:`tensors`, in words, empty for nothing; None where only the whole file tells."""
+        return ""
+
+    def strings(self, address: str) -> dict[str, str]:
+        """The strings in the header of its safetensors file; where ours wrote it, its description is among them."""
+        return {}
+
+    def origin(self, address: str) -> dict[str, str]:
+        """What a checkpoint's provenance says of it: its ``name``, and what that stood for when it was read."""
+        return {}
+
+    def settle(self, address: str, origin: Mapping[str, str]) -> None:  # noqa: B027  # most names stand for one thing
+        """Let the name stand for what :meth:`origin` said in another process."""
+
+    def remark(self, address: str) -> str | None:
+        """What a person should know of what the place says of it."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +123,25 @@ class Published:
     def normalisation(self) -> MeanStd | None:
         return self._place.normalisation(self.address)
 
+    def foresight(self) -> str | None:
+        return self._place.foresight(self.address)
+
+    def strings(self) -> dict[str, str]:
+        return self._place.strings(self.address)
+
+    def origin(self) -> dict[str, str]:
+        return {"name": str(self), **self._place.origin(self.address)}
+
+    def settle(self, origin: Mapping[str, str]) -> None:
+        self._place.settle(self.address, origin)
+
+    def remark(self) -> str | None:
+        return self._place.remark(self.address)
+
+    @property
+    def strides_known(self) -> bool:
+        return self._place.strides_known
+
     @property
     def _place(self) -> Kind:
         return registry.find(KINDS, self.kind, Kind)
@@ -122,6 +164,11 @@ def parse_source(text: str) -> Source:
 def as_source(given: str | Source) -> Source:
     """A path or a published network as they are, text as :func:`parse_source` reads it."""
     return parse_source(given) if isinstance(given, str) else given
+
+
+def provenance_of(source: Source) -> dict[str, dict[str, str]]:
+    """What a checkpoint's provenance says of a source that is published, under ``source``; empty for a file."""
+    return {"source": source.origin()} if isinstance(source, Published) else {}
 
 
 def forms() -> str:

@@ -14,7 +14,7 @@ from idsnn_cli.errors import MissingInputError
 from idsnn_cli.families import BOTTLENECK_STRIDE, OPTION_A_CHANNELS, Certainty, Reading
 from idsnn_cli.models import Network, described_in, identify
 from idsnn_cli.models.identify import refuse_reading
-from idsnn_cli.sources.names import Published, Source
+from idsnn_cli.sources.names import Published, Say, Source
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 
@@ -72,8 +72,8 @@ class OpenedSource:
     @property
     def strides_untold(self) -> bool:
         """Whether its bottlenecks may stride in one convolution or another, which names cannot tell."""
-        # torchvision's own are known; in other files the names are the same for both.
-        return BOTTLENECK_STRIDE in self.network.unknown and not isinstance(self.source, Published)
+        known = isinstance(self.source, Published) and self.source.strides_known
+        return BOTTLENECK_STRIDE in self.network.unknown and not known
 
     @cached_property
     def sha256(self) -> str:
@@ -82,7 +82,8 @@ class OpenedSource:
 
     def remarks(self) -> tuple[str, ...]:
         """What a person should know of how it was read: which of several weights, how sure a layout is."""
-        words = (self.network.choice, certainty_words(self.network.certainty))
+        place = self.source.remark() if isinstance(self.source, Published) and self.foreign else None
+        words = (self.network.choice, certainty_words(self.network.certainty), place)
         return tuple(each for each in words if each is not None)
 
     def __enter__(self) -> Self:
@@ -95,13 +96,16 @@ class OpenedSource:
             self.file.close()
 
 
-def open_source(source: Source, reading: Reading | None = None, *, only_foreign: bool = False) -> OpenedSource:
-    """``source`` for one use; ``reading`` says what to do where a file leaves a choice.
+def open_source(
+    source: Source, reading: Reading | None = None, *, only_foreign: bool = False, download: bool = True
+) -> OpenedSource:
+    """``source`` for one use; ``reading`` says what to do where a file leaves a choice. Without ``download`` what is
+    not on this machine has names and shapes.
 
     Raises :class:`CheckpointError` for a file that cannot be read, and :class:`UsageError` for a ``reading`` of one of
     ours, which leaves no choice, unless it is meant ``only_foreign``.
     """
-    opened = OpenedSource(source, open_checkpoint(source), reading or Reading())
+    opened = OpenedSource(source, open_checkpoint(source, download=download), reading or Reading())
     if not only_foreign and opened.reading != Reading() and not opened.foreign:
         opened.file.close()
         refuse_reading(str(source))
@@ -110,11 +114,13 @@ def open_source(source: Source, reading: Reading | None = None, *, only_foreign:
 
 class Shelf:
     """The sources that one command opens. A foreign file, which takes long to read and is never replaced by what reads
-    it, stays open for the next who asks; it is opened anew where it changed on disk.
+    it, stays open for the next who asks; it is opened anew where it changed on disk. ``say`` hears of what is fetched.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Say | None = None) -> None:
+        self.say = say
         self._held: dict[tuple[Source, Reading, bool], tuple[Stamp, OpenedSource]] = {}
+        self._told: set[Source] = set()
 
     def open(self, source: Source, reading: Reading | None = None, *, download: bool = True) -> OpenedSource:
         """``source``, opened now or before; without ``download`` what is not on this machine has names and shapes.
@@ -122,16 +128,34 @@ class Shelf:
         Raises :class:`CheckpointError` where there is no such file, or it is no checkpoint.
         """
         reading = reading or Reading()
-        there = download or not isinstance(source, Published) or source.needed_download() is None
+        there = not isinstance(source, Published) or self._comes(source, download)
         key = (source, reading, there)
         stamp = _stamp(source) if there else ()
         if key in self._held and self._held[key][0] == stamp:
             return self._held[key][1]
-        opened = OpenedSource(source, open_checkpoint(source, download=download), reading)
+        opened = OpenedSource(source, open_checkpoint(source, download=there), reading)
         if opened.foreign:
             opened.held = True
             self._held[key] = (stamp, opened)
         return opened
+
+    def _comes(self, source: Published, download: bool) -> bool:
+        """Whether the file of ``source`` is here, or comes now: without ``download`` only where nothing else tells what
+        is in it.
+        """
+        if source.needed_download() is None:
+            source.fetch(self.say)  # which tells where it comes out of a cache because nobody answers
+            return True
+        looked_at = source.foresight()
+        if not download and looked_at is not None:
+            if looked_at and self.say is not None and source not in self._told:
+                self._told.add(source)
+                self.say(f"{source}: looked at by {looked_at} alone")
+            return False
+        if not download and self.say is not None:
+            self.say(f"{source}: only the whole file tells what is in it, so it is downloaded now")
+        source.fetch(self.say)
+        return True
 
 
 def require(source: Source, what: str, fix: str) -> None:

@@ -15,7 +15,7 @@ from idsnn_cli.pipeline.training_step import Job, described, forget_training, ma
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import Recipe
 from idsnn_cli.seeding import derive_seed
-from idsnn_cli.sources.names import Source
+from idsnn_cli.sources.names import Source, provenance_of
 from idsnn_cli.sources.opened import require
 from idsnn_cli.training import Objective
 
@@ -102,7 +102,7 @@ class TeacherStep(Step):
             check_classes(workspace, model.architecture, source)
             place(model, workspace.device)
             figures = measured_alone(workspace, model)
-            provenance = {"trained": False, "checkpoint_sha256": inputs["checkpoint"]}
+            provenance = {"trained": False, "checkpoint_sha256": inputs["checkpoint"], **provenance_of(source)}
             provenance |= workspace.settle_normalisation(source).provenance()
             metadata = described(workspace, "teacher", model.architecture, provenance, figures)
             write_checkpoint(target, model.state_dict(), metadata)

@@ -38,6 +38,7 @@ class Torchvision(Kind):
     """Addresses are ``NAME/WEIGHTS``, both in torchvision's own words."""
 
     form = "torchvision:NAME[/WEIGHTS]"
+    strides_known = True
 
     def parse(self, text: str) -> str:
         """In any case; without WEIGHTS it is torchvision's default."""
