@@ -79,8 +79,8 @@ def _typed(what: str, error: Exception, writes: bool) -> IdsnnError:
             return Unreachable(f"{what}: HF_HUB_OFFLINE is set, so the hub is not asked", "Unset HF_HUB_OFFLINE.")
         if isinstance(each, errors.HfHubHTTPError):
             return _refused(what, each, writes)
-        # Of errors about connections only some are the system's; those of files name one, or say that a disk is full.
-        if isinstance(each, OSError) and each.errno is not None and (each.filename or each.errno in _DISK):
+        # Errors of connections are the system's too, but name no file and speak of no disk.
+        if isinstance(each, OSError) and each.errno is not None and (each.filename or each.errno in _FULL):
             return _disk(what, each)
     for each in causes:
         if type(each).__name__ in ("ConnectError", "ConnectionError", "ConnectTimeout", "ReadTimeout", "ProxyError"):
@@ -122,7 +122,7 @@ def _refused(what: str, error: Any, writes: bool) -> IdsnnError:
     return HubError(f"{what}: the hub refuses (HTTP {status}{_server_words(error)})", "Correct what it names.")
 
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _disk(what: str, error: OSError) -> WriteError:

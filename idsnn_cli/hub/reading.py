@@ -163,8 +163,15 @@ def header(found: Located) -> Header:
     """What opens a safetensors file; nothing else of it is fetched, and that once in a process."""
     key = (found.url, found.file)
     if key not in _HEADERS:
-        with asking(str(found.name)):
-            read = api().parse_safetensors_file_metadata(found.name.repo, found.file, revision=found.commit)
+        from huggingface_hub.errors import SafetensorsParsingError
+
+        try:
+            with asking(str(found.name)):
+                read = api().parse_safetensors_file_metadata(found.name.repo, found.file, revision=found.commit)
+        except SafetensorsParsingError as error:
+            raise CheckpointError(
+                f"{found.name}: {found.file} does not open as a safetensors file does.", "Name another file."
+            ) from error
         tensors = {name: Stored(str(each.dtype), tuple(each.shape)) for name, each in read.tensors.items()}
         for name, each in tensors.items():
             if not all(isinstance(size, int) and size >= 0 for size in each.shape):

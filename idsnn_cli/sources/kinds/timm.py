@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from idsnn_cli.errors import UsageError, did_you_mean
 from idsnn_cli.extras import require_extra
-from idsnn_cli.sources.kinds.hf import KIND as HUB
+from idsnn_cli.sources.kinds.hf import KIND as _HUB
 from idsnn_cli.sources.kinds.hf import normalisation_words
 from idsnn_cli.sources.names import Download, Kind, MeanStd, Say
 from idsnn_cli.text import excerpt
@@ -44,23 +44,23 @@ class TimmKind(Kind):
         return name
 
     def cached_file(self, address: str) -> Path:
-        return HUB.cached_file(_on_hub(address))
+        return _HUB.cached_file(_on_hub(address))
 
     def needed_download(self, address: str) -> Download | None:
-        found = HUB.needed_download(_on_hub(address))
+        found = _HUB.needed_download(_on_hub(address))
         return None if found is None else Download(f"timm:{address}", found.url, found.megabytes)
 
     def fetch(self, address: str, say: Say | None) -> Path:
-        return HUB.fetch(_on_hub(address), say)
+        return _HUB.fetch(_on_hub(address), say)
 
     def foresight(self, address: str) -> str | None:
-        return HUB.foresight(_on_hub(address))
+        return _HUB.foresight(_on_hub(address))
 
     def tensors(self, address: str) -> dict[str, Stored]:
-        return HUB.tensors(_on_hub(address))
+        return _HUB.tensors(_on_hub(address))
 
     def strings(self, address: str) -> dict[str, str]:
-        return HUB.strings(_on_hub(address))
+        return _HUB.strings(_on_hub(address))
 
     def normalisation(self, address: str) -> MeanStd:
         """By timm's configuration of these weights."""
@@ -69,10 +69,10 @@ class TimmKind(Kind):
 
     def origin(self, address: str) -> dict[str, str]:
         config = configuration(address)
-        return {"name": f"timm:{config.architecture}.{config.tag}", **HUB.origin(_on_hub(address))}
+        return {"name": f"timm:{config.architecture}.{config.tag}", **_HUB.origin(_on_hub(address))}
 
     def settle(self, address: str, origin: Mapping[str, str]) -> None:
-        HUB.settle(_on_hub(address), origin)
+        _HUB.settle(_on_hub(address), origin)
 
     def remark(self, address: str) -> str:
         config, words = configuration(address), normalisation_words(self.normalisation(address))
@@ -85,7 +85,7 @@ KIND = TimmKind()
 
 def _on_hub(address: str) -> str:
     """The address on the hub of the weights' repository."""
-    return HUB.parse(configuration(address).hf_hub_id)
+    return _HUB.parse(configuration(address).hf_hub_id)
 
 
 @cache
