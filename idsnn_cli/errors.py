@@ -91,7 +91,12 @@ class MissingPackageError(IdsnnError):
 
 
 class HubError(IdsnnError):
-    """A hub of published networks cannot be reached, or does not have or give what was asked for."""
+    """A hub of published networks cannot be reached, or does not have or give what was asked for.
+
+    ``answered`` is False where it said nothing: it is not to be asked, was not reached, or is out of order.
+    """
+
+    answered = True
 
 
 class InterruptedRun(IdsnnError):

@@ -20,7 +20,7 @@ ROOT = Path(idsnn_cli.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
     ("registry", "results", "figures", "text", "extras"),
-    ("rulebook",),
+    ("rulebook", "hub"),
     ("spiking.surrogates", "sources.names"),
     ("sources.kinds",),
     ("architecture", "seeding", "rules", "outputs"),
@@ -57,7 +57,7 @@ LIGHT = (
         "seeding",
         "recipe",
     ),
-    *("sources.names", "outputs"),
+    *("sources.names", "outputs", "hub"),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 BUILT = {part for part in FLOOR if part.startswith("networks.")}

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-TOKEN = "hf_aTestToken"  # noqa: S105  # of the stand-in alone
+TOKEN = "hf_aTestToken"  # of the stand-in alone
 LARGE = 1000  # bytes from which a file is LFS, as binary ones are on the hub
 
 
@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._refuse(404, "", "no such page")
 
-    do_GET = do_HEAD = do_POST = do_PUT = _go  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = _go
 
     def _open(self, name: str, token: str) -> Repository | None:
         """The repository, if it is there and for this account; otherwise that is answered."""
@@ -187,6 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
                     "path": each["path"],
                     "uploadMode": "lfs" if self.hub.lfs and each["size"] >= LARGE else "regular",
                     "shouldIgnore": False,
+                    "oid": _oid(found.files.get(each["path"]), self.hub.lfs and each["size"] >= LARGE),
                 }
                 for each in json.loads(content)["files"]
             ]
@@ -265,6 +266,15 @@ class _Handler(BaseHTTPRequestHandler):
             end = min(int(last) + 1 if last else len(content), len(content))
             part = content[int(first) : end]
             self._answer(206, part, headers | {"Content-Range": f"bytes {first}-{end - 1}/{len(content)}"})
+
+
+def _oid(content: bytes | None, lfs: bool) -> str | None:
+    """How the hub names a file that it has: the client leaves out what is there already."""
+    if content is None:
+        return None
+    if lfs:
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from idsnn_cli.evaluation.document import EvaluationDocument
 from idsnn_cli.evaluation.measure import all_measures
 from idsnn_cli.export.base import Exported
 from idsnn_cli.pipeline.preview import Preview
+from idsnn_cli.pipeline.pushing import Pushed
 from idsnn_cli.pipeline.run import GridDone, NetworkSummary, RunDone
 from idsnn_cli.pipeline.steps.base import StepResult, StepsDone
 from idsnn_cli.report.inspect.checkpoint import Contents, PlannedStart
@@ -66,6 +67,7 @@ def page() -> str:
     parts += ["## --dry-run", DRY_RUN, *_described(Preview)]
     parts += ["## idsnn report", *_described(RunsDocument)]
     parts += ["## idsnn export", *_described(Exported)]
+    parts += ["## idsnn push", *_described(Pushed)]
     parts += ["## idsnn doctor", *_described(Examination), CLOSING]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

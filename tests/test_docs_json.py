@@ -11,6 +11,7 @@ from idsnn_cli.evaluation.document import EvaluationDocument
 from idsnn_cli.evaluation.measure import all_measures
 from idsnn_cli.export.base import Exported
 from idsnn_cli.pipeline.preview import Preview
+from idsnn_cli.pipeline.pushing import Pushed
 from idsnn_cli.pipeline.run import GridDone, RunDone
 from idsnn_cli.pipeline.steps.base import StepsDone
 from idsnn_cli.report.inspect.checkpoint import Contents, PlannedStart
@@ -25,7 +26,7 @@ def test_the_page_is_what_the_dataclasses_say() -> None:
 
 DOCUMENTS = (
     *(Evaluation, EvaluationDocument, Contents, Comparison, PlannedStart, Examination),
-    *(RunDone, GridDone, StepsDone, Preview, Exported, RunsDocument),
+    *(RunDone, GridDone, StepsDone, Preview, Exported, Pushed, RunsDocument),
 )
 
 

@@ -26,6 +26,9 @@ _MEANT = {
     "compare": "`idsnn inspect A B` compares two checkpoints, `idsnn report RUN RUN` runs.",
     "show": "`idsnn inspect` shows a checkpoint, `idsnn report` runs, `idsnn recipes show NAME` a recipe.",
     "plot": "`idsnn report --html FILE` draws runs, `idsnn eval --report DIR` what was measured.",
+    "upload": "`idsnn push RUN hf://USER/REPO` publishes a network on the hub.",
+    "publish": "`idsnn push RUN hf://USER/REPO` publishes a network on the hub.",
+    "download": "hf://USER/REPO, timm:NAME and torchvision:NAME stand wherever a source is named.",
     "list": "`idsnn recipes` lists the recipes that ship.",
 }
 

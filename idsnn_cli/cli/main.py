@@ -18,6 +18,7 @@ from idsnn_cli.cli.hints import Commands, WrongWords
 from idsnn_cli.cli.init import init
 from idsnn_cli.cli.inspect import inspect
 from idsnn_cli.cli.pretrain import pretrain
+from idsnn_cli.cli.push import push
 from idsnn_cli.cli.recipes import recipes
 from idsnn_cli.cli.report import report
 from idsnn_cli.cli.run import run
@@ -62,6 +63,7 @@ app.command("init")(init)
 app.command("distill")(distill)
 app.command("eval")(evaluate)
 app.command("export")(export)
+app.command("push")(push)
 app.command("report")(report)
 app.command("inspect")(inspect)
 app.add_typer(recipes, name="recipes")

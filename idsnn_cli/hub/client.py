@@ -13,12 +13,10 @@ from idsnn_cli.extras import require_extra
 from idsnn_cli.text import excerpt
 from idsnn_cli.version import __version__
 
+# The client and what it connects by, which differs with its version: all that these raise is a failure to fetch.
+_THEIRS = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet")
 _LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may"
 _UNREACHABLE = "Check the connection (and HF_ENDPOINT, if it is set), and try again."
-
-
-class Unreachable(HubError):
-    """The hub did not answer, or is not to be asked (HF_HUB_OFFLINE)."""
 
 
 def require_client(what: str) -> None:
@@ -37,19 +35,18 @@ def api() -> Any:
 def asking(what: str, *, writes: bool = False) -> Iterator[None]:
     """Calls of the hub's client about ``what``: without its bars, logs and warnings, its failures as ours.
 
-    Raises :class:`Unreachable`, :class:`HubError` for what the hub refuses or does not have, and :class:`WriteError`
-    where the disk of its cache refuses; with ``writes`` something is published.
+    Raises :class:`HubError` where the hub is not reached, refuses, or does not have it, and :class:`WriteError` where
+    the disk of its cache refuses; with ``writes`` something is published.
     """
-    from huggingface_hub import errors
-
-    # Its connections raise errors of a library whose name changes with its version; this is their common base.
-    transport = errors.HfHubHTTPError.__bases__
     try:
         with _quietly():
             yield
     except IdsnnError:
         raise
-    except (*transport, OSError, ValueError, RuntimeError, errors.EntryNotFoundError) as error:
+    except Exception as error:
+        theirs = type(error).__module__.partition(".")[0] in _THEIRS
+        if not theirs and not isinstance(error, OSError | ValueError | RuntimeError):
+            raise
         raise _typed(what, error, writes) from error
 
 
@@ -76,7 +73,7 @@ def _typed(what: str, error: Exception, writes: bool) -> IdsnnError:
     causes = [error, *_causes(error)]
     for each in causes:
         if isinstance(each, errors.OfflineModeIsEnabled):
-            return Unreachable(f"{what}: HF_HUB_OFFLINE is set, so the hub is not asked", "Unset HF_HUB_OFFLINE.")
+            return _silent(f"{what}: HF_HUB_OFFLINE is set, so the hub is not asked", "Unset HF_HUB_OFFLINE.")
         if isinstance(each, errors.HfHubHTTPError):
             return _refused(what, each, writes)
         # Errors of connections are the system's too, but name no file and speak of no disk.
@@ -84,9 +81,16 @@ def _typed(what: str, error: Exception, writes: bool) -> IdsnnError:
             return _disk(what, each)
     for each in causes:
         if type(each).__name__ in ("ConnectError", "ConnectionError", "ConnectTimeout", "ReadTimeout", "ProxyError"):
-            return Unreachable(f"{what}: the hub is not reached: {_reason(each)}", _UNREACHABLE)
-    done = "could not be published" if writes else "could not be fetched"
-    return HubError(f"{what} {done}: {_reason(error)}", "Try again." if writes else _UNREACHABLE)
+            return _silent(f"{what}: the hub is not reached: {_reason(each)}", _UNREACHABLE)
+    words = f"{what} could not be {'published' if writes else 'fetched'}: {_reason(error)}"
+    return HubError(words, _UNREACHABLE) if isinstance(error, ValueError) else _silent(words, _UNREACHABLE)
+
+
+def _silent(message: str, fix: str) -> HubError:
+    """Of a hub that did not answer."""
+    error = HubError(message, fix)
+    error.answered = False
+    return error
 
 
 def _refused(what: str, error: Any, writes: bool) -> IdsnnError:
@@ -114,11 +118,13 @@ def _refused(what: str, error: Any, writes: bool) -> IdsnnError:
         said = _server_words(error)
         return HubError(f"{what}: the hub refuses this account (HTTP {status}{said})", f"{_LOG_IN} {can}.")
     if status == 412 or status == 409:
-        return HubError(f"{what} was changed by another meanwhile", "Look at what is there, and try again.")
+        return HubError(
+            f"{what} was changed by another meanwhile, or is another's", "Look at what is there, and try again."
+        )
     if status == 429:
         return HubError(f"{what}: the hub has had too many requests from here", "Wait some minutes, and try again.")
     if status >= 500:
-        return Unreachable(f"{what}: the hub answers with HTTP {status}", "Try again later.")
+        return _silent(f"{what}: the hub answers with HTTP {status}", "Try again later.")
     return HubError(f"{what}: the hub refuses (HTTP {status}{_server_words(error)})", "Correct what it names.")
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from idsnn_cli.errors import CheckpointError, HubError, did_you_mean
 from idsnn_cli.hub.choosing import INDEX, SAFE, choose
-from idsnn_cli.hub.client import Unreachable, api, asking, require_client
+from idsnn_cli.hub.client import api, asking, require_client
 from idsnn_cli.hub.names import HubName
 from idsnn_cli.text import excerpt
 
@@ -104,7 +104,9 @@ def locate(name: HubName) -> Located:
     if key not in _FOUND:
         try:
             _FOUND[key] = _on_hub(name)
-        except Unreachable as error:
+        except HubError as error:
+            if error.answered:
+                raise
             _FOUND[key] = _in_cache(name, error)
     return _FOUND[key]
 
@@ -165,13 +167,13 @@ def header(found: Located) -> Header:
     if key not in _HEADERS:
         from huggingface_hub.errors import SafetensorsParsingError
 
-        try:
-            with asking(str(found.name)):
+        with asking(str(found.name)):
+            try:
                 read = api().parse_safetensors_file_metadata(found.name.repo, found.file, revision=found.commit)
-        except SafetensorsParsingError as error:
-            raise CheckpointError(
-                f"{found.name}: {found.file} does not open as a safetensors file does.", "Name another file."
-            ) from error
+            except SafetensorsParsingError as error:
+                raise CheckpointError(
+                    f"{found.name}: {found.file} does not open as a safetensors file does.", "Name another file."
+                ) from error
         tensors = {name: Stored(str(each.dtype), tuple(each.shape)) for name, each in read.tensors.items()}
         for name, each in tensors.items():
             if not all(isinstance(size, int) and size >= 0 for size in each.shape):
@@ -199,8 +201,8 @@ def _on_hub(name: HubName) -> Located:
     )
 
 
-def _in_cache(name: HubName, unreachable: Unreachable) -> Located:
-    """What the cache has of a repository that cannot be asked about. Raises ``unreachable`` where it has nothing."""
+def _in_cache(name: HubName, silence: HubError) -> Located:
+    """What the cache has of a repository on a hub that does not answer, by ``silence``. Raises :class:`HubError`."""
     folder, revision = _folder(name.repo), _revision(name.revision) or MAIN
     try:
         commit = revision if _COMMIT.fullmatch(revision) else (folder / "refs" / revision).read_text().strip()
@@ -208,9 +210,9 @@ def _in_cache(name: HubName, unreachable: Unreachable) -> Located:
         files = tuple(sorted(p.relative_to(snapshot).as_posix() for p in snapshot.rglob("*") if p.is_file()))
     except OSError:
         files = ()
-    offline = unreachable.message.removeprefix(f"{name}: ")
+    offline = silence.message.removeprefix(f"{name}: ")
     if not files or (name.file is not None and name.file not in files):
-        raise Unreachable(f"{unreachable.message}; the cache does not have it", unreachable.fix)
+        raise HubError(f"{silence.message}; the cache does not have it", silence.fix)
     return Located(name, commit, _chosen(name, files), files, {}, {}, offline)
 
 

@@ -1,6 +1,6 @@
 """Recipes: the schema, and YAML files, parents and overrides with the place of every fault."""
 
-from idsnn_cli.recipe.dump import ABSENT, Change, changed_keys, changes, dump_resolved
+from idsnn_cli.recipe.dump import ABSENT, Change, changed_keys, changes, dump_mapping, dump_portable, dump_resolved
 from idsnn_cli.recipe.library import ShippedRecipe, copy_to, find, shipped
 from idsnn_cli.recipe.load import LoadedRecipe, load_recipe, recipe_from_mapping
 from idsnn_cli.recipe.overrides import split_words
@@ -17,6 +17,8 @@ __all__ = [
     "changed_keys",
     "changes",
     "copy_to",
+    "dump_mapping",
+    "dump_portable",
     "dump_resolved",
     "find",
     "load_recipe",

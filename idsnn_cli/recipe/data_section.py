@@ -25,7 +25,8 @@ class DataNeeds:
     ``path``: it is read from ``data.path``, otherwise found below ``data.root`` or in the package. ``image_size``: its
     images are decoded to a size that one may choose. ``download``: there is something to download where it is missing.
     ``own_validation``: it may ship validation images of its own. ``frames``: it holds recordings of events, which are
-    binned to frames of two polarities; ``sensor``: of a sensor whose size has to be said.
+    binned to frames of two polarities; ``sensor``: of a sensor whose size has to be said. ``hub``: its name among the
+    hub's data sets, which cards of networks link; None where it is not there.
     """
 
     path: ClassVar[bool] = False
@@ -34,6 +35,7 @@ class DataNeeds:
     own_validation: ClassVar[bool] = False
     frames: ClassVar[bool] = False
     sensor: ClassVar[bool] = False
+    hub: ClassVar[str | None] = None
 
 
 def data_needs(name: str) -> DataNeeds:

@@ -9,11 +9,32 @@ from typing import Any
 
 from idsnn_cli.recipe.nodes import render
 from idsnn_cli.recipe.schema import Recipe
+from idsnn_cli.sources.names import Published
 
 
 def dump_resolved(recipe: Recipe) -> str:
     """``recipe`` as YAML with every default: the same text for equal recipes, and it loads to an equal recipe."""
     return "\n".join([*_lines(recipe.model_dump(mode="json"), 0), ""])
+
+
+def dump_portable(recipe: Recipe) -> str:
+    """``recipe`` as YAML for others: without paths and what is of one machine, which a comment lists. Published
+    networks stay.
+    """
+    whole, plain = recipe.model_dump(mode="json"), recipe.portable()
+    named = {("teacher", "checkpoint"): recipe.teacher.checkpoint, ("init", "source"): recipe.init.source}
+    for (section, key), source in named.items():
+        if isinstance(source, Published):
+            plain[section][key] = str(source)
+    places = (("data", "root"), ("data", "path"), ("teacher", "scheme"), *named)
+    left_out = [f"{s}.{key}" for s, key in places if whole[s][key] is not None and key not in plain[s]]
+    said = [f"# Left out, for they name files of one machine: {', '.join(left_out)}."] if left_out else []
+    return "\n".join([*said, *_lines(plain, 0), ""])
+
+
+def dump_mapping(plain: Mapping[str, Any]) -> str:
+    """The recipe that a checkpoint carries, as YAML."""
+    return "\n".join([*_lines(plain, 0), ""])
 
 
 def _lines(table: Mapping[str, Any], depth: int) -> Iterator[str]:

@@ -73,8 +73,7 @@ def test_what_names_nothing_is_refused(text: str, words: str) -> None:
 def test_any_text_is_a_name_or_refused(text: str) -> None:
     try:
         found = parse_hub(text)
-    except UsageError as error:
-        assert error.fix
+    except UsageError:
         return
     assert parse_hub(str(found)) == found
     assert found.repo.count("/") == 1
@@ -84,7 +83,10 @@ def test_any_text_is_a_name_or_refused(text: str) -> None:
     ("files", "chosen"),
     [
         (("model.safetensors", "other.safetensors", "pytorch_model.bin"), "model.safetensors"),
-        (("model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors"), "model.safetensors.index.json"),
+        (
+            ("model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors"),
+            "model.safetensors.index.json",
+        ),
         (("README.md", "student.safetensors", "pytorch_model.bin"), "student.safetensors"),
         (("weights/a.safetensors", "pytorch_model.bin"), "weights/a.safetensors"),
         (("a.safetensors", "old/b.safetensors"), "a.safetensors"),

@@ -52,7 +52,9 @@ def test_init_fetches_once_and_keeps_the_commit(capsys: Capture, hub: StandIn) -
     first = repository.commits[-1][0]
     done = invoke(capsys, "init", "--from", "hf://me/net", *START, "--normalise", "half")
     assert done.code == 0, done.err
-    assert f"downloading {hub.address}/me/net/resolve/{first}/model.safetensors ({len(content) / 1e6:.3g} MB)" in done.err
+    assert (
+        f"downloading {hub.address}/me/net/resolve/{first}/model.safetensors ({len(content) / 1e6:.3g} MB)" in done.err
+    )
     state, metadata = load_state(Path("a.safetensors"))
     assert metadata["provenance"]["source"] == {
         "name": "hf://me/net",
@@ -190,13 +192,21 @@ def test_convert_plans_by_the_header(capsys: Capture, hub: StandIn) -> None:
     plan = invoke(capsys, *words, "data.subset=64")
     assert plan.code == 0, plan.err
     assert plan.document["run_dir"] == "runs/convert-hf-net"
-    assert [each["source"] for each in plan.document["downloads"]][0] == "hf://me/net"
+    assert plan.document["downloads"][0]["source"] == "hf://me/net"
     assert not list(Path("cache").rglob("model.safetensors"))
 
 
 SETTINGS: list[tuple[str, Any, tuple[list[float], list[float]] | None]] = [
-    ("config.json", {"architecture": "x", "pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]}}, ([0.1, 0.2, 0.3], [1.0, 2.0, 3.0])),
-    ("preprocessor_config.json", {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}, ([0.5] * 3, [0.25] * 3)),
+    (
+        "config.json",
+        {"architecture": "x", "pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]}},
+        ([0.1, 0.2, 0.3], [1.0, 2.0, 3.0]),
+    ),
+    (
+        "preprocessor_config.json",
+        {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]},
+        ([0.5] * 3, [0.25] * 3),
+    ),
     ("preprocessor_config.json", {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "do_normalize": False}, None),
     ("preprocessor_config.json", {"image_mean": [127.0] * 3, "image_std": [64.0] * 3, "rescale_factor": 1.0}, None),
     ("config.json", {"pretrained_cfg": {"mean": [0.1, 0.2], "std": [1, 2, 3]}}, None),
@@ -258,7 +268,15 @@ def test_zeros_of_option_a_are_looked_for_in_values(capsys: Capture, hub: StandI
     source = build_description("resnet20", 10, width=4, shortcut="pad")
     state = {key: value.contiguous() for key, value in torchvision_state(source).items()}
     hub.repository("me/net", {"model.safetensors": save(state)})
-    words = ("--arch", "spiking-resnet20", "student.width=4", "data.dataset=digits", "data.subset=600", "-o", "b.safetensors")
+    words = (
+        "--arch",
+        "spiking-resnet20",
+        "student.width=4",
+        "data.dataset=digits",
+        "data.subset=600",
+        "-o",
+        "b.safetensors",
+    )
     done = invoke(capsys, "init", "--from", "hf://me/net", *words, "--normalise", "half", "init.reestimate=0")
     assert "not downloaded yet" not in done.err
     # Of random weights images show nothing; that is told, and is no other failure.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,10 +120,11 @@ def test_a_repository_of_timms_tells_the_same_of_itself(capsys: Capture, hub: St
 
 @pytest.mark.slow
 def test_what_passes_is_read_or_refused_by_its_tensors() -> None:
-    """Of all that timm publishes in these files, whatever is not refused by name: four odd shapes are, by tensors."""
+    """Of what timm publishes in these files, whatever is not refused by name: two odd shapes are, by tensors."""
     refused = []
     published = [each for family in FAMILIES for each in timm.list_models(module=family, pretrained=True)]
-    for name in dict.fromkeys(each.partition(".")[0] for each in published):
+    small = dict.fromkeys(name for each in published if not re.search(r"\d{3}", name := each.partition(".")[0]))
+    for name in small:
         try:
             configuration(name)
         except UsageError:
@@ -133,4 +135,5 @@ def test_what_passes_is_read_or_refused_by_its_tensors() -> None:
             identify_tensors({key: tuple(value.shape) for key, value in state.items()}, state.__getitem__, where=name)
         except IdsnnError:
             refused.append(name)
-    assert sorted(refused) == ["ecaresnet101d_pruned", "ecaresnet50d_pruned", "senet154", "test_resnet"]
+    assert sorted(refused) == ["ecaresnet50d_pruned", "test_resnet"]
+    assert len(small) > 40

@@ -15,6 +15,8 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 class Cifar10(TorchvisionSet):
     """The packed file, with the keys of data set npz, goes first where it is there."""
 
+    hub = "uoft-cs/cifar10"
+
     def plan(self, section: Data) -> DataPlan:
         from idsnn_cli.data.npz_file import plan_npz
 

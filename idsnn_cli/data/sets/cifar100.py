@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from idsnn_cli.data.sets._torchvision import TorchvisionSet
 
-CIFAR100 = TorchvisionSet(
+
+class Cifar100(TorchvisionSet):
+    """As torchvision reads it."""
+
+    hub = "uoft-cs/cifar100"
+
+
+CIFAR100 = Cifar100(
     reader="CIFAR100",
     folder="cifar-100-python",
     url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from idsnn_cli.evaluation.document import EvaluationDocument
 from idsnn_cli.evaluation.measure import Shown, all_measures
 from idsnn_cli.figures import LineChart, Plot, ResultTable, Series
 from idsnn_cli.report.html.charts import draw_file
-from idsnn_cli.text import visible
+from idsnn_cli.report.markdown import as_words
 
 
 def networks_table(document: EvaluationDocument) -> ResultTable:
@@ -100,9 +99,9 @@ def _over_time(number: int, row: MeasuredNetwork, longest: int) -> Series:
 def render_markdown(document: EvaluationDocument, plots: Iterable[tuple[str, str]] = ()) -> str:
     """The page. ``plots`` are files beside it and what each shows."""
     parts = ["# Evaluation", _table(networks_table(document))]
-    parts += [f"![{_text(words)}]({file})" for file, words in plots]
+    parts += [f"![{as_words(words)}]({file})" for file, words in plots]
     for row in document.results:
-        parts += [f"## {_text(row.name)}", _text(row.architecture) + "."]
+        parts += [f"## {as_words(row.name)}", as_words(row.architecture) + "."]
         if row.timesteps > 1:
             steps = ", ".join(f"{value:.2f}" for value in row.figures.top1_by_step)
             parts.append(f"Top-1 % after each step: {steps}.")
@@ -110,7 +109,7 @@ def render_markdown(document: EvaluationDocument, plots: Iterable[tuple[str, str
             parts.append(_table(table, "### "))
             parts += _whole_matrix(row, document) if table.measure == "confusion" else []
     for title, notes in remarks(document).items():
-        parts += [f"## What {title} are", "\n".join(f"- {_text(note)}" for note in notes)]
+        parts += [f"## What {title} are", "\n".join(f"- {as_words(note)}" for note in notes)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -129,12 +128,12 @@ def _table(table: ResultTable, heading: str = "") -> str:
         _line("---:" if each and table.rows else "---" for each in numeric),
         *(_line(_cell(value) for value in row) for row in table.rows),
     ]
-    title = f"{heading}{_text(table.title[:1].upper() + table.title[1:])}" if heading else _text(table.title)
-    return "\n\n".join([title, "\n".join(lines), *(_text(note) for note in table.notes)])
+    title = f"{heading}{as_words(table.title[:1].upper() + table.title[1:])}" if heading else as_words(table.title)
+    return "\n\n".join([title, "\n".join(lines), *(as_words(note) for note in table.notes)])
 
 
 def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(_text(cell) for cell in cells)} |"
+    return f"| {' | '.join(as_words(cell) for cell in cells)} |"
 
 
 def _cell(value: Any) -> str:
@@ -143,12 +142,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _text(value: object) -> str:
-    """Words of others (names of classes and files) as words: no markup, no end of a cell or a line."""
-    words = " ".join(visible(str(value)).split())
-    escaped = html.escape(words, quote=False)
-    for mark in "\\`*_[]|":
-        escaped = escaped.replace(mark, f"\\{mark}")
-    return escaped
