@@ -97,13 +97,13 @@ def test_a_revision_stands_for_its_commit(capsys: Capture, hub: StandIn) -> None
 def test_within_a_process_a_branch_is_one_commit(hub: StandIn) -> None:
     from idsnn_cli.hub.reading import forget
 
-    given = {"normalise": ([0.5] * 3, [0.5] * 3)}
+    given = ([0.5] * 3, [0.5] * 3)
     repository = hub.repository("me/net", {"model.safetensors": foreign(1)})
-    first = load("hf://me/net", **given).state_dict()["stem.conv.weight"]
+    first = load("hf://me/net", normalise=given).state_dict()["stem.conv.weight"]
     repository.add({"model.safetensors": foreign(2)})
-    assert torch.equal(load("hf://me/net", **given).state_dict()["stem.conv.weight"], first)
+    assert torch.equal(load("hf://me/net", normalise=given).state_dict()["stem.conv.weight"], first)
     forget()
-    assert not torch.equal(load("hf://me/net", **given).state_dict()["stem.conv.weight"], first)
+    assert not torch.equal(load("hf://me/net", normalise=given).state_dict()["stem.conv.weight"], first)
 
 
 def test_a_dry_run_reads_the_header_alone(capsys: Capture, hub: StandIn) -> None:

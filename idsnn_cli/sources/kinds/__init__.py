@@ -1,1 +1,1 @@
-"""The kinds of names beside a path, one file each: ``torchvision.py`` reads ``torchvision:NAME``."""
+"""The kinds of names beside a path, one file each: ``torchvision.py`` reads ``torchvision:NAME``, ``hf.py`` ``hf://``."""

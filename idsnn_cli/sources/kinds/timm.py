@@ -1,4 +1,4 @@
-"""``timm:NAME[.TAG]``: weights that timm publishes, by its own list of them, from the hub where it keeps them."""
+"""``timm:NAME[.TAG]``: weights that timm publishes, by its own list of them, from the hub where they lie."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def configuration(address: str) -> Any:
             f"Correct the name, or leave it out: timm:{name}.",
         )
     _require_resnet(name)
-    config = timm.models.get_pretrained_cfg(address)
+    config: Any = timm.models.get_pretrained_cfg(address)
     if not config.hf_hub_id:
         raise UsageError(
             f"timm:{address}: timm keeps these weights at {config.url}, and not on the hub",
