@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 from foreign_networks import torchvision_state
-from hub_stand_in import StandIn, connected
+from hub_stand_in import TOKEN, StandIn, connected
 from invoking import invoke, save_network
 
 from idsnn_cli import initialize, load
 from idsnn_cli.architecture import build_description
 from idsnn_cli.checkpoint import load_state, write_checkpoint
+from idsnn_cli.sources.names import Published, parse_source
 
 Capture = pytest.CaptureFixture[str]
 ANN = build_description("resnet18", 10, width=4, stem="3x3")
@@ -281,3 +285,49 @@ def test_zeros_of_option_a_are_looked_for_in_values(capsys: Capture, hub: StandI
     assert "not downloaded yet" not in done.err
     # Of random weights images show nothing; that is told, and is no other failure.
     assert "option-A" in done.err
+
+
+def test_another_process_reads_the_commit_that_the_first_found(hub: StandIn) -> None:
+    """Under torchrun the main process looks a branch up, and hands on what it stood for."""
+    from idsnn_cli.hub.reading import forget
+
+    repository = hub.repository("me/net", {"model.safetensors": foreign(1)})
+    main = parse_source("hf://me/net")
+    assert isinstance(main, Published)
+    main.fetch()
+    origin = main.origin()
+    repository.add({"model.safetensors": foreign(2), "other.safetensors": b"x"})
+    forget()  # the other process has looked nothing up, or finds the branch where it is by now
+    for looked in (False, True):
+        if looked:
+            forget()
+            assert main.origin()["commit"] == repository.commits[-1][0]
+        main.settle(origin)
+        assert main.origin() == origin
+        stem = load("hf://me/net", normalise=([0.5] * 3, [0.5] * 3)).state_dict()["stem.conv.weight"]
+        assert torch.equal(stem, torchvision_state(ANN, 1)["conv1.weight"])
+
+
+@pytest.mark.slow
+def test_the_clients_own_variables_count(hub: StandIn, tmp_path: Path) -> None:
+    """As a person has them: HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, in processes of their own."""
+    hub.repository("me/net", {"model.safetensors": foreign()}, private=True)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    kept |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "*"}
+
+    def inspect(**more: str) -> tuple[int, str]:
+        words = [sys.executable, "-m", "idsnn_cli", "inspect", "hf://me/net"]
+        done = subprocess.run(words, env=kept | more, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stderr
+
+    assert inspect()[0] == 1
+    code, said = inspect(HF_TOKEN=TOKEN)
+    assert code == 0
+    assert f"downloading {hub.address}" in said
+    assert list((tmp_path / "home").rglob("model.safetensors"))
+    asked = len(hub.asked)
+    code, said = inspect(HF_HUB_OFFLINE="1")
+    assert (code, len(hub.asked)) == (0, asked)
+    assert "HF_HUB_OFFLINE is set" in said
+    assert inspect(HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path / "empty"))[0] == 1
