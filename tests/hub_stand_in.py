@@ -118,7 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         return next((fault for part, fault in self.hub.faults.items() if part in path), None)
 
     def _go(self) -> None:
-        hub, path = self.hub, unquote(urlsplit(self.path).path)
+        hub, raw = self.hub, urlsplit(self.path).path
+        path = unquote(raw)
         hub.asked.append((self.command, path))
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
         hub.tokens.append(token)
@@ -127,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, int):
             self._refuse(fault, "", "as the test wants it")
             return
-        parts = path.strip("/").split("/")
+        parts = [unquote(part) for part in raw.strip("/").split("/")]
         if parts[0] == "api":
             self._api(parts[1:], content, token)
         elif parts[:1] == ["upload"] and self.command == "PUT":

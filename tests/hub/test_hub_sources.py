@@ -98,6 +98,28 @@ def test_a_revision_stands_for_its_commit(capsys: Capture, hub: StandIn) -> None
     assert torch.equal(stems[0], stems[2])
 
 
+@pytest.mark.parametrize(
+    ("written", "revision", "file"),
+    [("refs/pr/7", "refs/pr/7", "model.safetensors"), ("feature%2Fx", "feature/x", "runs/my best.safetensors")],
+)
+def test_revisions_with_a_slash_and_names_with_a_space(
+    hub: StandIn, monkeypatch: pytest.MonkeyPatch, written: str, revision: str, file: str
+) -> None:
+    from huggingface_hub import constants
+
+    from idsnn_cli.hub.reading import forget
+
+    repository = hub.repository("me/net", {file: foreign(1)})
+    repository.tags[revision] = repository.commits[-1][0]
+    repository.add({file: foreign(2)})
+    for offline in (False, True):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        forget()
+        for name in (f"hf://me/net@{written}/{file}", f"hf://me/net@{written}"):
+            state = load(name, normalise=([0.5] * 3, [0.5] * 3)).state_dict()
+            assert torch.equal(state["stem.conv.weight"], torchvision_state(ANN, 1)["conv1.weight"])
+
+
 def test_within_a_process_a_branch_is_one_commit(hub: StandIn) -> None:
     from idsnn_cli.hub.reading import forget
 
@@ -331,3 +353,22 @@ def test_the_clients_own_variables_count(hub: StandIn, tmp_path: Path) -> None:
     assert (code, len(hub.asked)) == (0, asked)
     assert "HF_HUB_OFFLINE is set" in said
     assert inspect(HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path / "empty"))[0] == 1
+
+
+@pytest.mark.slow
+def test_a_repository_as_transformers_writes_it(hub: StandIn) -> None:
+    """Its settings beside the weights say in which convolution bottlenecks stride, and how images are normalised."""
+    transformers = pytest.importorskip("transformers", reason="transformers is a test extra")
+    torch.manual_seed(0)
+    shape = {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2], "layer_type": "bottleneck"}
+    config = transformers.ResNetConfig(**shape, downsample_in_bottleneck=True, num_labels=3)
+    network = transformers.ResNetForImageClassification(config).eval()
+    network.save_pretrained("saved")
+    preprocessor = {"do_normalize": True, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
+    Path("saved/preprocessor_config.json").write_text(json.dumps(preprocessor))
+    hub.repository("me/net", {path.name: path.read_bytes() for path in Path("saved").iterdir()})
+    image = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(1))
+    mean, std = (torch.tensor(preprocessor[key]).view(3, 1, 1) for key in ("image_mean", "image_std"))
+    with torch.no_grad():
+        expected = network((image - mean) / std).logits
+        assert torch.allclose(load("hf://me/net")(image), expected, atol=1e-5)
