@@ -78,7 +78,7 @@ def _typed(what: str, error: Exception, writes: bool) -> IdsnnError:
             return _refused(what, each, writes)
         # Errors of connections are the system's too, but name no file and speak of no disk.
         if isinstance(each, OSError) and each.errno is not None and (each.filename or each.errno in _FULL):
-            return _disk(what, each)
+            return _disk(what, each, writes)
     for each in causes:
         if type(each).__name__ in ("ConnectError", "ConnectionError", "ConnectTimeout", "ReadTimeout", "ProxyError"):
             return _silent(f"{what}: the hub is not reached: {_reason(each)}", _UNREACHABLE)
@@ -131,9 +131,11 @@ def _refused(what: str, error: Any, writes: bool) -> IdsnnError:
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def _disk(what: str, error: OSError) -> WriteError:
+def _disk(what: str, error: OSError, writes: bool) -> IdsnnError:
     where = f"{error.filename}: " if error.filename else ""
     reason = (error.strerror or str(error)).lower()
+    if writes:
+        return HubError(f"{what} could not be published: {where}{reason}", "Check that file.")
     return WriteError(
         f"{what}: the hub's cache could not be written: {where}{reason}",
         "Free some space or mend its permissions, or choose another place: HF_HUB_CACHE=DIR.",

@@ -54,11 +54,15 @@ def publish(remote: Remote, files: Mapping[str, Path | bytes], message: str, *, 
     from huggingface_hub import CommitOperationAdd
 
     what, created = f"hf://{remote.repo}", remote.commit is None
+    with asking(what, writes=True):
+        operations = [
+            CommitOperationAdd(name, content.resolve() if isinstance(content, Path) else content)
+            for name, content in files.items()
+        ]
     if created:
         with asking(what, writes=True):
             # None: what the account or the organisation has as its usual.
             api().create_repo(remote.repo, private=True if private else None)
-    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     left = "the repository was made for it, and is empty" if created else "nothing in it was changed"
     try:
         with asking(what, writes=True):

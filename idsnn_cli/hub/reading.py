@@ -117,7 +117,7 @@ def pin(name: HubName, commit: str, file: str) -> None:
 
     key = (str(constants.ENDPOINT), name)
     if key not in _FOUND or (_FOUND[key].commit, _FOUND[key].file) != (commit, file):
-        _FOUND[key] = replace(_on_hub(HubName(name.repo, commit, file)), name=name)
+        _FOUND[key] = replace(locate(HubName(name.repo, commit, file)), name=name)
 
 
 def is_here(found: Located) -> bool:
@@ -133,12 +133,12 @@ def fetch(found: Located, say: Say | None = None) -> Path:
     if found.offline is not None and say is not None and found.name not in _TOLD:
         _TOLD.add(found.name)
         say(f"{found.name}: {found.offline}; commit {found.commit[:12]} is in the cache, and is read")
+    settings(found)  # which the reader looks for beside the file
     if is_here(found):
         return found.path
     if say is not None:
         size = found.sizes.get(found.file)
         say(f"downloading {found.url}{'' if size is None else f' ({size / 1e6:.3g} MB)'}")
-    settings(found)
     path = _download(found, found.file, found.name.revision)
     for each in _shards(found):
         _download(found, each, found.commit)

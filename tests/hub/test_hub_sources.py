@@ -261,6 +261,18 @@ def test_settings_beside_it_say_how_images_are_normalised(
     assert load_state(Path("a.safetensors"))[0]["input.std"].flatten().tolist() == [0.5] * 3
 
 
+def test_settings_are_fetched_beside_a_file_that_is_there_already(capsys: Capture, hub: StandIn) -> None:
+    """Another program may have fetched the file alone."""
+    from huggingface_hub import hf_hub_download
+
+    settings = {"pretrained_cfg": {"mean": [0.1] * 3, "std": [0.2] * 3}, "architecture": "resnetblur18"}
+    hub.repository("me/net", {"model.safetensors": foreign(), "config.json": json.dumps(settings).encode()})
+    hf_hub_download("me/net", "model.safetensors")
+    done = invoke(capsys, "init", "--from", "hf://me/net", *START)
+    assert done.code == 1
+    assert "its setting 'config.json.architecture' says 'resnetblur18'" in done.err
+
+
 @pytest.mark.parametrize("dry", [True, False])
 def test_settings_beside_it_that_tell_of_another_network_are_obeyed(capsys: Capture, hub: StandIn, dry: bool) -> None:
     settings = {"architecture": "resnetaa50d", "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}

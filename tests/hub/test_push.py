@@ -221,6 +221,25 @@ def test_refusals_of_the_hub_change_nothing(
     assert hub.repositories["me/new"].files == {".gitattributes": b""}
 
 
+def test_a_file_that_goes_away_meanwhile(
+    capsys: Capture, hub: StandIn, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from idsnn_cli.hub import publishing
+
+    whole = publishing.look
+    Path("s.safetensors").write_bytes((made / "student.safetensors").read_bytes())
+
+    def looked(repo: str) -> publishing.Remote:
+        Path("s.safetensors").unlink()
+        return whole(repo)
+
+    monkeypatch.setattr("idsnn_cli.pipeline.pushing.look", looked)
+    error = refused(invoke(capsys, "push", "s.safetensors", "hf://me/snn"), hub)
+    assert "hf://me/snn could not be published" in error
+    assert "s.safetensors' is not a file" in error
+    assert "me/snn" not in hub.repositories
+
+
 def test_somebody_elses_commit_in_between_is_not_overwritten(
     capsys: Capture, hub: StandIn, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
