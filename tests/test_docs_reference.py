@@ -104,9 +104,10 @@ def test_the_page_of_recipes_has_every_key_with_its_type_and_default() -> None:
 def test_sections_within_sections_are_rows_of_their_own_and_choices_are_one_row() -> None:
     rows = {key: (takes, default) for key, takes, default in keys_of(Recipe)}
     within = [key for key in rows if key.startswith("`data.augment")]
-    assert within == [f"`data.augment.{key}`" for key in ("crop", "flip", "autoaugment", "cutout", "eventdrop")]
+    keys = ("scale", "ratio", "crop", "flip", "autoaugment", "cutout", "eventdrop")
+    assert within == [f"`data.augment.{key}`" for key in keys]
     assert rows["`data.dataset`"] == (
-        "one of cifar10, cifar100, cifar10dvs, digits, dvsgesture, events, folder, nmnist, npz",
+        "one of cifar10, cifar100, cifar10dvs, digits, dvsgesture, events, folder, nmnist, npz, webdataset",
         "required",
     )
     assert rows["`student.timesteps`"] == ("an integer from 1 to 1024", "`4`")

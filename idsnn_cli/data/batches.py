@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from idsnn_cli.data.augmentation import Fill, apply, draw, to_unit
+from idsnn_cli.data.augmentation import Draws, Fill, apply, draw, to_unit
+from idsnn_cli.data.source import Crop
 from idsnn_cli.data.splits import Split
 from idsnn_cli.recipe.schema import Augment
 from idsnn_cli.seeding import derive_seed
@@ -34,7 +36,8 @@ class TrainBatches:
     ``batch_size`` is the global one. Each of ``world`` processes gets its contiguous share, near equal and perhaps
     empty, of the same global batches: put together by rank they are the batches of one process, image by image.
     Order and draws come from ``seed``, the epoch and the batch's index, so any position can be taken up again
-    without saved state. ``fill`` (per channel, 0 to 1) is what Cutout leaves.
+    without saved state. ``fill`` (per channel, 0 to 1) is what Cutout leaves. Of images that stay in their files the
+    next batches are decoded while one is computed with.
     """
 
     def __init__(
@@ -64,18 +67,24 @@ class TrainBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch`` (from 0), beginning with the one of index ``start``."""
-        order = _permutation(len(self.split), derive_seed(self.seed, "order", epoch))
-        for index in range(start, self.steps_per_epoch):
-            rows = order[index * self.batch_size : (index + 1) * self.batch_size]
-            yield self._batch(rows, epoch, index)
+        order = self.split.order(derive_seed(self.seed, "order", epoch))
+        batches = torch.split(order, self.batch_size)[start:]
+        mine = [rows[shard(len(rows), self.rank, self.world)] for rows in batches]
+        gathered = self.split.gather(mine, self.device, self._crop(epoch))
+        with closing(gathered):
+            for index, (rows, (images, labels)) in enumerate(zip(batches, gathered, strict=True), start):
+                draws = self._draws(len(rows), epoch, index)
+                yield Batch(apply(images, draws, self.fill), labels, len(rows), index)
 
-    def _batch(self, rows: Tensor, epoch: int, index: int) -> Batch:
+    def _draws(self, count: int, epoch: int, index: int) -> Draws:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch, index))
-        size = (self.split.images.shape[-2], self.split.images.shape[-1])
-        mine = shard(len(rows), self.rank, self.world)
-        draws = draw(len(rows), self.augment, generator, size)[mine]
-        images, labels = _rows(self.split, rows[mine], self.device)
-        return Batch(apply(images, draws, self.fill), labels, len(rows), index)
+        size = (self.split.shape[-2], self.split.shape[-1])
+        return draw(count, self.augment, generator, size)[shard(count, self.rank, self.world)]
+
+    def _crop(self, epoch: int) -> Crop | None:
+        if self.augment.scale is None:
+            return None
+        return Crop(derive_seed(self.seed, "resized crop", epoch), self.augment.scale, self.augment.ratio)
 
 
 def eval_batches(
@@ -86,10 +95,14 @@ def eval_batches(
     With several processes each gets one contiguous share of the split, in batches of ``batch_size`` of its own.
     """
     mine = shard(len(split), rank, world)
-    for start in range(mine.start, mine.stop, batch_size):
-        rows = slice(start, min(start + batch_size, mine.stop))
-        images, labels = split.images[rows].to(device), split.labels[rows].to(device)
-        yield to_unit(images), labels
+    parts = [slice(start, min(start + batch_size, mine.stop)) for start in range(mine.start, mine.stop, batch_size)]
+    if isinstance(split.stored, Tensor):
+        for rows in parts:  # views: of what is on the device nothing is copied
+            yield to_unit(split.stored[rows].to(device)), split.labels[rows].to(device)
+        return
+    with closing(split.gather([torch.arange(rows.start, rows.stop) for rows in parts], device)) as gathered:
+        for images, labels in gathered:
+            yield to_unit(images), labels
 
 
 def calibration_batches(
@@ -102,12 +115,12 @@ def calibration_batches(
     """
     size = min(batch_size, len(split))
     per_pass = len(split) // size
-    for index in range(count):
-        turn, place = divmod(index, per_pass)
-        if place == 0:
-            order = _shuffled(split, seed, turn)
-        images, _ = _rows(split, order[place * size : (place + 1) * size], torch.device(device))
-        yield to_unit(images)
+    wanted: list[Tensor] = []
+    for turn in range(-(-count // per_pass)):
+        wanted += torch.split(_shuffled(split, seed, turn), size)[:per_pass]
+    with closing(split.gather(wanted[:count], device)) as gathered:
+        for images, _ in gathered:
+            yield to_unit(images)
 
 
 def drawn_batches(
@@ -119,9 +132,9 @@ def drawn_batches(
     the sizes of batches differ by one at most, so that none is so small that its mean says nothing.
     """
     order = _shuffled(split, seed, 0)[:count]
-    for rows in order.tensor_split(-(-len(order) // batch_size)):
-        images, labels = _rows(split, rows, torch.device(device))
-        yield to_unit(images), labels
+    with closing(split.gather(order.tensor_split(-(-len(order) // batch_size)), device)) as gathered:
+        for images, labels in gathered:
+            yield to_unit(images), labels
 
 
 def _shuffled(split: Split, seed: int, turn: int) -> Tensor:
@@ -135,10 +148,3 @@ def shard(count: int, rank: int, world: int) -> slice:
 
 def _permutation(count: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-
-
-def _rows(split: Split, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Some images, still uint8, and labels, gathered where the split is and moved to ``device``."""
-    there = rows.to(split.images.device, non_blocking=True)
-    images = split.images.index_select(0, there)
-    return images.to(device, non_blocking=True), split.labels.index_select(0, there).to(device, non_blocking=True)

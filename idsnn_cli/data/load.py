@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.data.channels import CONSTANTS, PerChannel, normalisation_of, require_convertible, with_channels
-from idsnn_cli.data.source import DataPlan, DataSet, Say
+from idsnn_cli.data.source import DataPlan, DataSet, FileImages, Say
 from idsnn_cli.data.splits import DataBundle, Split, choose_splits, fingerprint
 from idsnn_cli.errors import DataError
 from idsnn_cli.recipe.data_section import DATA_SETS
@@ -54,10 +54,11 @@ def load_data(
     rows = choose_splits(section, source.labels, len(source.classes), seed)
     if section.validation is not None and "validation" in source.labels and say is not None:
         say("data.validation is given: validation images come from the training part, those of the data set are left")
-    images = {}
+    images: dict[str, Tensor | FileImages] = {}
     for split, each in source.read(rows).items():
         require_convertible(each.shape[-3], section.channels, section.dataset)
-        images[split] = with_channels(each, section.channels)
+        # Files are shown in so many channels by who decodes them.
+        images[split] = each if isinstance(each, FileImages) else with_channels(each, section.channels)
     _require_policy(section, images["train"].shape[-3])
     splits = {split: Split(images[split], source.labels[part][index]) for split, (part, index) in rows.items()}
     mean, std = normalisation(section, images["train"])
@@ -79,7 +80,7 @@ def _place(splits: dict[str, Split], device: torch.device, say: Say | None) -> d
     """The splits on ``device``, or where they are if they would crowd it."""
     if device.type != "cuda":
         return splits
-    needed = sum(split.images.nbytes for split in splits.values())
+    needed = sum(split.stored.nbytes for split in splits.values() if isinstance(split.stored, Tensor))
     free, _ = torch.cuda.mem_get_info(device)
     if needed > _SHARE_OF_DEVICE * free:
         if say is not None:
@@ -88,7 +89,7 @@ def _place(splits: dict[str, Split], device: torch.device, say: Say | None) -> d
     return {name: split.to(device) for name, split in splits.items()}
 
 
-def normalisation(section: Data, train_images: Tensor) -> tuple[PerChannel, PerChannel]:
+def normalisation(section: Data, train_images: Tensor | FileImages) -> tuple[PerChannel, PerChannel]:
     """Mean and standard deviation of images in 0 to 1, as ``data.normalise`` asks.
 
     ``auto`` takes the data set's published constants, and measures ``train_images`` (uint8 (N, C, H, W), on the CPU)
@@ -113,12 +114,16 @@ def _require_policy(section: Data, channels: int) -> None:
         )
 
 
-def measure(images: Tensor) -> tuple[PerChannel, PerChannel]:
+def measure(images: Tensor | FileImages) -> tuple[PerChannel, PerChannel]:
     """Mean and standard deviation of each channel, of images or frames, exact up to the last rounding: sums are of
     whole numbers.
 
+    Of images that stay in their files up to 4,096, evenly spread, are looked at.
+
     A channel that never changes gets the standard deviation 1, so that normalising it divides by nothing small.
     """
+    if isinstance(images, FileImages):
+        images = images[:: -(-len(images) // _CHUNK)]
     histogram = torch.zeros(images.shape[-3], 256, dtype=torch.int64)
     for chunk in torch.split(images, _CHUNK):
         for channel in range(images.shape[-3]):

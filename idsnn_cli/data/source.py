@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from idsnn_cli.recipe.data_section import Data, DataNeeds
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Part = str
@@ -23,20 +24,68 @@ Rows = tuple[Part, "Tensor"]
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Crop:
+    """RandomResizedCrop as torchvision's: shares of the file's area, and the least and the greatest width / height.
+
+    Each image of an epoch has a seed of its own, which ``seed`` and the image's row give: so its crop is the same in
+    whatever batch, process or order it comes.
+    """
+
+    seed: int
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+
+
+class FileImages(ABC):
+    """Images that stay in their files and become pixels each time that they are used.
+
+    They stand where others have uint8 (N, C, H, W), and have the same ``shape``, ``dim()`` and slices.
+    """
+
+    shape: tuple[int, int, int, int]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+    @abstractmethod
+    def __getitem__(self, rows: slice) -> Tensor:
+        """uint8 (n, C, H, W) of some rows, on the CPU, as they are measured: resized and cut from the centre."""
+
+    @abstractmethod
+    def read(self, wanted: Sequence[Tensor], device: torch.device, crop: Crop | None) -> Generator[Tensor]:
+        """uint8 (n, C, H, W) on ``device`` for each int64 (n,) of ``wanted``, in order; later ones are read ahead.
+
+        With ``crop`` a part of each file is drawn instead of the centre. Raises :class:`DataError` for a file that is
+        not an image or not there.
+        """
+
+    @abstractmethod
+    def order(self, seed: int) -> Tensor:
+        """int64 (N,), the order in which an epoch reads the rows."""
+
+    @abstractmethod
+    def identity(self) -> bytes:
+        """What tells these images from others without reading them: names and sizes of the files, and the geometry."""
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A data set whose labels are known and whose images are still to be read.
 
     ``labels`` holds int64 (N,) of each shipped part. ``read`` takes the rows of every split that the run uses, all
-    at once so that it can judge their size together, and gives uint8 (n, C, H, W) for each; of recordings frames,
-    (n, T, 2, H, W).
+    at once so that it can judge their size together, and gives uint8 (n, C, H, W) for each, or :class:`FileImages`; of
+    recordings frames, (n, T, 2, H, W).
     """
 
     name: str
     classes: tuple[str, ...]
     labels: Mapping[Part, Tensor]
     image_size: tuple[int, int]
-    read: Callable[[Mapping[Part, Rows]], dict[Part, Tensor]]
+    read: Callable[[Mapping[Part, Rows]], Mapping[Part, Tensor | FileImages]]
 
 
 @dataclass(frozen=True)
@@ -45,8 +94,9 @@ class DataPlan:
 
     ``files`` are there and would be read; ``missing`` are not and would be made from ``downloads``, of ``download_mb``
     (10^6 bytes) in all. ``counts`` holds the images of each split; ``image_bytes`` is what they take as uint8, of
-    ``channels`` each. ``num_classes`` and ``image_size`` (height, width) are None where only the images would tell, and
-    ``classes``, their names, empty. ``frames`` are the T frames of a recording, None of images.
+    ``channels`` each, 0 where they stay in their files. ``num_classes`` and ``image_size`` (height, width) are None
+    where only the images would tell, and ``classes``, their names, empty. ``frames`` are the T frames of a recording,
+    None of images.
     """
 
     name: str

@@ -6,13 +6,14 @@ The choice is class-balanced and seeded, and each split's is independent of the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from idsnn_cli.data.source import Part, Rows
+from idsnn_cli.data.source import Crop, FileImages, Part, Rows
 from idsnn_cli.errors import DataError
 from idsnn_cli.recipe.schema import Data
 from idsnn_cli.seeding import derive_seed
@@ -22,17 +23,60 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """``images`` (N, C, H, W) uint8, of recordings (N, T, 2, H, W), and ``labels`` (N,) int64, on one device."""
+    """Images (N, C, H, W) uint8, of recordings (N, T, 2, H, W), and ``labels`` (N,) int64, on one device.
 
-    images: Tensor
+    ``stored`` is the images as a tensor, or as what stays in their files; then labels are on the CPU.
+    """
+
+    stored: Tensor | FileImages
     labels: Tensor
+
+    @property
+    def images(self) -> Tensor:
+        """All images; of those in files every one is decoded now, so that this is for small sets alone."""
+        return self.first(len(self))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the images: (N, C, H, W) or (N, T, 2, H, W)."""
+        return tuple(self.stored.shape)
+
+    def first(self, count: int) -> Tensor:
+        """The first ``count`` images, uint8."""
+        return self.stored if count == len(self) and isinstance(self.stored, Tensor) else self.stored[:count]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Split:
-        """The same split on ``device``; no copy where it is there already."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        """The same split on ``device``; no copy where it is there already, and images stay in their files."""
+        if isinstance(self.stored, FileImages):
+            return self
+        return replace(self, stored=self.stored.to(device), labels=self.labels.to(device))
+
+    def order(self, seed: int) -> Tensor:
+        """int64 (N,), the order of an epoch."""
+        if isinstance(self.stored, FileImages):
+            return self.stored.order(seed)
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+
+    def gather(
+        self, wanted: Sequence[Tensor], device: torch.device | str, crop: Crop | None = None
+    ) -> Generator[tuple[Tensor, Tensor]]:
+        """The images, uint8, and the labels of each int64 (n,) of ``wanted``, on ``device``; ``crop`` is for files.
+
+        Raises :class:`DataError` for a file that cannot be read.
+        """
+        device = torch.device(device)
+        if isinstance(self.stored, FileImages):
+            with closing(self.stored.read(wanted, device, crop)) as read:
+                for rows, images in zip(wanted, read, strict=True):
+                    yield images, self.labels[rows].to(device, non_blocking=True)
+            return
+        for rows in wanted:
+            there = rows.to(self.stored.device, non_blocking=True)
+            labels = self.labels.index_select(0, there).to(device, non_blocking=True)
+            yield self.stored.index_select(0, there).to(device, non_blocking=True), labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +84,8 @@ class DataBundle:
     """A data set as a recipe asked for it.
 
     ``mean`` and ``std`` are per channel, of images in 0 to 1: what a network built for this data normalises with.
-    ``fingerprint`` is the SHA-256 of the images and labels of the three splits. ``validation`` is None where the
-    recipe and the data set keep no images for it.
+    ``fingerprint`` is the SHA-256 of the images and labels of the three splits, and of images that stay in their files
+    that of the files' names and sizes. ``validation`` is None where the recipe and the data set keep no images for it.
     """
 
     name: str
@@ -60,28 +104,34 @@ class DataBundle:
     @property
     def channels(self) -> int:
         """Of an image: 3 are red, green and blue, 1 is grey; of a frame the 2 polarities."""
-        return self.train.images.shape[-3]
+        return self.train.shape[-3]
 
     @property
     def frames(self) -> int | None:
         """T of recordings; None of images."""
-        return self.train.images.shape[1] if self.train.images.dim() == 5 else None
+        return self.train.shape[1] if len(self.train.shape) == 5 else None
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return self.train.images.shape[-2], self.train.images.shape[-1]
+        return self.train.shape[-2], self.train.shape[-1]
 
 
 def fingerprint(splits: dict[str, Split | None]) -> str:
-    """SHA-256 over the name, shape, images and labels of every split that is there, in the order given."""
+    """SHA-256 over the name, shape, images and labels of every split that is there, in the order given.
+
+    Of images that stay in their files what is hashed is :meth:`FileImages.identity`.
+    """
     digest = hashlib.sha256()
     for name, split in splits.items():
         if split is None:
             continue
-        digest.update(f"{name} {tuple(split.images.shape)}\n".encode())
-        for images in torch.split(split.images, _CHUNK):  # in chunks, for a memory map is larger than memory
-            digest.update(images.contiguous().numpy().data)
+        digest.update(f"{name} {split.shape}\n".encode())
+        if isinstance(split.stored, FileImages):
+            digest.update(split.stored.identity())
+        else:
+            for images in torch.split(split.stored, _CHUNK):  # in chunks, for a memory map is larger than memory
+                digest.update(images.contiguous().numpy().data)
         digest.update(split.labels.contiguous().numpy().astype("<i8").data)
     return digest.hexdigest()
 

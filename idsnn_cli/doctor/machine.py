@@ -34,7 +34,7 @@ def check_data() -> list[Check]:
         folder = Check("data", "data root", "warn", f"{root} ({named}) is not there", f"mkdir -p {root}")
     else:
         folder = Check("data", "data root", "ok", f"{root} ({named}), made by the first download")
-    found = [name for name, needs in entries(DATA_SETS, DataNeeds).items() if not needs.path]
+    found = [name for name, needs in entries(DATA_SETS, DataNeeds).items() if not (needs.path or needs.shards)]
     return [folder, *(_data_set(name, plan_data) for name in found)]
 
 

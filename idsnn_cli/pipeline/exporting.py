@@ -65,8 +65,8 @@ def export_checkpoint(
         with workspace().open(source) as opened:
             check_classes(workspace(), opened.architecture, source, teaches=False)
         split = workspace().split("test")
-        if image_size is not None and tuple(split.images.shape[2:]) != image_size:
-            height, width = split.images.shape[2:]
+        if image_size is not None and split.shape[2:] != image_size:
+            height, width = split.shape[2:]
             raise UsageError(
                 f"--image-size is {image_size[0]}x{image_size[1]}, and the test images are {height}x{width}",
                 "Leave it out, or leave --verify out.",

@@ -95,7 +95,7 @@ class Settling:
             batches = map(mean_frame, calibration_batches(workspace.data.train, _BATCH_SIZE, _BATCHES, seed, "cpu"))
             known = dict(candidates(opened.architecture.in_channels))
             if len(workspace.data.mean) == opened.architecture.in_channels != 3:
-                known["measured"] = measure(workspace.data.train.images.cpu())
+                known["measured"] = measure(workspace.data.train.to("cpu").stored)
             verdict = find_normalisation(opened.network, batches, known, source).require_clear(source)
         workspace.say_once(f"{source}: normalised as {verdict.words()}")
         settled = self._normalisations[source] = Settled((verdict.mean, verdict.std), verdict)

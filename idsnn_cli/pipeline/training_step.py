@@ -206,7 +206,7 @@ def _watching(run: RunDirectory, job: Job, model: Model) -> Watching:
     recipe = workspace.recipe
 
     def some() -> Tensor:
-        return to_unit(workspace.split(recipe.data.select).images[:SAMPLE].to(workspace.device))
+        return to_unit(workspace.split(recipe.data.select).first(SAMPLE).to(workspace.device))
 
     return Watching(
         names=recipe.runtime.track,

@@ -209,6 +209,8 @@ class Recipe(Section):
         for section, key in (
             ("data", "root"),
             ("data", "path"),
+            ("data", "workers"),
+            ("data", "shards"),
             ("teacher", "checkpoint"),
             ("teacher", "scheme"),
             ("init", "source"),

@@ -23,7 +23,7 @@ def faults_of(folder: Path, text: str, *overrides: str) -> list[str]:
 
 CASES = {
     "dataset: cifar11": "2:12: data.dataset: given cifar11; allowed one of cifar10, cifar100, cifar10dvs, digits, "
-    "dvsgesture, events, folder, nmnist, npz. Did you mean 'cifar10'?",
+    "dvsgesture, events, folder, nmnist, npz, webdataset. Did you mean 'cifar10'?",
     "subset: 0": "2:11: data.subset: given 0; allowed an integer of 1 or more, or null.",
     "subset: true": "2:11: data.subset: given true; allowed an integer of 1 or more, or null.",
     "subset: 3.5": "2:11: data.subset: given 3.5; allowed an integer of 1 or more, or null.",
@@ -36,9 +36,9 @@ CASES = {
     "download: 1": "2:13: data.download: given 1; allowed true or false.",
     "augment: {crop: 65}": "2:19: data.augment.crop: given 65; allowed an integer from 0 to 64.",
     "augment: {corp: 4}": "2:13: data.augment.corp: unknown key, given 4; "
-    "allowed crop, flip, autoaugment, cutout, eventdrop. Did you mean 'crop'?",
+    "allowed scale, ratio, crop, flip, autoaugment, cutout, eventdrop. Did you mean 'crop'?",
     "augment:": "2:3: data.augment: given nothing (null); "
-    "allowed a mapping with the keys crop, flip, autoaugment, cutout, eventdrop.",
+    "allowed a mapping with the keys scale, ratio, crop, flip, autoaugment, cutout, eventdrop.",
     "normalise: imagenette": "2:14: data.normalise: given imagenette; allowed one of auto, cifar10, cifar100, "
     "imagenet, none, half, cifar10-std0.2, or a mapping with the keys mean, std. Did you mean 'imagenet'?",
     "normalise: [1]": "2:14: data.normalise: given [1]; allowed one of auto, cifar10, cifar100, "

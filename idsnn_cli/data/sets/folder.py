@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from idsnn_cli.data.source import DataPlan, DataSet, Part, Rows, Say, Source
+from idsnn_cli.data.source import DataPlan, DataSet, FileImages, Part, Rows, Say, Source
 from idsnn_cli.errors import DataError, did_you_mean
 from idsnn_cli.recipe.data_section import Data
 
@@ -47,10 +47,11 @@ class _Listing:
 
 
 class Folder(DataSet):
-    """The images of ``data.path``, decoded once, when rows are chosen.
+    """The images of ``data.path``, decoded once, when rows are chosen, or each time that they are used.
 
-    The short side is resized to ``data.image_size`` (32 where it is not given) and the centre cropped to a square, of
-    three channels or, with ``data.channels`` 1, the mean of the three.
+    The short side is resized to ``data.resize``, and the centre cropped to a square of ``data.image_size`` (32 where it
+    is not given, and so is the short side), of three channels or, with ``data.channels`` 1, the mean of the three. With
+    ``data.decode`` always they stay in their files (:class:`~idsnn_cli.data.streamed.StreamedImages`).
     Where the chosen images take more than ``max_memory_gb`` they are decoded into a memory map in the user's cache,
     which the next run reads; ``say`` hears the size first. Raises :class:`DataError` for a layout that is not the above
     and, when reading, for a file that is not an image.
@@ -58,6 +59,7 @@ class Folder(DataSet):
 
     path: ClassVar[bool] = True
     image_size: ClassVar[bool] = True
+    files: ClassVar[bool] = True
     own_validation: ClassVar[bool] = True
 
     def plan(self, section: Data) -> DataPlan:
@@ -68,14 +70,14 @@ class Folder(DataSet):
         classes, parts = _list_parts(path)
         grey = True
         for each in parts.values():
-            for chunk in decode_chunks(each.sample(), size):
+            for chunk in decode_chunks(each.sample(), size, short=section.resize):
                 grey = grey and bool((chunk == chunk[:, :1]).all())
         counts = split_sizes(section, {part: len(each.files) for part, each in parts.items()})
         return DataPlan(
             name="folder",
-            files=tuple(path / _FOLDERS[part] for part in parts),
+            files=tuple(path / name for name in _folders(path).values()),
             counts=counts,
-            image_bytes=sum(counts.values()) * channels * size * size,
+            image_bytes=0 if section.decodes_always else sum(counts.values()) * channels * size * size,
             num_classes=len(classes),
             image_size=(size, size),
             notes=_passed_over(parts) + ((_GREY,) if grey and section.channels is None else ()),
@@ -86,10 +88,27 @@ class Folder(DataSet):
     def open(self, section: Data, *, max_memory_gb: float, say: Say | None) -> Source:
         import torch
 
+        from idsnn_cli.data.decoding import View
         from idsnn_cli.data.image_files import decode_all, mapped_images
+        from idsnn_cli.data.image_store import FileStore
+        from idsnn_cli.data.streamed import StreamedImages
 
         path, size, channels = _path(section), section.image_size or DEFAULT_IMAGE_SIZE, section.channels or 3
         classes, parts = _list_parts(path)
+
+        def stream(rows: Mapping[Part, Rows]) -> dict[Part, FileImages]:
+            view = View(size, section.resize or size, channels)
+            stores = {part: FileStore(path, each.files) for part, each in parts.items()}
+            settings: dict[str, Any] = {"workers": section.workers, "nvjpeg": section.nvjpeg, "say": say}
+            found: dict[Part, FileImages] = {
+                split: StreamedImages(stores[part], index, view, **settings) for split, (part, index) in rows.items()
+            }
+            if say is not None:
+                number = sum(map(len, found.values()))
+                say(f"{path}: {number:,} images stay in their files and are decoded each time, to {size}x{size}")
+                for note in _passed_over(parts):
+                    say(f"{path}: {note}")
+            return found
 
         def read(rows: Mapping[Part, Rows]) -> dict[Part, Tensor]:
             chosen = {
@@ -104,10 +123,10 @@ class Folder(DataSet):
                 for note in _passed_over(parts):
                     say(f"{path}: {note}")
             decode = mapped_images if mapped else decode_all
-            return {split: decode(files, size, channels) for split, files in chosen.items()}
+            return {split: decode(files, size, channels, section.resize) for split, files in chosen.items()}
 
         labels = {part: torch.tensor(each.labels, dtype=torch.int64) for part, each in parts.items()}
-        return Source("folder", classes, labels, (size, size), read)
+        return Source("folder", classes, labels, (size, size), stream if section.decodes_always else read)
 
 
 FOLDER = Folder()
@@ -119,10 +138,11 @@ def _path(section: Data) -> Path:
 
 
 def _list_parts(path: Path) -> tuple[tuple[str, ...], dict[Part, _Listing]]:
-    for name in ("train", "test"):
-        if not (path / name).is_dir():
+    folders = _folders(path)
+    for part in ("train", "test"):
+        if part not in folders:
             raise DataError(
-                f"there is no folder {path / name}",
+                f"there is no folder {path / part}",
                 f"Arrange the images as {path}/train/CLASS/FILE and {path}/test/CLASS/FILE.",
             )
     classes = _class_names(path / "train")
@@ -130,12 +150,16 @@ def _list_parts(path: Path) -> tuple[tuple[str, ...], dict[Part, _Listing]]:
         raise DataError(f"{path / 'train'} has no folder for a class", f"Arrange images as {path}/train/CLASS/FILE.")
     if len(classes) == 1:
         raise _one_class(path / "train" / classes[0])
-    parts = {
-        part: _list_images(path / name, classes, every_class=part == "train")
-        for part, name in _FOLDERS.items()
-        if (path / name).is_dir()
-    }
+    parts = {part: _list_images(path / name, classes, every_class=part == "train") for part, name in folders.items()}
     return classes, parts
+
+
+def _folders(path: Path) -> dict[Part, str]:
+    """The folder of each part that is there. Without ``test``, as of ImageNet, ``val`` is what is tested on."""
+    found = {part: name for part, name in _FOLDERS.items() if (path / name).is_dir()}
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+    return found
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

@@ -21,8 +21,11 @@ from idsnn_cli.results import Result
 from idsnn_cli.sources.names import Source
 
 STEPS = "idsnn_cli.pipeline.steps"
-# Keys that name files or how to get them: what is in the files counts, by its hash.
-PLACES = ("data.root", "data.path", "data.download", "teacher.checkpoint", "teacher.scheme", "init.source")
+# Keys that name files or how to get them: what is in the files counts, by its hash. Workers change no image.
+PLACES = (
+    *("data.root", "data.path", "data.download", "data.shards", "data.workers"),
+    *("teacher.checkpoint", "teacher.scheme", "init.source"),
+)
 # Keys of ``teacher`` that only the reading of a foreign file looks at.
 FOREIGN_KEYS = ("normalise", "bottleneck_stride", "weights", "allow_unused", "kind", "root", "option_a")
 FOREIGN = tuple(f"teacher.{key}" for key in (*FOREIGN_KEYS, "scheme"))
