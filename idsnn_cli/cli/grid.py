@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.jobs import run_jobs
+from idsnn_cli.cli.jobs import Shared
 from idsnn_cli.cli.opening import device_override, recipe_words, run_of
 
 if TYPE_CHECKING:
@@ -23,11 +23,10 @@ def run_grid(
     device: str | None,
     force: bool,
     dry_run: bool,
-    jobs: int | None = None,
-    share: bool = False,
+    shared: Shared,
 ) -> None:
-    """Run, continue or preview every run of the grid, and show what each came to; with ``jobs`` by other processes, and
-    with ``share`` beside them."""
+    """Run, continue or preview every run of the grid, and show what each came to, by or beside other processes as
+    ``shared`` says."""
     from idsnn_cli.pipeline.grid import Grid
     from idsnn_cli.pipeline.run import CellDone, GridDone, summary
     from idsnn_cli.recipe import LoadedRecipe, make_cells
@@ -46,12 +45,13 @@ def run_grid(
     with process_group(grid.run_of(cells[0]).workspace.device):
         console.main = is_main()
         grid.check()
-        if jobs is not None:
+        if shared.started:
             varied = [word for each in vary for word in ("--vary", each)]
             told = [*(words or []), *([] if seeds is None else ["--seeds", seeds]), *varied]
-            run_jobs(console, jobs, told, device, grid.folder)
+            shared.start(console, told, device, grid.folder, len(cells))
         done = []
-        for number, (cell, run, results) in enumerate(grid.run_jointly() if share else grid.run(), 1):
+        walk = grid.run_jointly(wait=shared.wait) if shared.share else grid.run()
+        for number, (cell, run, results) in enumerate(walk, 1):
             done.append(CellDone(cell.name, tuple(results), tuple(summary(results))))
             top1 = {row.name: row.top1 for row in done[-1].summary}
             console.say(f"{number} of {len(cells)}: {run.path}, student {top1['student']:.2f} %")

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from idsnn_cli.cli.console import Console
-from idsnn_cli.cli.jobs import require_jobs
+from idsnn_cli.cli.jobs import Shared
+from idsnn_cli.cli.launchers import LAUNCHERS
 from idsnn_cli.cli.options import Device, DryRun, Force, Json, Quiet, RunDir, Words
+from idsnn_cli.registry import names
 
 Seeds = Annotated[
     str | None,
@@ -35,7 +37,8 @@ Jobs = Annotated[
     typer.Option(
         "--jobs",
         min=1,
-        help="Do the runs of a grid by so many processes, each with its part of the cores or a GPU of its own.",
+        help="Do the runs of a grid by so many processes, each with its part of the cores or a GPU of its own; with "
+        "--launcher by so many of its jobs, one for each run where it is not given.",
         metavar="N",
     ),
 ]
@@ -47,6 +50,27 @@ Share = Annotated[
         "also on machines that share DIR.",
     ),
 ]
+NoWait = Annotated[
+    bool,
+    typer.Option("--no-wait", help="With --share: end when other processes work on all runs that are left."),
+]
+Launched = Annotated[
+    str | None,
+    typer.Option(
+        "--launcher",
+        help=f"Do the runs of a grid by jobs of a scheduler: {', '.join(names(LAUNCHERS))}.",
+        metavar="NAME",
+    ),
+]
+Resources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource",
+        help="What --launcher gives each job: time=MINUTES, partition, gpus, cpus, mem or any option of sbatch for "
+        "slurm; cpus, gpus, address for ray.",
+        metavar="KEY=VALUE",
+    ),
+]
 
 
 def run(
@@ -55,6 +79,9 @@ def run(
     vary: Vary = None,
     jobs: Jobs = None,
     share: Share = False,
+    no_wait: NoWait = False,
+    launcher: Launched = None,
+    resource: Resources = None,
     run_dir: RunDir = None,
     device: Device = None,
     as_json: Json = False,
@@ -70,7 +97,8 @@ def run(
     from idsnn_cli.pipeline.steps.base import steps_of_run
 
     console = Console(as_json=as_json, quiet=quiet)
-    require_jobs(jobs, share, seeds, vary or [], force)
+    shared = Shared(jobs, launcher, tuple(resource or ()), share, not no_wait)
+    shared.require(seeds, vary or [], force)
     if seeds is not None or vary:
         from idsnn_cli.cli.grid import run_grid
 
@@ -83,8 +111,7 @@ def run(
             device=device,
             force=force,
             dry_run=dry_run,
-            jobs=jobs,
-            share=share,
+            shared=shared,
         )
         return
     opened = open_run(console, words, run_dir=run_dir, device=device, force=force)

@@ -85,11 +85,12 @@ class Grid:
             for cell in self.cells:
                 yield self._do(cell, made)
 
-    def run_jointly(self) -> Iterator[Done]:
+    def run_jointly(self, *, wait: bool = True) -> Iterator[Done]:
         """:meth:`run` beside other processes that do the same: each takes the cells that nobody works on.
 
         What cells share is waited for where another process makes it. A cell that another has done comes as unchanged.
-        A cell that fails is left, and its error raised when the others are done.
+        A cell that fails is left, and its error raised when the others are done. Without ``wait`` this ends when others
+        work on all that is left, which then do not come.
         """
         made: set[Path] = set()
         failure: IdsnnError | None = None
@@ -108,6 +109,8 @@ class Grid:
                 except IdsnnError as error:
                     failure = failure or error
             if len(held) == len(left):
+                if not wait:
+                    break
                 time.sleep(_LOOK_AGAIN)
             left = held
         if failure is not None:

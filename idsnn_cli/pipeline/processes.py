@@ -35,11 +35,16 @@ def decided_by_main(decision: Callable[[], T]) -> T:
     return decided  # type: ignore[no-any-return]  # what was broadcast is the main process's T
 
 
+def gpus_of_machine() -> int:
+    """How many GPUs torch finds."""
+    return torch.cuda.device_count()
+
+
 def part_of_machine(number: int, jobs: int) -> tuple[str | None, int | None]:
     """Where process ``number`` of ``jobs`` beside each other computes: a GPU in turn where there are several, and so
     many threads where there is none; None for what it is not told.
     """
-    gpus = torch.cuda.device_count()
+    gpus = gpus_of_machine()
     if gpus:
         return (f"cuda:{number % gpus}" if gpus > 1 else None), None
     return None, max(torch.get_num_threads() // jobs, 1)

@@ -1,0 +1,82 @@
+"""Tasks of a Ray cluster, or of one that is made on this machine for the time of the command."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from idsnn_cli.cli.launchers import Ended, Launched, Launcher, number
+from idsnn_cli.cli.launchers._work import Work
+from idsnn_cli.errors import JobError
+from idsnn_cli.extras import require_extra
+from idsnn_cli.text import excerpt
+
+
+class Ray(Launcher):
+    """Each job is a task; Ray starts those for which it has room."""
+
+    extra = "ray"
+    words = "tasks of a Ray cluster"
+    keys: Mapping[str, str] = {
+        "address": "of the cluster; without it Ray finds one, or makes one on this machine",
+        "cpus": "cores of each job, 1 where it is not given",
+        "gpus": "GPUs of each job, none where it is not given; a fraction where several share one",
+    }
+
+    def require(self, resources: Mapping[str, str]) -> None:
+        require_extra(self.extra, "--launcher ray", "ray")
+        number(resources, "cpus", 0)
+        number(resources, "gpus", 0)
+
+    def launch(self, commands: Sequence[Sequence[str]], logs: Sequence[Path], resources: Mapping[str, str]) -> Launched:
+        import ray
+
+        cpus, gpus = number(resources, "cpus", 0), number(resources, "gpus", 0)
+        ours = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(address=resources.get("address"), include_dashboard=False, log_to_driver=False, logging_level=40)
+        except Exception as error:  # Ray raises many kinds, and its own
+            raise JobError(f"Ray does not start: {excerpt(str(error))}", "Correct --resource address.") from error
+        finally:
+            # Ray has put its own there, by which the command would end with another code.
+            signal.signal(signal.SIGTERM, ours)
+        task = ray.remote(num_cpus=1 if cpus is None else cpus, num_gpus=gpus or 0, max_retries=-1)(work)
+        folder = str(Path.cwd())
+        return Tasks(ray, [task.remote(list(each), folder, str(log)) for each, log in zip(commands, logs, strict=True)])
+
+
+def work(command: list[str], folder: str, log: str) -> int:
+    """What a task does: the command, which ends with it."""
+    return Work(command, Path(folder), Path(log))()
+
+
+class Tasks(Launched):
+    """Tasks of ``ray`` by their references."""
+
+    def __init__(self, ray: Any, references: Sequence[Any]) -> None:
+        self.ray = ray
+        self.references = references
+
+    def ended(self) -> list[Ended | None]:
+        done, _ = self.ray.wait(list(self.references), num_returns=len(self.references), timeout=0)
+        return [self._how(each) if each in done else None for each in self.references]
+
+    def _how(self, reference: Any) -> Ended:
+        try:
+            return Ended(int(self.ray.get(reference)))
+        except Exception as error:  # Ray raises its own, and what the task raised
+            return Ended(1, str(error).strip())
+
+    def stop(self) -> None:
+        left = [each for each, ended in zip(self.references, self.ended(), strict=True) if ended is None]
+        for reference in left:
+            # An interrupt in the task, which lets its command save.
+            self.ray.cancel(reference, force=False)
+        if left:
+            self.ray.wait(left, num_returns=len(left), timeout=60)
+        self.ray.shutdown()
+
+
+RAY = Ray()
