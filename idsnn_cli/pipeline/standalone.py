@@ -310,6 +310,11 @@ def _named_data(data: str) -> dict[str, Any]:
     if not where or name not in names(DATA_SETS):  # what there is not is refused by the recipe
         return {"dataset": name}
     needs = data_needs(name)
+    if needs.shards:
+        raise UsageError(
+            f"--data {data} names a path, and {name} is read from tar files to train and to test on",
+            f"Give --data {name} and the overrides data.shards.train=... and data.shards.test=...",
+        )
     if not (needs.path or needs.download or needs.frames):
         raise UsageError(f"--data {data} names a path, but {name} comes with the package", f"Give --data {name}.")
     return {"dataset": name, "path" if needs.path else "root": where}

@@ -126,6 +126,7 @@ def test_a_memory_map_is_whole_or_not_there(pictures: Path, tmp_path: Path, monk
         load_data(section_of(pictures), seed=0, max_memory_gb=1e-6)
     assert caught.value.fix is not None
     assert "XDG_CACHE_HOME" in caught.value.fix
+    assert "data.decode=always" in caught.value.fix
 
 
 def test_broken_images_are_named(pictures: Path) -> None:
