@@ -26,8 +26,8 @@ class DataNeeds:
     images are decoded to a size that one may choose. ``files``: each image is a file, and may be decoded each time that
     it is used; ``shards``: in tar files that ``data.shards`` names. ``download``: there is something to download where
     it is missing. ``own_validation``: it may ship validation images of its own. ``frames``: it holds recordings of
-    events, which are binned to frames of two polarities; ``sensor``: of a sensor whose size has to be said. ``hub``: its
-    name among the hub's data sets, which cards of networks link; None where it is not there.
+    events, which are binned to frames of two polarities; ``sensor``: of a sensor whose size has to be said. ``hub``:
+    its name among the hub's data sets, which cards of networks link; None where it is not there.
     """
 
     path: ClassVar[bool] = False
