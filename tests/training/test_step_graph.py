@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,8 @@ def test_when_steps_run_without_the_host(device: str, precision: str, watched: b
 def as_on_cuda(monkeypatch: pytest.MonkeyPatch, notes: Notes, interval: int = 2) -> None:
     """Steps without the host and from a graph, with the CPU's fused optimisers."""
 
-    def fused(model: nn.Module, config: Training) -> torch.optim.Optimizer:
+    def fused(model: nn.Module, config: Training, scales: Mapping[str, float]) -> torch.optim.Optimizer:
+        assert not scales
         parameters = list(model.parameters())
         rate = torch.tensor(config.lr)
         return torch.optim.SGD(
