@@ -1,32 +1,40 @@
 """idsnn: turn the ResNets you have into fast, low-latency spiking networks.
 
-``load``, ``save`` and ``initialize`` are imported on first use, so that ``import idsnn_cli`` does not import torch.
+What the commands do is a call, too; docs/python.md shows each. All are imported on first use, so that ``import
+idsnn_cli`` does not import torch.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from idsnn_cli.registry import handed_out
 from idsnn_cli.version import __version__
 
 if TYPE_CHECKING:
     from idsnn_cli.initializer import initialize
     from idsnn_cli.models import load, save
+    from idsnn_cli.pipeline.calls import convert, distill, evaluate, evaluate_run
+    from idsnn_cli.training import Events
 
-__all__ = ["__version__", "initialize", "load", "save"]
+__all__ = [
+    "Events",
+    "__version__",
+    "convert",
+    "distill",
+    "evaluate",
+    "evaluate_run",
+    "initialize",
+    "load",
+    "save",
+]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "initialize":
-        from idsnn_cli.initializer import initialize
-
-        return initialize
-    if name == "load":
-        from idsnn_cli.models import load
-
-        return load
-    if name == "save":
-        from idsnn_cli.models import save
-
-        return save
-    raise AttributeError(f"module 'idsnn_cli' has no attribute {name!r}")
+__getattr__ = handed_out(
+    __name__,
+    {
+        "initializer": ("initialize",),
+        "models": ("load", "save"),
+        "pipeline.calls": ("convert", "distill", "evaluate", "evaluate_run"),
+        "training": ("Events",),
+    },
+)

@@ -18,7 +18,7 @@ ROOT = Path(idsnn_cli.__file__).parent
 # recipe reads, because each of its files declares an addition, is a part of its own on a lower floor; the modules of
 # torch that a network family's description leads to stand on a higher one.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "version"),
+    ("errors", "version", "systems"),
     ("registry", "results", "figures", "text", "extras"),
     ("rulebook", "hub"),
     ("spiking.surrogates", "sources.names"),
@@ -46,6 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 LIGHT = (
     *(
         "errors",
+        "systems",
         "registry",
         "results",
         "figures",
@@ -73,7 +74,7 @@ MUST_NOT_KNOW = {
     "report": {"training"},
 }
 # The public names that the package itself hands out, on their first use.
-HANDED_OUT = {"version", "initializer", "models"}
+HANDED_OUT = {"version", "registry", "initializer", "models", "pipeline", "training"}
 
 
 def module_name(path: Path) -> str:

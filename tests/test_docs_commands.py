@@ -32,6 +32,8 @@ _NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?")
 # What typer raises for words that it cannot parse; it names none of the classes above this one itself.
 WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
 Capture = pytest.CaptureFixture[str]
+# What would be done, and not only parsed.
+EAGER = ("-h", "--help", "--version", "--install-completion", "--show-completion")
 
 
 @dataclass
@@ -135,7 +137,7 @@ def fault(words: tuple[str, ...], whole: bool = True) -> str | None:
     Of what is not a ``whole`` command only the names are checked: the command's and those of its options.
     """
     command: Any = typer.main.get_command(app)
-    rest = [word for word in words if word not in ("-h", "--help", "--version")]
+    rest = [word for word in words if word not in EAGER]
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         if rest[0] not in command.commands:
             return f"there is no command {rest[0]}"

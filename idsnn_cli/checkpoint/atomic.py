@@ -23,6 +23,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 from idsnn_cli.errors import NonFiniteError, WriteError
+from idsnn_cli.systems import replace, sync_file, sync_folder
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FIXES: dict[int, str] = {
@@ -49,17 +50,19 @@ def atomic_path(dest: Path) -> Iterator[Path]:
     with _as_write_error(dest, target.parent, None):
         _refuse_special(dest, target)
         _remove_stale(target)
-        temporary, descriptor, lock = _create(target)
+        temporary, mode, lock = _create(target)
     try:
         with _as_write_error(dest, target.parent, {str(dest), str(target), str(temporary), str(target.parent)}):
             yield temporary
-            _publish(temporary, target, stat.S_IMODE(os.fstat(descriptor).st_mode))
+            # Some writers put a file of their own, with another mode, in its place.
+            sync_file(temporary, mode)
+            replace(temporary, target)
+            sync_folder(target.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     finally:
-        os.close(descriptor)
         _let_go(lock)
 
 
@@ -153,6 +156,7 @@ def _names(target: Path, token: str) -> tuple[Path, Path]:
 
 
 def _create(target: Path) -> tuple[Path, int, BaseFileLock]:
+    """A new temporary, closed, for nothing that is open can be replaced on every system; its mode; its lock."""
     while True:
         path, beside = _names(target, secrets.token_hex(8))
         lock = FileLock(beside, timeout=0)
@@ -167,7 +171,11 @@ def _create(target: Path) -> tuple[Path, int, BaseFileLock]:
             continue
         try:
             # The kernel applies the umask here; asking for the umask itself would change it for every other thread.
-            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), lock
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                return path, stat.S_IMODE(os.fstat(descriptor).st_mode), lock
+            finally:
+                os.close(descriptor)
         except BaseException:
             _let_go(lock)
             raise
@@ -177,24 +185,6 @@ def _let_go(lock: BaseFileLock) -> None:
     with contextlib.suppress(OSError):
         os.unlink(lock.lock_file)
     lock.release()
-
-
-def _publish(temporary: Path, target: Path, mode: int) -> None:
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fchmod(descriptor, mode)  # some writers put a file of their own, with another mode, in its place
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, target)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot sync folders
-            raise
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager

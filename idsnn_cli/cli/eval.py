@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from idsnn_cli.cli.completion import NORMALISATIONS, files_of, one_of, several_of
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import (
     Device,
@@ -24,10 +25,8 @@ from idsnn_cli.cli.options import (
 )
 from idsnn_cli.cli.steps import run_step
 from idsnn_cli.errors import UsageError, did_you_mean
-from idsnn_cli.outputs import check_output
 from idsnn_cli.registry import names
 from idsnn_cli.sources.names import Source, parse_source
-from idsnn_cli.text import well_formed
 
 Checkpoint = Annotated[
     str | None,
@@ -44,6 +43,7 @@ DataName = Annotated[
         "--data",
         help=f"With --checkpoint: {', '.join(names('idsnn_cli.data.sets'))}; NAME:PATH says where.",
         metavar="NAME[:PATH]",
+        autocompletion=files_of("idsnn_cli.data.sets"),
     ),
 ]
 Normalise = Annotated[
@@ -53,6 +53,7 @@ Normalise = Annotated[
         help="With a foreign --checkpoint: what it was trained with: imagenet, cifar10, cifar100, none, half, "
         "cifar10-std0.2, or auto, which finds it from training images.",
         metavar="NAME",
+        autocompletion=one_of(*NORMALISATIONS),
     ),
 ]
 
@@ -64,6 +65,7 @@ Measures = Annotated[
         "--measure",
         help=f"More than accuracy: {', '.join(names('idsnn_cli.evaluation.measures'))}.",
         metavar="NAME,...",
+        autocompletion=several_of("idsnn_cli.evaluation.measures"),
     ),
 ]
 Timesteps = Annotated[
@@ -129,32 +131,37 @@ def _measure(
     dry_run: bool,
 ) -> None:
     """Measure one network that is named, or show what that would read and write."""
-    from idsnn_cli.checkpoint import write_json
     from idsnn_cli.cli.opening import device_override, request_of
+    from idsnn_cli.cli.progress import TrainingDisplay
     from idsnn_cli.cli.show import show_evaluation, show_plan
-    from idsnn_cli.pipeline.measuring import check_report, evaluate_networks, write_report
+    from idsnn_cli.pipeline import calls
+    from idsnn_cli.pipeline.measuring import PAGE
     from idsnn_cli.pipeline.standalone import measuring_workspace, preview_measuring
     from idsnn_cli.pipeline.steps.base import Given
 
-    request = request_of(console, source, "--checkpoint", words, foreign)
-    workspace = measuring_workspace(request, data, device_override(device))
-    workspace.settle_process()
     if dry_run:
+        workspace = measuring_workspace(
+            request_of(console, source, "--checkpoint", words, foreign), data, device_override(device)
+        )
+        workspace.settle_process()
         given = Given(checkpoint=source, output=output, report=report)
         show_plan(console, "eval", preview_measuring(workspace, given))
         return
-    if output is not None:
-        check_output(output, force=True)
-    if report is not None:
-        check_report(report)
-    document = evaluate_networks(workspace, {source.name: source})
-    if output is not None:
-        write_json(output, well_formed(document))
-    files = () if report is None else write_report(report, document)
+    found = calls.evaluate(
+        source,
+        data,
+        overrides=words,
+        output=output,
+        report=report,
+        device=device,
+        events=TrainingDisplay(console),
+        **foreign,
+    )
+    document = found.to_dict()
     console.document({"command": "eval", **document})
     show_evaluation(console, document)
-    if files:
-        console.line(f"report: {files[0]}")
+    if report is not None:
+        console.line(f"report: {report / PAGE}")
 
 
 def measure_overrides(full: bool, measure: str | None, timesteps: int | None, console: Console) -> list[str]:

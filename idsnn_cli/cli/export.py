@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from idsnn_cli import registry
+from idsnn_cli.cli.completion import one_of
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import Json, Quiet
 from idsnn_cli.errors import UsageError
@@ -21,7 +22,12 @@ Checkpoint = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", help="Write it here.", metavar="FILE")]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help=f"{', '.join(FORMATS)}; by default what FILE's ending stands for.", metavar="NAME"),
+    typer.Option(
+        "--format",
+        help=f"{', '.join(FORMATS)}; by default what FILE's ending stands for.",
+        metavar="NAME",
+        autocompletion=one_of(*FORMATS),
+    ),
 ]
 ImageSize = Annotated[
     str | None,
@@ -41,6 +47,7 @@ DataName = Annotated[
         "--data",
         help=f"The images: {', '.join(DATA_SETS)}; NAME:PATH says where. By default those of the student's recipe.",
         metavar="NAME[:PATH]",
+        autocompletion=one_of(*DATA_SETS),
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file that is there.")]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from idsnn_cli.cli.completion import NORMALISATIONS, networks, one_of
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import (
     AnnKind,
@@ -37,7 +38,13 @@ From = Annotated[
     ),
 ]
 Arch = Annotated[
-    str | None, typer.Option("--arch", help="With --from: the student, spiking-resnet18 for one.", metavar="NAME")
+    str | None,
+    typer.Option(
+        "--arch",
+        help="With --from: the student, spiking-resnet18 for one.",
+        metavar="NAME",
+        autocompletion=networks,
+    ),
 ]
 Classes = Annotated[
     int | None, typer.Option("--num-classes", min=1, help="With --from: classes; by default the source's.")
@@ -49,6 +56,7 @@ Normalise = Annotated[
         help="With --from: what the source was trained with, where it does not say: imagenet, cifar10, cifar100, none, "
         "half, cifar10-std0.2, or auto, which finds it from the images of data.dataset=NAME.",
         metavar="NAME",
+        autocompletion=one_of(*NORMALISATIONS),
     ),
 ]
 
@@ -111,6 +119,7 @@ def _map(
     from idsnn_cli.cli.opening import request_of
     from idsnn_cli.cli.show import show_plan, show_steps
     from idsnn_cli.pipeline.standalone import check_mapping, mapping_workspace, preview_mapping, write_mapping
+    from idsnn_cli.pipeline.steps.base import StepsDone
 
     request = request_of(console, source, "--from", words, foreign, device)
     student, target = check_mapping(request, arch, output, force=force)
@@ -119,4 +128,4 @@ def _map(
     if dry_run:
         show_plan(console, "init", preview_mapping(workspace, source, target))
     else:
-        show_steps(console, "init", None, [write_mapping(workspace, source, target)])
+        show_steps(console, "init", StepsDone(None, (write_mapping(workspace, source, target),)))

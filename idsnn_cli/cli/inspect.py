@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from idsnn_cli.cli.completion import networks
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import (
     Html,
@@ -31,7 +32,10 @@ Files = Annotated[
 PlanOf = Annotated[
     str | None, typer.Option("--plan", help="Show how this ResNet would start the student --to.", metavar="CKPT")
 ]
-To = Annotated[str | None, typer.Option("--to", help="With --plan: the student, spiking-resnet18.", metavar="NAME")]
+To = Annotated[
+    str | None,
+    typer.Option("--to", help="With --plan: the student, spiking-resnet18.", metavar="NAME", autocompletion=networks),
+]
 Classes = Annotated[
     int | None, typer.Option("--num-classes", min=1, help="With --plan: classes; by default the source's.")
 ]

@@ -16,6 +16,7 @@ from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.launchers import FOLDER, LAUNCHERS, Ended, Launcher
 from idsnn_cli.errors import JobError, UsageError, WriteError
 from idsnn_cli.registry import find
+from idsnn_cli.systems import end
 
 # The last lines of a process that ends with an error are told again.
 _LAST_LINES = 4
@@ -111,7 +112,9 @@ def _run_here(console: Console, jobs: int, words: Sequence[str], device: str | N
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
+                encoding="utf-8",
                 errors="replace",
+                env=os.environ | {"PYTHONIOENCODING": "utf-8"},
             )
             assert child.stderr is not None
             lines: list[str] = []
@@ -123,11 +126,7 @@ def _run_here(console: Console, jobs: int, words: Sequence[str], device: str | N
         codes = [child.wait() for child in started]
     finally:
         # A signal that only this process got is theirs, too: each saves its state.
-        for child in started:
-            if child.poll() is None:
-                child.terminate()
-        for child in started:
-            child.wait()
+        end(started)
     for reader in readers:
         reader.join()
     _require_success([Ended(code) for code in codes], heard)

@@ -25,6 +25,7 @@ from idsnn_cli.cli.run import run
 from idsnn_cli.cli.stopping import until_stopped
 from idsnn_cli.cli.teacher import teacher
 from idsnn_cli.errors import IdsnnError, UsageError
+from idsnn_cli.systems import reader_left
 from idsnn_cli.text import excerpt
 from idsnn_cli.version import __version__
 
@@ -33,7 +34,6 @@ app = typer.Typer(
     cls=Commands,
     help="Turn the ResNets you have into fast, low-latency spiking networks.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: idsnn run quickstart",
@@ -84,11 +84,13 @@ def main() -> NoReturn:
 def run_command_line() -> int:
     """The exit code of the command in ``sys.argv``, whose failures are told here; a signal's is not."""
     _settle_threads()
+    _settle_apple_gpu()
     _settle_streams()
     as_json = "--json" in sys.argv
     try:
         # For a person typer words and frames its own usage errors; a program reads them as the document of any other.
-        code = (app(standalone_mode=False) or 0) if as_json else app() or 0
+        # By its name the shells' completion calls it; under `python -m idsnn_cli` typer would take another.
+        code = app(prog_name="idsnn", standalone_mode=not as_json) or 0
         sys.stdout.flush()
     except WrongWords as wrong:
         error = _as_usage_error(wrong)
@@ -100,10 +102,6 @@ def run_command_line() -> int:
     except IdsnnError as failure:
         Console(as_json=as_json).error(failure)
         code = failure.exit_code
-    except BrokenPipeError:
-        # The reader of our output has left (`idsnn inspect FILE | head`): nothing more to say to it.
-        _silence_stdout()
-        code = 0
     except OSError as refused:
         code = _refused(refused, as_json)
     if "RANK" in os.environ and "torch.distributed" in sys.modules:
@@ -124,6 +122,12 @@ def _settle_threads() -> None:
         os.environ["GOMP_SPINCOUNT"] = "20000"
 
 
+def _settle_apple_gpu() -> None:
+    """Let torch do on the CPU what it lacks on Apple's GPUs, unless the environment says otherwise; read at import."""
+    if sys.platform == "darwin":
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
+
 def _settle_streams() -> None:
     """Let output reach a terminal of any encoding, and a closed one be no error of its own."""
     for name in ("stdout", "stderr"):
@@ -138,15 +142,19 @@ def _flushed(code: int) -> int:
     """``code``, or 1 where what was printed does not reach its place."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        _silence_stdout()
     except OSError as refused:
-        return _refused(refused, as_json=False)
+        return _refused(refused, as_json=False, code=code)
     return code
 
 
-def _refused(error: OSError, as_json: bool) -> int:
-    """What the system refused, told as any other failure: a path that is too long, a disk that is full."""
+def _refused(error: OSError, as_json: bool, code: int = 0) -> int:
+    """What the system refused, told as any other failure: a path that is too long, a disk that is full.
+
+    Where the reader of our output has left (``idsnn inspect FILE | head``) nothing is told, and ``code`` stays.
+    """
+    if reader_left(error):
+        _silence_stdout()
+        return code
     reason = (error.strerror or str(error) or type(error).__name__).lower()
     if error.filename is None:
         # Of what has no name it is our own output, which the document of the error would not reach either.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.errors import UsageError
-from idsnn_cli.recipe import LoadedRecipe, load_recipe, shipped, split_words
+from idsnn_cli.recipe import LoadedRecipe, shipped, split_words
 from idsnn_cli.sources.names import Source
 
 
@@ -17,20 +16,19 @@ def open_run(
     console: Console, words: list[str] | None, *, run_dir: Path | None, device: str | None, force: bool = False
 ) -> Any:
     """The run of RECIPE and its overrides. Raises :class:`UsageError` where no recipe is named."""
+    from idsnn_cli.cli.progress import TrainingDisplay
+    from idsnn_cli.pipeline.calls import open_run as opened
+
     word, overrides = recipe_words(words)
-    loaded = load_recipe(word, [*overrides, *device_override(device)])
-    return run_of(console, loaded, run_dir or Path("runs") / loaded.name, force=force)
+    return opened(word, overrides, run_dir=run_dir, device=device, force=force, events=TrainingDisplay(console))
 
 
 def run_of(console: Console, loaded: LoadedRecipe, folder: Path, *, force: bool = False) -> Any:
     """The run of a recipe in ``folder``; its training is shown on ``console``."""
     from idsnn_cli.cli.progress import TrainingDisplay
-    from idsnn_cli.pipeline.run_directory import RunDirectory
-    from idsnn_cli.pipeline.workspace import Workspace
+    from idsnn_cli.pipeline.calls import run_of as opened
 
-    workspace = Workspace(loaded.recipe, loaded.name, loaded.text, events=TrainingDisplay(console))
-    workspace.settle_process()
-    return RunDirectory(folder, workspace, force)
+    return opened(loaded, folder, force=force, events=TrainingDisplay(console))
 
 
 def recipe_words(words: list[str] | None) -> tuple[str, list[str]]:
@@ -59,19 +57,3 @@ def request_of(
     from idsnn_cli.pipeline.standalone import Request
 
     return Request(source, option, [*words, *device_override(device)], foreign, TrainingDisplay(console))
-
-
-@contextmanager
-def working(console: Console, run: Any, steps: Sequence[Any], given: Any = None) -> Iterator[None]:
-    """Hold the run directory and, under torchrun, the process group; only the main process prints.
-
-    What would stop one of ``steps`` raises before the run directory is made: ``given`` holds the files named.
-    """
-    from idsnn_cli.pipeline.preview import check
-    from idsnn_cli.training import is_main, process_group
-
-    with process_group(run.workspace.device):
-        console.main = is_main()
-        check(run, steps, given)
-        with run.locked():
-            yield

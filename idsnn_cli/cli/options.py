@@ -13,17 +13,25 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from idsnn_cli.cli.completion import DEVICES, one_of, recipe_word, rule
 from idsnn_cli.errors import UsageError
 from idsnn_cli.rules import OPTIONS, help_line
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RECIPE [section.key=value ...]", help="A recipe's name or path, and overrides of it."),
+    typer.Argument(
+        metavar="RECIPE [section.key=value ...]",
+        help="A recipe's name or path, and overrides of it.",
+        autocompletion=recipe_word,
+    ),
 ]
 RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="The run directory; by default runs/<recipe name>.", metavar="DIR")
 ]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", autocompletion=one_of(*DEVICES)),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Resolve and check everything, print the plan, do nothing.")]
@@ -173,5 +181,7 @@ def _with_parameters(
 
 def _annotation(key: str) -> Any:
     words, name = help_line(key).replace("`", ""), f"--{key.replace('_', '-')}"
-    option = typer.Option(name, help=words, metavar=OPTIONS[key].metavar, rich_help_panel="Mapping rules")
+    option = typer.Option(
+        name, help=words, metavar=OPTIONS[key].metavar, rich_help_panel="Mapping rules", autocompletion=rule(key)
+    )
     return Annotated[str | None, option]

@@ -23,6 +23,9 @@ class TrainingDisplay(Events):
         self.task: TaskID | None = None
         self.epochs = self.batches = 0
 
+    def joined(self, main: bool) -> None:
+        self.console.main = main
+
     def fit_started(self, name: str, epochs: int, batches: int, done_epochs: int, done_batches: int) -> None:
         self.epochs, self.batches = epochs, batches
         if done_epochs or done_batches:

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from idsnn_cli.cli.completion import recipe_names
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.options import Json, Quiet
 
 recipes = typer.Typer(invoke_without_command=True, help="List the recipes that ship; show or copy one.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A recipe that ships.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A recipe that ships.", autocompletion=recipe_names)]
 
 
 @recipes.callback()

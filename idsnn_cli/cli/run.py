@@ -90,8 +90,9 @@ def run(
     force: Force = False,
 ) -> None:
     """Teacher, init, distill and eval in order, going on where a killed run stopped; or a grid of such runs."""
-    from idsnn_cli.cli.opening import open_run, working
+    from idsnn_cli.cli.opening import open_run
     from idsnn_cli.cli.show import show_plan, show_summary
+    from idsnn_cli.pipeline.calls import working
     from idsnn_cli.pipeline.preview import preview
     from idsnn_cli.pipeline.run import RunDone, run_all, summary
     from idsnn_cli.pipeline.steps.base import steps_of_run
@@ -119,7 +120,7 @@ def run(
     if dry_run:
         show_plan(console, "run", preview(opened, steps))
         return
-    with working(console, opened, steps):
+    with working(opened, steps):
         results = run_all(opened)
         rows = summary(results)
         done = RunDone(str(opened.path), tuple(results), tuple(rows))

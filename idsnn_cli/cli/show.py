@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idsnn_cli.cli.console import Console
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from idsnn_cli.pipeline.preview import Preview
     from idsnn_cli.pipeline.run import NetworkSummary
     from idsnn_cli.pipeline.run_directory import RunDirectory
-    from idsnn_cli.pipeline.steps.base import StepResult
+    from idsnn_cli.pipeline.steps.base import StepsDone
 
 
 def show_evaluation(console: Console, document: Mapping[str, Any]) -> None:
@@ -49,13 +48,10 @@ def _show(console: Console, table: ResultTable, before: str = "") -> None:
         console.note(note, "  ")
 
 
-def show_steps(console: Console, command: str, run_dir: Path | None, results: list[StepResult]) -> None:
-    """Each step's outcome, or the JSON document of the command; ``run_dir`` is None where there is none."""
-    from idsnn_cli.pipeline.steps.base import StepsDone
-
-    done = StepsDone(None if run_dir is None else str(run_dir), tuple(results))
+def show_steps(console: Console, command: str, done: StepsDone) -> None:
+    """Each step's outcome, or the JSON document of the command."""
     console.document({"command": command, **done.to_dict()})
-    for result in results:
+    for result in done.steps:
         figures = result.figures
         state = "already done: " if result.status == "unchanged" else ""
         # A report's plots are named on its page.

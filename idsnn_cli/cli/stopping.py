@@ -14,9 +14,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
+from idsnn_cli.systems import Reminder
+
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 # Seconds until a stop that was dropped on its way is raised again.
 AGAIN = 0.5
+
+
+_AGAIN = Reminder(AGAIN)
 
 
 class Stopped(BaseException):
@@ -40,7 +45,7 @@ def until_stopped(work: Callable[[], int]) -> NoReturn:
             code = _guarded(work)
         finally:
             # What comes now finds all done: the process ends by the signal itself, as its parent sees.
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            _AGAIN.stop()
             for number in NUMBERS:
                 signal.signal(number, signal.SIG_DFL)
     except Stopped as stopped:
@@ -66,8 +71,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     # Without a traceback of what is interrupted where no exception can be raised: it comes again.
     sys.unraisablehook = _unraisable
     _Asked.number = number
-    signal.signal(signal.SIGALRM, _stop_again)
-    signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
+    _AGAIN.start(number, _stop_again)
     raise Stopped(number)
 
 

@@ -14,6 +14,7 @@ from idsnn_cli.data.source import Crop
 from idsnn_cli.data.splits import Split
 from idsnn_cli.recipe.schema import Augment
 from idsnn_cli.seeding import derive_seed
+from idsnn_cli.spiking.precision import has_float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +71,14 @@ class TrainBatches:
         order = self.split.order(derive_seed(self.seed, "order", epoch))
         batches = torch.split(order, self.batch_size)[start:]
         mine = [rows[shard(len(rows), self.rank, self.world)] for rows in batches]
-        gathered = self.split.gather(mine, self.device, self._crop(epoch))
+        # Pixels are moved and events thinned in float64, so that every device sees the same images.
+        where = self.device if has_float64(self.device) else torch.device("cpu")
+        gathered = self.split.gather(mine, where, self._crop(epoch))
         with closing(gathered):
             for index, (rows, (images, labels)) in enumerate(zip(batches, gathered, strict=True), start):
                 draws = self._draws(len(rows), epoch, index)
-                yield Batch(apply(images, draws, self.fill), labels, len(rows), index)
+                augmented = apply(images, draws, self.fill)
+                yield Batch(augmented.to(self.device), labels.to(self.device), len(rows), index)
 
     def _draws(self, count: int, epoch: int, index: int) -> Draws:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch, index))

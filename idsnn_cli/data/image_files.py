@@ -24,6 +24,7 @@ from torch import Tensor
 from idsnn_cli.data.channels import with_channels
 from idsnn_cli.data.source import cache_folder
 from idsnn_cli.errors import DataError, WriteError
+from idsnn_cli.systems import replace, sync_file
 
 _CHUNK = 256
 _MAP_FORMAT = "3"
@@ -160,9 +161,8 @@ def _write_map(path: Path, files: Sequence[Path], shape: tuple[int, ...], short:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for chunk in decode_chunks(files, shape[-1], shape[1], short):
                 file.write(np.ascontiguousarray(chunk).data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        sync_file(temporary)
+        replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
+from idsnn_cli.doctor.apple import mps_disagreement, mps_usable
 from idsnn_cli.doctor.libraries import PACKAGE, Check, first_line, mending_command
 from idsnn_cli.errors import UsageError
 from idsnn_cli.results import Result
+from idsnn_cli.systems import nvidia_driver, usable_cores
 
 GB = 1e9
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 # The paper's T, in which the kernels are looked at.
 TIMESTEPS = 4
 
@@ -22,7 +21,7 @@ TIMESTEPS = 4
 class Device(Result):
     """What ``--device`` may name."""
 
-    name: Annotated[str, "`cpu` or `cuda:N`"]
+    name: Annotated[str, "`cpu`, `cuda:N` or `mps`"]
     model: Annotated[str | None, "the GPU's model; null for the CPU"] = None
     threads: Annotated[int | None, "that torch uses on the CPU; null for a GPU"] = None
     memory_bytes: Annotated[int | None, "a GPU's memory; null for the CPU"] = None
@@ -44,7 +43,7 @@ def check_devices() -> tuple[list[Check], list[Device]]:
     wrong = _wrong_setting()
     bf16 = native_bf16()
     words = "in fp32" if wrong or not bf16 else _cpu_words()
-    found = f"{threads} threads on {_cores()} cores, {words}"
+    found = f"{threads} threads on {usable_cores()} cores, {words}"
     checks = [Check("devices", "cpu", "ok", found), *wrong]
     devices = [Device("cpu", threads=threads, bf16=bf16)]
     with warnings.catch_warnings(record=True) as said:
@@ -61,7 +60,24 @@ def check_devices() -> tuple[list[Check], list[Device]]:
     else:
         fix = "pip install --upgrade torch torchvision"
         checks += [Check("devices", "torch says", "warn", remark, fix) for remark in dict.fromkeys(remarks)]
+    if mps_usable():
+        found_there, apple = _apple_gpu()
+        checks.append(found_there)
+        devices.append(apple)
     return checks, devices
+
+
+def _apple_gpu() -> tuple[Check, Device]:
+    import torch
+
+    memory = torch.mps.recommended_max_memory()
+    wrong = mps_disagreement()
+    if wrong is not None:
+        found = f"an Apple GPU that does not compute what the CPU does: {wrong}"
+        check = Check("devices", "mps", "warn", found, "pip install --upgrade torch torchvision")
+    else:
+        check = Check("devices", "mps", "ok", f"an Apple GPU, {memory / GB:.1f} GB, in fp32; taken with --device mps")
+    return check, Device("mps", memory_bytes=memory)
 
 
 def _cpu_words() -> str:
@@ -138,7 +154,7 @@ def find_gpu() -> tuple[bool, str | None]:
 
 def _no_gpu(cuda: str | None, remarks: list[str]) -> Check:
     """Why torch finds no GPU; something to mend only where a driver shows that there is one."""
-    if not NVIDIA_DRIVER.exists():
+    if not nvidia_driver():
         return Check("devices", "cuda", "ok", "none: this machine has no NVIDIA driver; the CPU does all work")
     if cuda is None:
         found = "none: this torch was built without CUDA, though an NVIDIA driver is there"
@@ -149,10 +165,3 @@ def _no_gpu(cuda: str | None, remarks: list[str]) -> Check:
 
 def _first_lines(said: list[warnings.WarningMessage]) -> list[str]:
     return [str(remark.message).strip().partition("\n")[0] for remark in said]
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

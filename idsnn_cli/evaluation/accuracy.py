@@ -16,6 +16,7 @@ from idsnn_cli.evaluation.observation import Observer, evaluation_mode
 from idsnn_cli.models import Model, per_step
 from idsnn_cli.results import Result, plain
 from idsnn_cli.spiking import seed_encoders
+from idsnn_cli.spiking.precision import in_float64
 
 TOP_K = 5
 
@@ -87,8 +88,10 @@ def evaluate(
     started = time.perf_counter()
     with evaluation_mode(model):
         for images, labels in batches:
-            logits_TNK = per_step(model(images)).double()
-            running = logits_TNK.cumsum(0) / torch.arange(1, len(logits_TNK) + 1, device=images.device).view(-1, 1, 1)
+            logits_TNK = in_float64(per_step(model(images)))
+            labels = labels.to(logits_TNK.device)
+            counted = torch.arange(1, len(logits_TNK) + 1, device=logits_TNK.device).view(-1, 1, 1)
+            running = logits_TNK.cumsum(0) / counted
             for observer in observers:
                 observer.see(running, labels)
             right_TN = running.argmax(-1) == labels
@@ -103,7 +106,7 @@ def evaluate(
             sums += torch.stack([loss, (top == labels[:, None]).any(1).sum().cpu(), torch.tensor(len(labels))])
             steps += right_TN.sum(1).cpu()
             cpu_labels = labels.cpu()
-            hits.index_add_(0, cpu_labels, right_TN[-1].double().cpu())
+            hits.index_add_(0, cpu_labels, right_TN[-1].cpu().double())
             counts.index_add_(0, cpu_labels, torch.ones(len(labels), dtype=torch.float64))
     seconds = time.perf_counter() - started
     packed = reduce(torch.cat([sums, hits, counts, steps]))

@@ -19,6 +19,7 @@ from idsnn_cli.evaluation.normalisation import divergences
 from idsnn_cli.initializer.activations import evaluating
 from idsnn_cli.models import Model
 from idsnn_cli.spiking import BatchNorm
+from idsnn_cli.spiking.precision import in_float64
 
 # Augmentation moves the divergences of all forms alike. On 256 images of CIFAR-10 two public option-A networks, of
 # depths 20 and 56, gave ratios of 54 and 111; a network whose statistics were never trained gives 1.1.
@@ -105,7 +106,7 @@ class _Moments:
 
     def _seeing(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def see(_norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            maps = inputs[0].detach().double()
+            maps = in_float64(inputs[0].detach())
             number = maps.numel() // maps.shape[1]
             variance, mean = torch.var_mean(maps, (0, 2, 3), correction=0)
             self.sums[name] += number * torch.stack([mean, variance + mean.square()]).cpu()

@@ -16,6 +16,7 @@ from idsnn_cli.initializer.plan import Entry, Plan
 from idsnn_cli.initializer.selections import Selection
 from idsnn_cli.rulebook import rule
 from idsnn_cli.seeding import derive_seed
+from idsnn_cli.spiking.precision import in_float64
 
 Read = Callable[[str], Tensor]
 
@@ -87,7 +88,7 @@ class _Extremes:
         """The name of the first tensor that holds NaN or infinity, or a variance below 0; None where none does."""
         if not self._found:
             return None
-        values = torch.stack([each.double() for each in self._found]).tolist()
+        values = torch.stack([in_float64(each) for each in self._found]).tolist()
         found = zip(self._names, values, strict=True)
         bad = (name for (name, variance), value in found if not isfinite(value) or (value < 0 and variance))
         return next(bad, None)

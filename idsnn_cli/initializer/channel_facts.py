@@ -12,6 +12,7 @@ from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.activations import run_watched
 from idsnn_cli.initializer.selections import Channels
 from idsnn_cli.models import Model
+from idsnn_cli.spiking.precision import in_float64
 
 # Values that are held in float64 at a time.
 CHUNK = 1 << 22
@@ -35,7 +36,7 @@ def channel_scores(
         if key is None:
             continue
         # Some libraries store vectors with extra axes of one.
-        gamma = read(key).reshape(spaces.sizes[space]).double().cpu().abs()
+        gamma = read(key).reshape(spaces.sizes[space]).cpu().double().abs()
         if not torch.isfinite(gamma).all():
             raise MappingError(
                 f"{key} holds NaN or infinite values, so its channels cannot be ranked",
@@ -50,7 +51,7 @@ class _Sums:
 
     def __init__(self, maps: Tensor) -> None:
         # Around a mean the sums of squares do not cancel, as they would around zero.
-        self.around = maps.double().mean((0, 2, 3)).view(1, -1, 1, 1)
+        self.around = in_float64(maps).mean((0, 2, 3)).view(1, -1, 1, 1)
         self.count = 0
         self.sums = self.around.new_zeros(maps.shape[1])
         self.products = self.around.new_zeros(maps.shape[1], maps.shape[1])
@@ -58,7 +59,7 @@ class _Sums:
     def add(self, maps: Tensor) -> None:
         size = max(1, CHUNK // maps[0].numel())
         for first in range(0, len(maps), size):
-            values = (maps[first : first + size].double() - self.around).transpose(0, 1).flatten(1)
+            values = (in_float64(maps[first : first + size]) - self.around).transpose(0, 1).flatten(1)
             self.count += values.shape[1]
             self.sums += values.sum(1)
             self.products.addmm_(values, values.T)
@@ -102,7 +103,7 @@ def cluster(correlations: Tensor, count: int) -> Channels:
     method); then channels are swapped between groups as long as that gains. Numbers in a group rise, and groups are in
     the order of their first channels. NaN counts as 0. The same correlations give the same groups.
     """
-    likeness = torch.nan_to_num(correlations.double().cpu())
+    likeness = torch.nan_to_num(correlations.cpu().double())
     likeness = (likeness + likeness.T) / 2
     member = _swapped(likeness, _matched(likeness, _apart(likeness, count)), count)
     groups: list[list[int]] = [[] for _ in range(count)]

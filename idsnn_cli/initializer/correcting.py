@@ -17,6 +17,7 @@ from idsnn_cli.initializer.activations import activation_spaces, run_up_to, run_
 from idsnn_cli.initializer.conversion import Conversion
 from idsnn_cli.models import Model
 from idsnn_cli.spiking import BatchNorm
+from idsnn_cli.spiking.precision import sum_in_float64
 
 
 @torch.no_grad()
@@ -67,7 +68,8 @@ class _Mean:
         self.sum, self.count = torch.zeros(()), 0
 
     def add(self, maps: Tensor) -> None:
-        self.sum = maps.sum((0, 2, 3), dtype=torch.float64) + self.sum.to(maps.device)
+        found = sum_in_float64(maps, (0, 2, 3))
+        self.sum = found + self.sum.to(found.device)
         self.count += maps.numel() // maps.shape[1]
 
     def value(self) -> Tensor:
@@ -99,4 +101,4 @@ def calibrate(model: Model, conversion: Conversion, batches: Sequence[Tensor]) -
         # A block's last activation is what the block gives, and seen under the block's name.
         activation = wanted[name if name in wanted else name.rpartition(".")[0]].value()
         error = rate.value() - activation / conversion.lambdas.get(name, conversion.lambdas.get(space, 1.0))
-        norm.bias.sub_((theta * error).to(norm.bias.dtype))
+        norm.bias.sub_((theta * error).to(norm.bias.dtype).to(norm.bias.device))

@@ -15,6 +15,8 @@ from idsnn_cli.initializer.activations import evaluating
 from idsnn_cli.initializer.blocks import changes
 from idsnn_cli.initializer.correcting import reestimate
 from idsnn_cli.models import Model
+from idsnn_cli.spiking.memory_layout import kernel_format
+from idsnn_cli.spiking.precision import in_float64
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Say = Callable[[str], None]
@@ -96,10 +98,11 @@ class _Search:
 
     def __init__(self, model: Model, batches: Batches) -> None:
         # Pixels' channels side by side: a third faster on a CPU.
-        self.model = model.to(memory_format=torch.channels_last)
+        layout = kernel_format(model.get_buffer("input.mean").device)
+        self.model = model.to(memory_format=layout)
         self.tail = _Tail(model)
         filled = [(images, labels) for images, labels in batches if labels.numel()]
-        self.batches = [images.contiguous(memory_format=torch.channels_last) for images, _ in filled]
+        self.batches = [images.contiguous(memory_format=layout) for images, _ in filled]
         self.labels = [labels for _, labels in filled]
         self.images = sum(labels.numel() for labels in self.labels)
 
@@ -126,7 +129,7 @@ class _Search:
         for maps, labels in zip(evaluated, self.labels, strict=True):
             logits = rest(maps)
             correct += int((logits.argmax(1) == labels).sum())
-            loss += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
+            loss += float(F.cross_entropy(wide := in_float64(logits), labels.to(wide.device), reduction="sum"))
         mean = loss / self.images
         return correct, mean if math.isfinite(mean) else math.inf
 

@@ -130,9 +130,9 @@ def initialize(
     to 1 that the source was trained with, used where it does not carry it (default: ImageNet's). ``weights``,
     ``allow_unused``, ``scheme``, ``kind``, ``root``, ``levels``, ``option_a`` and ``bottleneck_stride`` (read where
     the source has to run) are as for :func:`idsnn_cli.load`. ``images`` are batches for the rules that look at the
-    source running: float32 (N, C, H, W) in 0 to 1 and labels int64 (N,), which a search for blocks alone reads. Values
-    are gathered,
-    and such a source runs, on ``device``; ``say`` hears of long work. Raises :class:`MappingError` naming both tensors
+    source running: float32 (N, C, H, W) in 0 to 1 and labels int64 (N,), which a search for blocks alone reads. What
+    stays random is drawn from ``seed``. Values are gathered, and such a source runs, on ``device``; ``say`` hears of
+    long work. Raises :class:`MappingError` naming both tensors
     where one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a Model, and
     :class:`UsageError` for a target that is not known, or not wholly described by what is given.
     """

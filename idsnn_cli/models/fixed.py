@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from idsnn_cli.models.base import Model
 from idsnn_cli.spiking import BatchNorm
+from idsnn_cli.spiking.memory_layout import kernel_format
+from idsnn_cli.spiking.precision import in_float64
 
 
 class Folded(BatchNorm):
@@ -38,12 +40,13 @@ def fixed(model: Model, dtype: torch.dtype) -> Model:
         assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
-        shift = norm.bias.double() - norm.running_mean.double() * scale
-        old = torch.zeros_like(shift) if conv.bias is None else conv.bias.double()
-        weight = (conv.weight.double() * scale.view(-1, 1, 1, 1)).to(memory_format=torch.channels_last)
-        conv.weight = nn.Parameter(weight, requires_grad=False)
-        conv.bias = nn.Parameter(old * scale + shift, requires_grad=False)
+        scale = in_float64(norm.weight) * torch.rsqrt(in_float64(norm.running_var) + norm.eps)
+        shift = in_float64(norm.bias) - in_float64(norm.running_mean) * scale
+        old = torch.zeros_like(shift) if conv.bias is None else in_float64(conv.bias)
+        where = conv.weight.device
+        weight = (in_float64(conv.weight) * scale.view(-1, 1, 1, 1)).to(memory_format=kernel_format(where))
+        conv.weight = nn.Parameter(weight.to(dtype).to(where), requires_grad=False)
+        conv.bias = nn.Parameter((old * scale + shift).to(dtype).to(where), requires_grad=False)
         owner, _, name = plan.norm.rpartition(".")
         setattr(copy.get_submodule(owner), name, Folded(norm.num_features))
     for layer in copy.modules():

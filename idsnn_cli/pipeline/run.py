@@ -50,7 +50,7 @@ def _adopt(run: RunDirectory, shared: RunDirectory, step: Step) -> StepResult:
             atomic_link(sources[name], path)
     if metrics.exists():
         make_folder(copied.parent)
-        write_text(copied, metrics.read_text())
+        write_text(copied, metrics.read_text(encoding="utf-8"))
     run.write_record(step.name, record)
     return StepResult(step.name, "done", paths, record.figures)
 

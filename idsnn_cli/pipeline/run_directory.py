@@ -97,7 +97,7 @@ def read_records(folder: Path) -> dict[str, Record]:
     """The records in a run's folder. Raises :class:`CheckpointError` where they cannot be read."""
     path = folder / RECORDS
     try:
-        return {step: Record(**plain) for step, plain in json.loads(path.read_text()).items()}
+        return {step: Record(**plain) for step, plain in json.loads(path.read_text(encoding="utf-8")).items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -115,7 +115,7 @@ class Workspace:
         tell_through(self.say_once)
         if self.device.type == "cpu":
             keep_freed_memory()
-        else:
+        elif self.device.type == "cuda":
             settle_gpu()
         if self.recipe.runtime.threads is not None:
             torch.set_num_threads(self.recipe.runtime.threads)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from idsnn_cli.errors import RecipeError, UsageError, WriteError, did_you_mean
 from idsnn_cli.recipe.source import display
+from idsnn_cli.systems import replace, sync_file
 from idsnn_cli.text import shorten
 
 SUFFIXES = (".yaml", ".yml")
@@ -104,16 +105,15 @@ def _taken(target: Path) -> UsageError:
 
 def _write_new(target: Path, raw: bytes) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with open(part, "xb") as stream:
-        try:
+    try:
+        with open(part, "xb") as stream:
             stream.write(raw)
-            stream.flush()
-            os.fsync(stream.fileno())
-            _publish(part, target)
-        except FileExistsError:
-            raise _taken(target) from None
-        finally:
-            part.unlink(missing_ok=True)
+        sync_file(part)
+        _publish(part, target)
+    except FileExistsError:
+        raise _taken(target) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _publish(part: Path, target: Path) -> None:
@@ -124,7 +124,7 @@ def _publish(part: Path, target: Path) -> None:
     except OSError:  # a file system without hard links
         if os.path.lexists(target):
             raise FileExistsError(target) from None
-        os.replace(part, target)
+        replace(part, target)
 
 
 def _is_file(name: str) -> bool:

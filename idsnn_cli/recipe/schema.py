@@ -108,9 +108,9 @@ class Runtime(Section):
     @classmethod
     def _device(cls, value: str) -> str:
         kind, _, index = value.partition(":")
-        if value in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit()):
+        if value in ("auto", "cpu", "cuda", "mps") or (kind == "cuda" and index.isdigit()):
             return value
-        raise ValueError("give auto, cpu, cuda or cuda:N")
+        raise ValueError("give auto, cpu, cuda, cuda:N or mps")
 
 
 class Claims(Section):

@@ -111,7 +111,8 @@ def name_settings(settings: Settings) -> str:
     """A folder's name that a person can read; a hash is added where letters of it had to be replaced."""
     plain = ",".join(f"{key}={text}" for key, text in settings)
     safe = re.sub(r"[^A-Za-z0-9._,=+-]", "-", plain)
-    if safe != plain or len(safe) > _LONGEST_NAME:
+    # Windows drops a dot at a name's end.
+    if safe != plain or len(safe) > _LONGEST_NAME or safe.endswith("."):
         safe = f"{safe[:_LONGEST_NAME]}-{hashlib.blake2b(plain.encode(), digest_size=4).hexdigest()}"
     return safe
 

@@ -6,6 +6,15 @@ import torch
 from torch import Tensor
 
 
+def kernel_format(device: torch.device) -> torch.memory_format:
+    """How kernels, and so maps, are laid out on ``device``: NHWC, but not on Apple's GPUs.
+
+    There torch read kernels that are not contiguous as if they were until August 2026, and computed something else
+    without a word (pytorch/pytorch#192212).
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
 def step_format(x: Tensor) -> torch.memory_format:
     """How each x[t] lies in memory where it is one gap-free block, and how to lay it out where it is not."""
     nhwc = x.dim() == 5 and not steps_are_dense(x, torch.contiguous_format) and steps_are_dense(x, torch.channels_last)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from idsnn_cli.errors import NonFiniteError
+from idsnn_cli.spiking.precision import has_float64, in_float64
 from idsnn_cli.training.processes import sum_over_processes
 
 FIX = (
@@ -45,7 +46,7 @@ class Watch:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device if has_float64(device) else "cpu")
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self.loss_was_finite = torch.ones((), dtype=torch.bool, device=device)
@@ -59,7 +60,7 @@ class Watch:
     @torch.no_grad()
     def add(self, loss: Tensor, correct: Tensor, global_size: int) -> None:
         """Count a step in: this process's share of the loss (a mean over ``global_size`` images) and its hits."""
-        self.sums.add_(torch.stack([loss.detach().double() * global_size, correct.double()]))
+        self.sums.add_(torch.stack([in_float64(loss.detach()) * global_size, in_float64(correct)]))
 
     @torch.no_grad()
     def judge(self, loss: Tensor, norm: Tensor, norms: Tensor) -> None:
@@ -80,7 +81,7 @@ class Watch:
     def read(self) -> Figures:
         """What has been counted since the last reading; waits for the device once."""
         sums = sum_over_processes(self.sums.clone())
-        flags = torch.stack([self.first_bad.double(), self.loss_was_finite.double(), self.bad_gradient.double()])
+        flags = torch.stack([in_float64(each) for each in (self.first_bad, self.loss_was_finite, self.bad_gradient)])
         self.sums.zero_()
         loss_sum, correct, first_bad, finite, place = torch.cat([sums, flags]).tolist()
         return Figures(

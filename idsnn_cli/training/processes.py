@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from idsnn_cli.doctor.apple import mps_disagreement, mps_usable
 from idsnn_cli.doctor.devices import find_gpu
 from idsnn_cli.errors import DeviceError
 
@@ -85,13 +86,18 @@ def any_process(flag: bool, device: torch.device) -> bool:
 def resolve_device(name: str, say: Callable[[str], None] = lambda message: None) -> torch.device:
     """The device a recipe or ``--device`` names; under torchrun each process takes its own GPU.
 
-    ``say`` hears where ``auto`` takes the CPU although the machine has an NVIDIA driver, and why. Raises
-    :class:`DeviceError` where the device is not there.
+    ``say`` hears where ``auto`` takes the CPU although the machine has an NVIDIA driver, and why, or an Apple GPU,
+    which is taken where it is named alone. Raises :class:`DeviceError` where the device is not there, and for an Apple
+    GPU that does not compute what the CPU does.
     """
     if name == "cpu":
         return torch.device("cpu")
+    if name == "mps":
+        return _apple_gpu()
     available, reason = find_gpu()
     if name == "auto" and not available:
+        if mps_usable():
+            say("the CPU computes; this machine has an Apple GPU, which --device mps takes")
         if reason is not None:
             say(f"the CPU computes, for torch finds no GPU {reason} (idsnn doctor)")
         return torch.device("cpu")
@@ -106,6 +112,22 @@ def resolve_device(name: str, say: Callable[[str], None] = lambda message: None)
             f"device is cuda:{index}, but there are {torch.cuda.device_count()} GPUs", "Use a smaller number."
         )
     return torch.device("cuda", index)
+
+
+def _apple_gpu() -> torch.device:
+    if not mps_usable():
+        raise DeviceError("device is mps, but torch finds no Apple GPU that it can use", "Use --device cpu.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DeviceError(
+            "device is mps, and torch has no way for several processes to share it", "Do not use torchrun."
+        )
+    wrong = mps_disagreement()
+    if wrong is not None:
+        raise DeviceError(
+            f"device is mps, but it does not compute what the CPU does: {wrong}",
+            "Use --device cpu, or a newer torch and macOS.",
+        )
+    return torch.device("mps")
 
 
 @contextmanager

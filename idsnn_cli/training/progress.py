@@ -7,7 +7,6 @@ SIGTERM lets it finish the batch, save and leave; a second one leaves at once.
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import torch
 from idsnn_cli.checkpoint import atomic_link, atomic_path
 from idsnn_cli.checkpoint.integrity import check_archive
 from idsnn_cli.errors import CheckpointError, WriteError
+from idsnn_cli.systems import replace
 from idsnn_cli.text import excerpt
 
 STATE_VERSION = 1
@@ -41,6 +41,9 @@ class BatchDone:
 
 class Events:
     """A listener that hears nothing; override what matters."""
+
+    def joined(self, main: bool) -> None:
+        """The work begins; of several processes only the ``main`` one writes and should tell."""
 
     def fit_started(self, name: str, epochs: int, batches: int, done_epochs: int, done_batches: int) -> None:
         """``name`` begins, or goes on after what is done."""
@@ -140,7 +143,7 @@ def set_aside(path: Path) -> Path:
     """Give a damaged state another name, so that nothing goes on from it and nothing is lost; returns that name."""
     aside = path.with_name(f"{path.stem}.damaged{path.suffix}")
     try:
-        os.replace(path, aside)
+        replace(path, aside)
     except OSError as error:
         raise WriteError(f"{path} is damaged and cannot be set aside: {error.strerror}", "Remove it.") from None
     return aside

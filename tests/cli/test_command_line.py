@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from invoking import invoke
 from typer.testing import CliRunner
 
@@ -14,7 +15,8 @@ from idsnn_cli.cli.main import app
 from idsnn_cli.version import __version__
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["run", "teacher", "init", "distill", "eval", "export", "inspect", "recipes", "doctor"]
+COMMANDS = ["run", "convert", "teacher", "pretrain", "init", "distill", "eval", "export", "report", "inspect"]
+COMMANDS += ["recipes", "doctor"]
 WITH_RECIPE = ["run", "teacher", "init", "distill", "eval"]
 Capture = pytest.CaptureFixture[str]
 
@@ -71,6 +73,16 @@ def test_version(capsys: Capture) -> None:
 def test_nothing_at_all_shows_the_help(capsys: Capture) -> None:
     found = invoke(capsys)
     assert all(command in found.out + found.err for command in COMMANDS)
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_the_group_has_help_that_names_every_command(option: str) -> None:
+    result = CliRunner().invoke(app, [option])
+    assert result.exit_code == 0
+    listed = {name for name, *_ in (line.strip("│ ").split(" ") for line in result.output.splitlines())}
+    assert set(COMMANDS) <= listed
+    assert {"-h", "--install-completion", "--show-completion"} <= set(result.output.split())
+    assert set(COMMANDS) == set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # of a group
 
 
 @pytest.mark.parametrize("option", ["--help", "-h"])

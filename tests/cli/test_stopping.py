@@ -89,9 +89,20 @@ def environment() -> dict[str, str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("place", SWALLOWING)
 def test_a_stop_that_is_swallowed_comes_again(place: str, number: signal.Signals, tmp_path: Path) -> None:
+    swallowed(place, number, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", SWALLOWING)
+def test_it_does_where_the_system_has_no_timer(place: str, tmp_path: Path) -> None:
+    """As Windows has none: a thread reminds of it."""
+    swallowed(place, signal.SIGINT, tmp_path, "import signal\ndel signal.setitimer, signal.SIGALRM\n")
+
+
+def swallowed(place: str, number: signal.Signals, tmp_path: Path, first: str = "") -> None:
     body = "".join(f"    {line}\n" for line in SWALLOWING[place].replace("NUMBER", str(int(number))).splitlines())
     program = (
-        "import os, sys, time\nfrom idsnn_cli.cli.stopping import until_stopped\n"
+        f"{first}import os, sys, time\nfrom idsnn_cli.cli.stopping import until_stopped\n"
         f"def work():\n{body}    return 0\nuntil_stopped(work)\n"
     )
     done = subprocess.run(

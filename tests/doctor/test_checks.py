@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from idsnn_cli import systems
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.doctor import devices as gpus
 from idsnn_cli.doctor import libraries, machine
@@ -208,7 +209,7 @@ def test_why_there_is_no_gpu(
     file = tmp_path / "version"
     if driver:
         file.touch()
-    monkeypatch.setattr(gpus, "NVIDIA_DRIVER", file)
+    monkeypatch.setattr(systems, "NVIDIA_DRIVER", file)
     check = gpus._no_gpu(cuda, remarks)
     assert check.status == status
     assert words in check.found

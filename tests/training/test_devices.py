@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from idsnn_cli.doctor import devices
+from idsnn_cli import systems
 from idsnn_cli.errors import DeviceError
 from idsnn_cli.training import resolve_device, settle_gpu
 
@@ -23,7 +23,7 @@ def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine whose driver torch cannot use."""
     file = tmp_path / "version"
     file.touch()
-    monkeypatch.setattr(devices, "NVIDIA_DRIVER", file)
+    monkeypatch.setattr(systems, "NVIDIA_DRIVER", file)
     monkeypatch.setattr(torch.cuda, "is_available", old_driver)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     return file

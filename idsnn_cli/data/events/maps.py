@@ -6,7 +6,6 @@ A map is an .npy file with the SHA-256 of all before it as its last 32 bytes.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from idsnn_cli.data.events.frames import MOST, Binning, bin_events
 from idsnn_cli.data.events.recordings import read_recording
 from idsnn_cli.data.source import Say, cache_folder
 from idsnn_cli.errors import WriteError
+from idsnn_cli.systems import replace, sync_file
 
 _FORMAT = "1"
 _DIGEST = 32
@@ -74,9 +74,8 @@ def _write(path: Path, files: Sequence[Path], binning: Binning, say: Say | None)
                 out.write(frames.tobytes())
                 lost += above
             file.write(out.digest.digest())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        sync_file(temporary)
+        replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     if lost and say is not None:

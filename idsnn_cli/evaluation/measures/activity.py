@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch
 from torch import Tensor, nn
 
 from idsnn_cli.evaluation.accuracy import MeasuredNetwork
@@ -15,6 +14,7 @@ from idsnn_cli.evaluation.observation import Hook, Watcher
 from idsnn_cli.figures import BarChart, BarPanel, Plot, ResultTable
 from idsnn_cli.results import Result
 from idsnn_cli.spiking import LIF
+from idsnn_cli.spiking.precision import sum_in_float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class LayerActivity(Result):
 class SpikeCounter(Watcher[list[LayerActivity]]):
     """Counts every neuron's spikes while the model runs inside ``with``.
 
-    What is kept is one count for each neuron, on the model's device.
+    What is kept is one count for each neuron, on the model's device where that has float64.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -42,7 +42,7 @@ class SpikeCounter(Watcher[list[LayerActivity]]):
     def _counting(self, name: str) -> Hook:
         def count(module: nn.Module, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
             # In float64: a sum in float32 or less would stop growing where it no longer tells one spike from none.
-            counts = spikes.sum(0, dtype=torch.float64)
+            counts = sum_in_float64(spikes, 0)
             self.counts[name] = self.counts[name] + counts if name in self.counts else counts
             self.shown[name] = self.shown.get(name, 0) + len(spikes)
 

@@ -53,7 +53,7 @@ class Calibration(Observation[CalibrationErrors]):
         place_TN += torch.arange(steps, device=place_TN.device)[:, None] * self.bins
         values = torch.stack([torch.ones_like(confidence_TN), confidence_TN, right_TN.to(confidence_TN.dtype)], -1)
         sums = torch.zeros(steps * self.bins, 3, dtype=torch.float64)
-        sums.index_add_(0, place_TN.flatten().cpu(), values.flatten(0, 1).double().cpu())
+        sums.index_add_(0, place_TN.flatten().cpu(), values.flatten(0, 1).cpu().double())
         sums = sums.view(steps, self.bins, 3)
         self.sums_TB3 = sums if self.sums_TB3 is None else self.sums_TB3 + sums
 

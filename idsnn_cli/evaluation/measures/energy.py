@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor, nn
 
 from idsnn_cli.evaluation.accuracy import MeasuredNetwork
@@ -14,6 +13,7 @@ from idsnn_cli.evaluation.measure import ObservingMeasure, Shown, Work
 from idsnn_cli.evaluation.observation import Hook, Watcher
 from idsnn_cli.figures import BarChart, BarPanel, Plot, ResultTable
 from idsnn_cli.results import Result
+from idsnn_cli.spiking.precision import sum_in_float64
 
 # 45 nm, 32-bit (Horowitz 2014), in picojoules.
 ACCUMULATE_PJ, MULTIPLY_ACCUMULATE_PJ = 0.9, 4.6
@@ -103,7 +103,7 @@ class OperationCounter(Watcher[Energy]):
             seen = self.seen.setdefault(name, _Seen(_macs(module, output)))
             if spikes:
                 spikes_NCHW = inputs[0] != 0 if self.amplitudes else inputs[0]
-                seen.total = seen.total + spikes_NCHW.sum(dtype=torch.float64)
+                seen.total = seen.total + sum_in_float64(spikes_NCHW)
                 seen.values += inputs[0].numel()
 
         return count

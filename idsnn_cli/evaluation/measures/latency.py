@@ -68,9 +68,11 @@ def _seconds(model: Model, images: Tensor, warm_up: int, repeats: int) -> list[f
 
 
 def _wait(images: Tensor) -> None:
-    """Work on CUDA is only queued until somebody asks for it."""
+    """Work on a GPU is only queued until somebody asks for it."""
     if images.device.type == "cuda":
         torch.cuda.synchronize(images.device)
+    elif images.device.type == "mps":
+        torch.mps.synchronize()
 
 
 class LatencyMeasure(RunningMeasure[Latency]):
