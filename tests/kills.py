@@ -179,8 +179,17 @@ class Kills:
         )
         refused = beside.returncode == 1 and "Error: " in beside.stderr
         self.second["refused" if refused else f"ended with {beside.returncode}"] += 1
-        if "Traceback" in beside.stderr or (not refused and first.poll() is None):
+        if "Traceback" in beside.stderr or (not refused and not _ends(first)):
             self.fault(kind, f"a second process ended with {beside.returncode}: {beside.stderr}")
+
+
+def _ends(child: subprocess.Popen[str]) -> bool:
+    """Whether a process whose work is done, for another one was let in, ends by itself."""
+    try:
+        child.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        return False
+    return child.returncode == 0
 
 
 def kill(folder: Path, count: int, seed: int) -> dict[str, Any]:

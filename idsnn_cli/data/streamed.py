@@ -27,6 +27,7 @@ from idsnn_cli.data.image_files import is_plain_jpeg
 from idsnn_cli.data.nvjpeg import Encoded, GpuDecoding
 from idsnn_cli.data.source import Crop, FileImages, Say
 from idsnn_cli.errors import DataError
+from idsnn_cli.systems import usable_cores
 
 MOST_WORKERS = 16
 # Batches that each worker reads ahead.
@@ -176,8 +177,7 @@ class Reading(Dataset[Any]):
 
 def usual_workers() -> int:
     """As many as this process has cores, shared with torchrun's other processes on this machine, at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return max(1, min(MOST_WORKERS, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def _loaded(reading: Reading, requests: list[Request], workers: int, device: torch.device) -> Iterator[Any]:

@@ -205,7 +205,8 @@ def _in_cache(name: HubName, silence: HubError) -> Located:
     """What the cache has of a repository on a hub that does not answer, by ``silence``. Raises :class:`HubError`."""
     folder, revision = _folder(name.repo), _revision(name.revision) or MAIN
     try:
-        commit = revision if _COMMIT.fullmatch(revision) else (folder / "refs" / revision).read_text().strip()
+        named = folder / "refs" / revision
+        commit = revision if _COMMIT.fullmatch(revision) else named.read_text(encoding="utf-8").strip()
         snapshot = folder / "snapshots" / commit
         files = tuple(sorted(p.relative_to(snapshot).as_posix() for p in snapshot.rglob("*") if p.is_file()))
     except OSError:
