@@ -16,7 +16,7 @@ from idsnn_cli.version import __version__
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["run", "convert", "teacher", "pretrain", "init", "distill", "eval", "export", "report", "inspect"]
-COMMANDS += ["recipes", "doctor"]
+COMMANDS += ["recipes", "doctor", "push"]
 WITH_RECIPE = ["run", "teacher", "init", "distill", "eval"]
 Capture = pytest.CaptureFixture[str]
 

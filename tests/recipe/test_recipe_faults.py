@@ -86,7 +86,7 @@ OTHER = {
     "teacher: 3": "2:10: teacher: given 3; allowed a mapping with the keys ",
     "seed: -1": "2:7: seed: given -1; allowed an integer of 0 or more and below 9223372036854775808.",
     "3: 4": "2:1: 3: unknown key, given 4; allowed ",
-    "runtime: {device: gpu}": "2:19: runtime.device: given gpu; give auto, cpu, cuda or cuda:N.",
+    "runtime: {device: gpu}": "2:19: runtime.device: given gpu; give auto, cpu, cuda, cuda:N or mps.",
     "student: {arch: spiking-resnet19}": "Did you mean 'spiking-resnet18'?",
 }
 
