@@ -87,7 +87,9 @@ class Request:
         missing = [f"{STUDENT}{key}" for key in ("timesteps", "v_threshold") if key not in given]
         if missing:
             raise UsageError(f"--kind spiking leaves out {' and '.join(missing)}", GIVE_CONSTANTS)
-        unread = sorted(given & {"arch", "width", "stem", "shortcut", "amplitude", "surrogate", "surrogate_scale"})
+        unread = sorted(
+            given & {"arch", "width", "stem", "shortcut", "amplitude", "learn_decay", "surrogate", "surrogate_scale"}
+        )
         if unread:
             raise UsageError(
                 f"{STUDENT}{unread[0]} does not go with --kind spiking: the tensors tell it, or only training reads it",
