@@ -182,7 +182,7 @@ def preview_mapping(workspace: Workspace, source: Source, target: Path) -> Previ
     with workspace.open(source, download=False) as opened:
         network = opened.network
         plan.networks["source"] = network.architecture
-        plan.mapping = count_values(network.architecture, student, network.names, workspace.recipe.init.rules())
+        plan.mapping = count_values(network.architecture, student, network.all_names, workspace.recipe.init.rules())
     steps = [PlannedStep("init", "not started", (str(target),))]
     return described_preview(workspace, plan, [source], steps, data=data)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -256,7 +256,8 @@ class LIF(nn.Module):
         super().__init__()
         self.neuron = neuron
         self.timesteps = timesteps
-        self.decay_logit = nn.Parameter(first_logit(neuron.decay)) if learn_decay else None
+        logit = nn.Parameter(first_logit(neuron.decay)) if learn_decay else None
+        self.register_parameter("decay_logit", logit)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Raises :class:`UsageError` for what would change nothing (its constants are ``neuron``), or regroup images
@@ -286,6 +287,12 @@ class LIF(nn.Module):
     def decay(self) -> float:
         """This layer's own decay, in double precision where it is learnt."""
         return self.neuron.decay if self.decay_logit is None else decay_of(self.decay_logit)
+
+    def freeze_decay(self) -> None:
+        """Let the learnt decay be a constant of ``neuron``, as it is in the layer's dtype; no parameter is left."""
+        if self.decay_logit is not None:
+            decay = float(decay_from(self.decay_logit.detach(), self.decay_logit.dtype))
+            self.neuron, self.decay_logit = replace(self.neuron, decay=decay), None
 
     def _step(self, x: Tensor) -> Tensor:
         dtype = compute_dtype(x.dtype)
