@@ -184,7 +184,10 @@ def _decay(learnt: Mapping[str, float], given: SpikingReading, where: str) -> tu
     """The one decay of all neurons, given or learnt (PLIF); or where layers learnt others their mean, and True."""
     if not learnt:
         if not given.decay:
-            raise UsageError(f"{where} does not tell its neurons' decay", "Give it: student.decay=D (or student.tau).")
+            raise UsageError(
+                f"{where} does not tell its neurons' decay",
+                "Give it: student.decay=D (or student.tau), without student.learn_decay.",
+            )
         return given.neuron.decay, False
     low, high = (choose(learnt, key=learnt.__getitem__) for choose in (min, max))
     broken = [key for key, value in learnt.items() if not math.isfinite(value)]
