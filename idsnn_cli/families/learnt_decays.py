@@ -54,4 +54,10 @@ def as_ours(read: Read, decays: Mapping[str, str]) -> Read:
     others = {key for key in decays.values() if key.endswith(_OTHERS)}
     if not others:
         return read
-    return lambda key: -read(key) if key in others else read(key)
+
+    def ours(key: str) -> Any:
+        value = read(key)
+        # What is no number to compute with is refused by who asks for it.
+        return -value if key in others and value.is_floating_point() else value
+
+    return ours

@@ -119,9 +119,17 @@ def require_neuron(architecture: Architecture, told: Neuron, where: str) -> None
 
 def learnt_decays(decays: Mapping[str, str], read: Read) -> dict[str, float]:
     """The decays by key, of logits as ``read`` gives them: a step of SpikingJelly's PLIF leaves 1 - 1/tau of the
-    membrane, 1/tau = sigmoid(w), so that its logit is -w.
+    membrane, 1/tau = sigmoid(w), so that its logit is -w. Raises :class:`CheckpointError` for more than one value.
     """
-    return {key: decay_of(read(key).reshape(())) for key in decays.values()}
+    found = {}
+    for key in decays.values():
+        value = read(key)
+        if value.numel() != 1:
+            raise CheckpointError(
+                f"{key} is {list(value.shape)}, and a layer of neurons learns one decay", "Use another checkpoint."
+            )
+        found[key] = decay_of(value.reshape(()))
+    return found
 
 
 def _settled(found: Recognised, architecture: Architecture) -> Recognised:

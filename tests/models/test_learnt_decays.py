@@ -241,6 +241,14 @@ def test_layers_and_decays_have_to_be_as_many(tmp_path: Path) -> None:
         load(saved(tmp_path / "less.pth", state), normalise=PLAIN, kind="spiking", spiking=UNEVEN)
 
 
+def test_vectors_of_decays_are_refused(tmp_path: Path) -> None:
+    _, state = parametric(False)
+    path = saved(tmp_path / "odd.pth", state | {"sn1.w": torch.zeros(3)})
+    with pytest.raises(CheckpointError, match=r"sn1\.w is \[3\], and a layer of neurons learns one decay"):
+        load(path, normalise=PLAIN, kind="spiking", spiking=UNEVEN)
+    assert "stem.act" not in (describe_checkpoint(path).decays or {})
+
+
 @pytest.mark.parametrize("block", ["spiking", "sew", "ms"])
 def test_our_own_names_without_a_description(tmp_path: Path, block: Any) -> None:
     model = uneven(build(learnt(spiking_block=block), seed=2)).eval()

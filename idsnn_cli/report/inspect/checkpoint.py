@@ -216,8 +216,9 @@ def _decays(network: OpenNetwork) -> dict[str, float | None] | None:
     """Each layer's learnt decay, also of a foreign file that is read as an ANN; nothing else of the file is read."""
     found = {}
     for name, key in network.found.all_names.items():
-        if name.endswith(f".{DECAY_LOGIT}"):
-            decay = decay_of(network.found.read(key).reshape(()))
+        value = network.found.read(key) if name.endswith(f".{DECAY_LOGIT}") else None
+        if value is not None and value.numel() == 1:
+            decay = decay_of(value.reshape(()))
             found[name.removesuffix(f".{DECAY_LOGIT}")] = decay if math.isfinite(decay) else None
     return found or None
 
