@@ -36,7 +36,7 @@ def decay_from(logit: Tensor, dtype: torch.dtype) -> Tensor:
 
 def decay_of(logit: Tensor) -> float:
     """That decay as a number, in double precision."""
-    return float(torch.sigmoid(logit.detach().double()))
+    return float(torch.sigmoid(logit.detach().cpu().double()))  # not every device has doubles
 
 
 def first_logit(decay: float) -> Tensor:
