@@ -26,6 +26,7 @@ from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, IdsnnError, UsageError
 from idsnn_cli.export.base import export
 from idsnn_cli.families import SpikingReading
+from idsnn_cli.spiking import LIF
 
 Capture = pytest.CaptureFixture[str]
 SIZE = (32, 32)
@@ -127,7 +128,9 @@ def test_each_layers_learnt_decay_is_in_the_graph_and_comes_back(tmp_path: Path,
     graph, state = nir.read(path), idsnn_cli.load(path).state_dict()
     for layer in model.architecture.neuron_layers():
         assert torch.equal(state[f"{layer}.decay_logit"], model.state_dict()[f"{layer}.decay_logit"])
-        decay = model.get_submodule(layer).decay
+        neurons = model.get_submodule(layer)
+        assert isinstance(neurons, LIF)
+        decay = neurons.decay
         assert np.allclose(1 - 1e-4 / graph.nodes[layer].tau, decay, rtol=0, atol=1e-15)
     assert len({node.tau.flat[0] for node in graph.nodes.values() if isinstance(node, nir.LIF)}) > 6
 

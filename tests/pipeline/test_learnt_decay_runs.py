@@ -61,7 +61,7 @@ def test_records_and_files_of_other_students_do_not_name_it(tmp_path: Path) -> N
     recipe = write_recipe(tmp_path)
     plain = open_run(recipe, tmp_path / "plain")
     learns = open_run(recipe, tmp_path / "learns", "student.learn_decay=layer")
-    for name in ("init", "distill"):
+    for name in ("init",):
         assert "learn_decay" not in settings_of(plain, name)["student"]
         assert settings_of(learns, name)["student"]["learn_decay"] == "layer"
     assert "learn_decay" not in plain.workspace.recipe.portable()["student"]
