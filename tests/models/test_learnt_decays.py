@@ -182,12 +182,13 @@ def test_what_has_no_meaning_is_refused() -> None:
         assert "Start from 0.000001 to 0.999999" in str(caught.value.fix)
     with pytest.raises(UsageError, match="an ANN has no neurons"):
         build_description("resnet8", 10, learn_decay="layer")
-    for given in ({"decay": 0.0}, {"decay": 1.0}, {"tau": 1e-3}, {"tau": 1e9}):
-        assert Student(**given).traits().keys().isdisjoint({"learn_decay"})
+    constants: list[dict[str, Any]] = [{"decay": 0.0}, {"decay": 1.0}, {"tau": 1e-3}, {"tau": 1e9}]
+    for given in constants:
+        assert Student.model_validate(given).traits().keys().isdisjoint({"learn_decay"})
         with pytest.raises(
             ValidationError, match=r"learn_decay layer cannot start .* start from 0\.000001 to 0\.999999"
         ):
-            Student(**given, learn_decay="layer")
+            Student.model_validate(given | {"learn_decay": "layer"})
     assert Student(tau=2.0, learn_decay="layer").traits()["learn_decay"] == "layer"
     with pytest.raises(UsageError, match="learnt decays cannot start there"):
         initialize(
@@ -311,7 +312,7 @@ def test_it_is_trained_and_learns(tmp_path: Path) -> None:
     for _ in range(8):
         loss = torch.nn.functional.cross_entropy(model(batch).mean(0), torch.tensor([0, 1, 2, 3]))
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]

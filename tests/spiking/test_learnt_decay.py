@@ -203,7 +203,8 @@ def test_graphs_read_the_layers_own_decay() -> None:
         assert torch.equal(torch.export.export(layer, (x,)).module()(x), wanted)
 
     def loss(logit: Tensor) -> Tensor:
-        return (torch.func.functional_call(layer, {"decay_logit": logit}, (x,)) * drawn(6, 5, seed=3)).sum()
+        spikes: Tensor = torch.func.functional_call(layer, {"decay_logit": logit}, (x,))
+        return (spikes * drawn(6, 5, seed=3)).sum()
 
     logit = layer.decay_logit
     (wanted_grad,) = torch.autograd.grad(loss(logit), logit)
