@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.models import Model, build, save
+from idsnn_cli.spiking import LIF
 
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "thin": ("spiking-resnet8", {}),
@@ -28,11 +29,12 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "grey": ("spiking-resnet8", {"in_channels": 1}),
     "folded": ("spiking-resnet8", {"amplitude": "folded", "shortcut": "pad"}),
     "vgg": ("spiking-vgg11", {}),
+    "learnt decays": ("spiking-resnet8", {"learn_decay": "layer"}),
 }
 
 
 def network(name: str, classes: int = 6, **changed: Any) -> Model:
-    """One of ``NETWORKS`` in float64 and evaluation mode, its norms, biases and amplitudes drawn."""
+    """One of ``NETWORKS`` in float64 and evaluation mode, its norms, biases, amplitudes and learnt decays drawn."""
     arch, traits = NETWORKS[name]
     options = {"width": 8, "timesteps": 3, **traits, **changed}
     model = build(build_description(arch, classes, **options), seed=4).double().eval()
@@ -49,6 +51,8 @@ def network(name: str, classes: int = 6, **changed: Any) -> Model:
                 tensor.data.uniform_(low, high, generator=draws)
         elif part.endswith("amplitude"):
             getattr(module, "weight", torch.ones(1)).data.uniform_(0.5, 1.5, generator=draws)
+        elif isinstance(module, LIF) and module.decay_logit is not None:
+            module.decay_logit.data.uniform_(-2, 3, generator=draws)
     channels = model.architecture.in_channels
     model.set_normalisation((0.4, 0.5, 0.45)[:channels], (0.2, 0.25, 0.3)[:channels])
     return model

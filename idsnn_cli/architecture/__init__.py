@@ -10,6 +10,8 @@ from idsnn_cli.architecture.naming import (
     validate,
 )
 from idsnn_cli.architecture.parts import (
+    DECAY_LOGIT,
+    LEAST_LEARNT_DECAY,
     QCFS,
     Activation,
     Amplitude,
@@ -18,6 +20,7 @@ from idsnn_cli.architecture.parts import (
     Convolution,
     Join,
     Kind,
+    LearnDecay,
     Linear,
     Neuron,
     ReLU,
@@ -32,6 +35,8 @@ from idsnn_cli.architecture.parts import (
 from idsnn_cli.architecture.protocol import Architecture, Nested, Spaces
 
 __all__ = [
+    "DECAY_LOGIT",
+    "LEAST_LEARNT_DECAY",
     "QCFS",
     "Activation",
     "Amplitude",
@@ -41,6 +46,7 @@ __all__ = [
     "Convolution",
     "Join",
     "Kind",
+    "LearnDecay",
     "Linear",
     "Nested",
     "Neuron",

@@ -43,9 +43,9 @@ def build_description(name: str, num_classes: int, **options: Any) -> Architectu
     """The description of a named network.
 
     ``options`` may hold ``width`` (the first stage's channels), ``stem``, ``stem_padding`` and ``shortcut`` where the
-    family knows them, ``timesteps``, ``neuron``, ``spiking_block``, ``join``, ``coding`` and ``amplitude`` of a spiking
-    network, and ``activation`` and ``levels`` of an ANN. Raises :class:`UsageError` for a name that is not known or
-    options that do not fit it.
+    family knows them, ``timesteps``, ``neuron``, ``spiking_block``, ``join``, ``coding``, ``amplitude`` and, unless it
+    is none, ``learn_decay`` of a spiking network, and ``activation`` and ``levels`` of an ANN. Raises
+    :class:`UsageError` for a name that is not known or options that do not fit it.
     """
     return _family_of(name)[1].describe(_plain(name), num_classes, **options)
 

@@ -22,6 +22,12 @@ Activation = Literal["relu", "qcfs"]
 Limits = Literal["shared", "each", "channel"]
 # Learnt for each channel, or folded into the layers behind the spikes.
 Amplitude = Literal["one", "channel", "folded"]
+# Whether each layer of neurons learns its decay (PLIF), or all have the one of the description.
+LearnDecay = Literal["none", "layer"]
+# What a learnt decay may start at: in float32 a sigmoid nearer to 0 or 1 has next to no slope, so it would stay there.
+LEAST_LEARNT_DECAY = 1e-6
+# The tensor () of a layer of neurons whose sigmoid is its learnt decay, behind the layer's name.
+DECAY_LOGIT = "decay_logit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ class Spiking:
     ``amplitude`` is what a spike counts: one, a number that each ``channel`` learns (Real Spike), behind the neuron and
     of a 7x7 stem behind its pool, or one in a network into which such numbers were ``folded``: shortcuts without
     weights then have an amplitude of their own.
+    With ``learn_decay`` layer each layer of neurons has a decay of its own, sigmoid(w) of a tensor w () that is learnt
+    (Fang et al., ICCV 2021), and the neuron's is what they started from.
     """
 
     timesteps: int = 1
@@ -76,6 +84,7 @@ class Spiking:
     join: Join = "add"
     coding: Coding = "direct"
     amplitude: Amplitude = "one"
+    learn_decay: LearnDecay = "none"
 
     def words(self) -> list[str]:
         n = self.neuron
@@ -83,7 +92,7 @@ class Spiking:
         words = [
             blocks[self.block],
             f"T = {self.timesteps}",
-            f"LIF threshold {n.v_threshold:g}, decay {n.decay:g}, {n.surrogate} surrogate {n.surrogate_scale:g}",
+            f"LIF threshold {n.v_threshold:g}, {self._leak()}, {n.surrogate} surrogate {n.surrogate_scale:g}",
             *(["soft reset"] if n.reset == "soft" else []),
             *(["starts at half its threshold"] if n.start == "half" else []),
             "a frame at each step" if self.coding == "frames" else f"{self.coding} coding",
@@ -91,6 +100,9 @@ class Spiking:
         if self.amplitude != "one":
             words.append({"channel": "learnt spike amplitudes", "folded": "folded amplitudes"}[self.amplitude])
         return words
+
+    def _leak(self) -> str:
+        return f"{'decay' if self.learn_decay == 'none' else 'decays learnt by layer from'} {self.neuron.decay:g}"
 
     def traits(self) -> dict[str, Any]:
         return {
@@ -100,6 +112,8 @@ class Spiking:
             "join": self.join,
             "coding": self.coding,
             "amplitude": self.amplitude,
+            # Said where there is something to say: other families need not know it.
+            **({} if self.learn_decay == "none" else {"learn_decay": self.learn_decay}),
         }
 
 

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from idsnn_cli.architecture.parts import (
+    DECAY_LOGIT,
     QCFS,
     Amplitude,
     Coding,
     Convolution,
     Join,
     Kind,
+    LearnDecay,
     Linear,
     Neuron,
     ReLU,
@@ -237,6 +239,10 @@ class Architecture(ABC):
         return "one" if self.spiking is None else self.spiking.amplitude
 
     @property
+    def learn_decay(self) -> LearnDecay:
+        return "none" if self.spiking is None else self.spiking.learn_decay
+
+    @property
     def spiking_block(self) -> SpikingBlock:
         return "spiking" if self.spiking is None else self.spiking.block
 
@@ -279,6 +285,25 @@ class Architecture(ABC):
             named = [conv for conv in inside if conv.name == name.replace(".act", ".conv")]
             found[name] = (named or inside)[-1]
         return found
+
+    def neuron_layers(self) -> dict[str, str]:
+        """Each layer of neurons (of an ANN, of activations) by its module's name, and the convolution or linear layer
+        whose output it reads.
+        """
+        found = {act: conv.name for act, conv in self.activation_layers().items()}
+        projections = [self.shortcut_convolution(*at) for at in self.blocks()] if self.spiking_block == "sew" else []
+        for conv in projections:
+            if conv is not None:
+                found[f"{conv.name.removesuffix('.shortcut.conv')}.shortcut_act"] = conv.name
+        return found | {f"{layer.name.rpartition('.')[0]}.act": layer.name for layer in self.hidden_layers()}
+
+    def spike_amplitude(self, name: str, channels: int, kind: Amplitude) -> dict[str, tuple[int, ...]]:
+        """The tensor of amplitudes at ``name``, by name; empty where a network's are not of that ``kind``."""
+        return {f"{name}.weight": (channels,)} if self.amplitude == kind else {}
+
+    def learnt_decay(self, layer: str) -> dict[str, tuple[int, ...]]:
+        """The tensor of a layer of neurons that learns its decay, by name; empty where none does."""
+        return {f"{layer}.{DECAY_LOGIT}": ()} if self.learn_decay == "layer" else {}
 
     def parameters(self) -> int:
         """Trainable parameters."""

@@ -24,5 +24,7 @@ class NirFile(HeldTensors):
         self.others = {}
         if found.document is None:
             self.told_neuron = found.neuron
-            self.others = {"v_threshold": found.neuron.v_threshold, "decay": found.neuron.decay}
+            self.others = {"v_threshold": found.neuron.v_threshold}
+            if found.architecture.learn_decay == "none":
+                self.others |= {"decay": found.neuron.decay}
         self._tensors = {name: torch.from_numpy(value.copy()) for name, value in found.tensors.items()}

@@ -62,6 +62,12 @@ def show_contents(console: Console, document: Mapping[str, Any]) -> None:
     total = f"{document['tensors']:,} tensors, {document['values']:,} values, {_size(document['bytes'])}"
     console.line(f"in the network: {total}")
     console.line()
+    if document["decays"] is not None:
+        rows = [
+            [layer, "not finite" if decay is None else f"{decay:.4g}"] for layer, decay in document["decays"].items()
+        ]
+        console.table(["layer of neurons", "learnt decay"], rows)
+        console.line()
     if document["missing"]:
         field(console, "not in it", ", ".join(document["missing"]))
     for reason, keys in _by_reason(document["dropped"]).items():

@@ -9,6 +9,7 @@ and ``r = tau / dt``.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import nir
@@ -44,8 +45,12 @@ def _nearest(start: float, error: Any) -> float:
 class Drawing:
     """A graph as it grows. A stream is what several nodes give together: their sum."""
 
-    def __init__(self, decay: float, v_threshold: float, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, decay: float, v_threshold: float, dtype: np.dtype[Any], decays: Mapping[str, float] | None = None
+    ) -> None:
+        """``decays`` are those of layers of neurons that learnt their own, by name."""
         self.decay, self.v_threshold, self.dtype = decay, v_threshold, dtype
+        self.decays = decays or {}
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.sizes: dict[str, Size] = {}
@@ -79,7 +84,7 @@ class Drawing:
     ) -> Stream:
         """Neurons over the sum of a stream, the network's own unless constants are given."""
         size = self.sizes[stream[0]]
-        decay = self.decay if decay is None else decay
+        decay = self.decays.get(name, self.decay) if decay is None else decay
         threshold = np.full(size, self.v_threshold if v_threshold is None else v_threshold)
         zeros = np.zeros(size)
         if decay == 1:

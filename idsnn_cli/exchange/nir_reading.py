@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,11 @@ import h5py
 import nir
 import numpy as np
 
-from idsnn_cli.architecture import Architecture, Neuron, read_description
+from idsnn_cli.architecture import DECAY_LOGIT, Architecture, Neuron, read_description
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.exchange.drawing import Array
 from idsnn_cli.exchange.nir_shape import infer
-from idsnn_cli.exchange.nir_writing import EPS, draw
+from idsnn_cli.exchange.nir_writing import EPS, decay_of, draw
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 from idsnn_cli.networks.resnet.blocks import PaddedIdentity
 from idsnn_cli.text import excerpt
@@ -79,7 +80,8 @@ def read_network(path: Path) -> NirNetwork:
         written = graph.metadata.get(METADATA_KEY)
         if written is None:
             architecture, tensors, neuron = infer(graph)
-            return NirNetwork(architecture, with_norms(architecture, tensors), neuron, None, (_constants(neuron),))
+            words = _constants(architecture, tensors)
+            return NirNetwork(architecture, with_norms(architecture, tensors), neuron, None, (words,))
         return _described(graph, written)
     except CheckpointError as error:
         raise type(error)(f"{path}: {' '.join(error.message.split())}", error.fix) from None
@@ -102,11 +104,13 @@ def with_norms(architecture: Architecture, tensors: Mapping[str, Array]) -> dict
     return {name: found[name] for name in architecture.tensors() if name in found}
 
 
-def _constants(neuron: Neuron) -> str:
-    return (
-        f"NIR does not say for how many time steps; its neurons have student.v_threshold={neuron.v_threshold:g} "
-        f"student.decay={neuron.decay:g}"
-    )
+def _constants(architecture: Architecture, tensors: Mapping[str, Array]) -> str:
+    neuron = architecture.neuron
+    words = f"NIR does not say for how many time steps; its neurons have student.v_threshold={neuron.v_threshold:g} "
+    if architecture.learn_decay == "none":
+        return f"{words}student.decay={neuron.decay:g}"
+    decays = [decay_of(float(value)) for name, value in tensors.items() if name.endswith(f".{DECAY_LOGIT}")]
+    return f"{words}and each layer its own decay, {min(decays):.4g} to {max(decays):.4g}"
 
 
 def _reason(error: Exception) -> str:
@@ -143,6 +147,7 @@ def _described(graph: nir.NIRGraph, written: Any) -> NirNetwork:
     found["input.mean"], found["input.std"] = (each.astype(dtype).reshape(-1, 1, 1) for each in (mean, std))
     if isinstance(architecture, ResNetArchitecture):
         found |= _amplitudes(graph, architecture)
+    found |= _decays(document, architecture, dtype)
     tensors = with_norms(architecture, found)
     _require_alike(graph, architecture, tensors)
     notes = ("read from NIR: the BatchNorms are in the kernels, and new ones add the biases alone",)
@@ -171,6 +176,18 @@ def _amplitudes(graph: nir.NIRGraph, architecture: ResNetArchitecture) -> dict[s
             kernel = np.asarray(graph.nodes[at].weight)
             found[f"{at}.amplitude.weight"] = kernel[before + np.arange(entry), np.arange(entry), 0, 0]
     return found
+
+
+def _decays(document: Mapping[str, Any], architecture: Architecture, dtype: Any) -> dict[str, Array]:
+    """The logits of learnt decays, which the description keeps beside the graph; that has to have the decays."""
+    if architecture.learn_decay == "none":
+        return {}
+    logits, layers = document.get("decay_logits"), architecture.neuron_layers()
+    if not isinstance(logits, dict) or logits.keys() != layers.keys():
+        raise CheckpointError("its learnt decays are not one for each layer of neurons.", _AGAIN)
+    if not all(isinstance(value, float) and math.isfinite(value) for value in logits.values()):
+        raise CheckpointError("one of its learnt decays is no number.", _AGAIN)
+    return {f"{act}.{DECAY_LOGIT}": np.array(logits[act], dtype=dtype) for act in layers}
 
 
 def _require_alike(graph: nir.NIRGraph, architecture: Architecture, tensors: Mapping[str, Array]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import nir
 import numpy as np
 
-from idsnn_cli.architecture import Convolution, Neuron
+from idsnn_cli.architecture import DECAY_LOGIT, LEAST_LEARNT_DECAY, Convolution, LearnDecay, Neuron
 from idsnn_cli.errors import FamilyError, UsageError
 from idsnn_cli.exchange.drawing import DT, Array
 from idsnn_cli.exchange.interpreter import NEURONS, sources_of
@@ -61,8 +62,15 @@ def infer(graph: nir.NIRGraph) -> tuple[ResNetArchitecture, dict[str, Array], Ne
         path, projection, stream = _block(walk, stream)
         blocks.append((path, projection))
     head = _head(walk, stream)
-    architecture = _architecture(walk, stem, blocks, head, _neuron(walk))
-    return architecture, _tensors(walk, architecture, stem, blocks, head), architecture.neuron
+    decays, threshold = _neurons(walk)
+    each = len(set(decays.values())) > 1
+    mean = min(max(sum(decays.values()) / len(decays), LEAST_LEARNT_DECAY), 1 - LEAST_LEARNT_DECAY)
+    neuron = Neuron(threshold, mean if each else next(iter(decays.values())))
+    architecture = _architecture(walk, stem, blocks, head, neuron, "layer" if each else "none")
+    tensors = _tensors(walk, architecture, stem, blocks, head)
+    if each:
+        tensors |= _logits(walk, architecture, stem, blocks, decays)
+    return architecture, tensors, neuron
 
 
 def _block(walk: _Walk, stream: str) -> tuple[list[str], str | None, str]:
@@ -97,9 +105,10 @@ def _head(walk: _Walk, stream: str) -> str:
     return head
 
 
-def _neuron(walk: _Walk) -> Neuron:
-    """The one neuron of all layers, as ours: a gain of the input is taken into the threshold."""
-    found = set()
+def _neurons(walk: _Walk) -> tuple[dict[str, float], float]:
+    """The decay of each layer of neurons, and the threshold of all, as ours: a gain of the input is taken into it."""
+    decays: dict[str, float] = {}
+    thresholds = set()
     for name in walk.nodes:
         if not walk.fires(name):
             continue
@@ -112,13 +121,36 @@ def _neuron(walk: _Walk) -> Neuron:
         gain = float((DT if share is None else share) * values["r"])
         # IF of snnTorch's way of writing it has no seconds.
         gain = 1.0 if abs(gain - 1) < 1e-5 or (share is None and values["r"] == 1) else gain
-        found.add((decay, float(values["v_threshold"] / gain)))
-    if len(found) != 1:
-        raise FamilyError(
-            f"its layers of neurons have {len(found)} sets of constants, and a network here has one", _FIX
-        )
-    decay, threshold = found.pop()
-    return Neuron(v_threshold=threshold, decay=decay)
+        decays[name] = decay
+        thresholds.add(float(values["v_threshold"] / gain))
+    if len(thresholds) != 1:
+        raise FamilyError(f"its layers of neurons have {len(thresholds)} thresholds, and a network here has one", _FIX)
+    return decays, thresholds.pop()
+
+
+def _logits(
+    walk: _Walk,
+    architecture: ResNetArchitecture,
+    stem: str,
+    blocks: list[tuple[list[str], str | None]],
+    decays: dict[str, float],
+) -> dict[str, Array]:
+    """The tensors of decays that differ from layer to layer."""
+    found = {}
+    paths = [("stem.act", stem)]
+    for (stage, block), (path, _) in zip(architecture.blocks(), blocks, strict=True):
+        paths += [(f"stages.{stage}.{block}.act{i}", conv) for i, conv in enumerate(path)]
+    for act, conv in paths:
+        name = walk.next(conv, *NEURONS)
+        decay = decays[name]
+        if not 0 < decay < 1:
+            raise FamilyError(
+                f"the neurons of '{name}' have decay {decay:g} and others another; decays that differ are learnt ones, "
+                "between 0 and 1",
+                _FIX,
+            )
+        found[f"{act}.{DECAY_LOGIT}"] = np.array(math.log(decay / (1 - decay)))
+    return found
 
 
 _CONSTANTS = ("tau", "r", "v_leak", "v_threshold", "v_reset")
@@ -132,7 +164,12 @@ def _uniform(name: str, key: str, value: Any) -> Any:
 
 
 def _architecture(
-    walk: _Walk, stem: str, blocks: list[tuple[list[str], str | None]], head: str, neuron: Neuron
+    walk: _Walk,
+    stem: str,
+    blocks: list[tuple[list[str], str | None]],
+    head: str,
+    neuron: Neuron,
+    learn_decay: LearnDecay,
 ) -> ResNetArchitecture:
     depths: list[int] = []
     widths: list[int] = []
@@ -158,6 +195,7 @@ def _architecture(
             num_classes=len(walk.nodes[head].weight),
             in_channels=int(np.asarray(node.weight).shape[1]),
             neuron=neuron,
+            learn_decay=learn_decay,
         )
     except UsageError as error:
         raise FamilyError(f"it is no ResNet that can be built: {error.message}", error.fix) from None

@@ -6,13 +6,14 @@ there are not: the max-pool of spikes and the products of SEW blocks are sums wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import nir
 import numpy as np
 
-from idsnn_cli.architecture import Architecture, Convolution
+from idsnn_cli.architecture import DECAY_LOGIT, Architecture, Convolution
 from idsnn_cli.errors import UsageError
 from idsnn_cli.exchange.drawing import Array, Drawing, Stream
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
@@ -65,7 +66,9 @@ def draw(architecture: Architecture, state: State, size: tuple[int, int], metada
     require_sayable(architecture, "the network")
     stem = architecture.stem_convolution()
     neuron = architecture.neuron
-    on = Drawing(neuron.decay, neuron.v_threshold, state[f"{stem.name}.weight"].dtype)
+    learnt = architecture.neuron_layers() if architecture.learn_decay == "layer" else {}
+    decays = {act: decay_of(float(state[f"{act}.{DECAY_LOGIT}"])) for act in learnt}
+    on = Drawing(neuron.decay, neuron.v_threshold, state[f"{stem.name}.weight"].dtype, decays)
     shape = (architecture.in_channels, *size)
     image = on.add("input", nir.Input(input_type={"input": np.array(shape)}), (), shape)
     if isinstance(architecture, ResNetArchitecture):
@@ -78,6 +81,11 @@ def draw(architecture: Architecture, state: State, size: tuple[int, int], metada
     classes = np.array([architecture.num_classes])
     on.add("output", nir.Output(output_type={"output": classes}), logits, (architecture.num_classes,))
     return on.graph(metadata)
+
+
+def decay_of(logit: float) -> float:
+    """sigmoid(``logit``)."""
+    return 1 / (1 + math.exp(-logit)) if logit > 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
 def folded(state: State, conv: Convolution) -> tuple[Array, Array]:

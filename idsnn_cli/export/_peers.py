@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import DECAY_LOGIT, Architecture
 from idsnn_cli.checkpoint import atomic_path
 from idsnn_cli.errors import UsageError
 from idsnn_cli.export._comparing import Spikes, compare, inputs, left_out, reference
@@ -20,6 +20,8 @@ from idsnn_cli.export.base import Compared, Format, Images, Student
 from idsnn_cli.extras import missing
 from idsnn_cli.models import Model
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
+
+State = Mapping[str, Tensor]
 
 
 class Peer(Format):
@@ -51,8 +53,8 @@ class Peer(Format):
     def names(self, architecture: ResNetArchitecture) -> dict[str, str]:
         """The library's name of every canonical tensor but the input's."""
 
-    def more(self, architecture: ResNetArchitecture, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Tensors of the library's that are none of the network's."""
+    def more(self, architecture: ResNetArchitecture, state: State, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Tensors of the library's that are none of the network's, but for the decays in its ``state``."""
         return {}
 
     @abstractmethod
@@ -67,9 +69,10 @@ class Peer(Format):
         architecture = self.network(student.architecture, student.path)
         model, dtype = student.model, student.model.head.weight.dtype
         state, names = model.state_dict(), self.names(architecture)
-        theirs = {names[name]: value.contiguous() for name, value in state.items() if not name.startswith("input.")}
+        own = [name for name in state if not name.startswith("input.") and not name.endswith(f".{DECAY_LOGIT}")]
+        theirs = {names[name]: state[name].contiguous() for name in own}
         with atomic_path(target) as temporary, temporary.open("wb") as file:
-            torch.save(theirs | self.more(architecture, dtype), file)
+            torch.save(theirs | self.more(architecture, state, dtype), file)
         code = [
             *self.lines(architecture, dtype, target),
             *input_lines(model),

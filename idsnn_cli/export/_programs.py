@@ -12,6 +12,7 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import UsageError
 from idsnn_cli.export.base import Student
 from idsnn_cli.models import Model
+from idsnn_cli.spiking import LIF
 
 
 def require_recordable(architecture: Architecture, where: object) -> None:
@@ -24,10 +25,15 @@ def require_recordable(architecture: Architecture, where: object) -> None:
 
 
 def recorded(student: Student, dtype: torch.dtype) -> tuple[Model, Any]:
-    """The student in ``dtype`` without gradients, and torch.export's program of it: images (N, C, H, W) in 0 to 1 of
-    the student's size, or recordings (N, T, C, H, W) of one that reads frames, to its logits, (T, N, K), for any N.
+    """The student in ``dtype`` without gradients, its decays constants, and torch.export's program of it: images
+    (N, C, H, W) in 0 to 1 of the student's size, or recordings (N, T, C, H, W) of one that reads frames, to its logits,
+    (T, N, K), for any N.
     """
     model = deepcopy(student.model).to(dtype).eval().requires_grad_(False)
+    # Another program's sigmoid may round otherwise.
+    for module in model.modules():
+        if isinstance(module, LIF):
+            module.freeze_decay()
     # Two: a batch of one would be taken for a constant.
     example = torch.zeros((2, *_image_shape(student)), dtype=dtype)
     with torch.no_grad():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import DECAY_LOGIT, Architecture
 from idsnn_cli.checkpoint import atomic_path
 from idsnn_cli.export.base import Compared, Format, Images, Student
 from idsnn_cli.version import __version__
@@ -87,6 +87,11 @@ def _metadata(student: Student, dt: float) -> dict[str, Any]:
         entry = f"(x - {shown[0]}) / {shown[1]} of {what}"
     own = {"format_version": 1, **student.metadata, "architecture": architecture.to_dict()}
     own |= {"input": {"mean": mean.tolist(), "std": std.tolist()}, "source_sha256": student.sha256}
+    if architecture.learn_decay == "layer":
+        # The graph has the decays, of which not every logit could be found again.
+        state = model.state_dict()
+        logits = {act: float(state[f"{act}.{DECAY_LOGIT}"]) for act in architecture.neuron_layers()}
+        own |= {"decay_logits": logits}
     return {
         "idsnn": json.dumps(own, sort_keys=True),
         "writer": f"idsnn-cli {__version__}",

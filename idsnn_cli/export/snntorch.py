@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from idsnn_cli.architecture import Architecture, Convolution
+from idsnn_cli.architecture import DECAY_LOGIT, Architecture, Convolution
 from idsnn_cli.errors import UsageError
-from idsnn_cli.export._peers import Peer
+from idsnn_cli.export._peers import Peer, State
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 from idsnn_cli.networks.resnet.blocks import PaddedIdentity
 
@@ -31,8 +31,9 @@ class SnnTorch(Peer):
         found = super().network(architecture, where)
         neuron = found.neuron
         if neuron.reset == "soft" and neuron.decay != 1:
+            decay = "learnt decays" if found.learn_decay == "layer" else f"decay {neuron.decay:g}"
             raise UsageError(
-                f"{where} resets softly with decay {neuron.decay:g}, but what a spike takes does not decay in snnTorch",
+                f"{where} resets softly with {decay}, but what a spike takes does not decay in snnTorch",
                 "Use --format spikingjelly, onnx or pt2.",
             )
         if neuron.start == "half":
@@ -47,18 +48,21 @@ class SnnTorch(Peer):
         self._walk(architecture, found)
         return found
 
-    def more(self, architecture: ResNetArchitecture, dtype: torch.dtype) -> dict[str, Tensor]:
+    def more(self, architecture: ResNetArchitecture, state: State, dtype: torch.dtype) -> dict[str, Tensor]:
         neuron, found = architecture.neuron, dict[str, Tensor]()
-        for place in self._walk(architecture, {}):
-            found[f"{place}.beta"] = torch.tensor(neuron.decay, dtype=dtype)
+        for place, act in self._walk(architecture, {}):
+            logit = state.get(f"{act}.{DECAY_LOGIT}")
+            # In doubles, for the file is compared in them.
+            learnt = None if logit is None else torch.sigmoid(logit.double())
+            found[f"{place}.beta"] = torch.tensor(neuron.decay, dtype=dtype) if learnt is None else learnt
             found[f"{place}.threshold"] = torch.tensor(neuron.v_threshold, dtype=dtype)
             found[f"{place}.graded_spikes_factor"] = torch.tensor(1.0, dtype=dtype)
             found[f"{place}.reset_mechanism_val"] = torch.tensor(_RESETS[_reset(architecture)])
         return found
 
-    def _walk(self, architecture: ResNetArchitecture, names: dict[str, str]) -> list[str]:
-        """The places of the neurons; fills the names of tensors in the order of :meth:`lines`."""
-        neurons: list[str] = []
+    def _walk(self, architecture: ResNetArchitecture, names: dict[str, str]) -> list[tuple[str, str]]:
+        """The places of the neurons, and our names; fills the names of tensors in the order of :meth:`lines`."""
+        neurons: list[tuple[str, str]] = []
 
         def normed(at: str, start: int, conv: Convolution) -> None:
             names[f"{conv.name}.weight"] = f"{at}{start}.weight"
@@ -69,24 +73,25 @@ class SnnTorch(Peer):
         normed("", 0, architecture.stem_convolution())
         place = 2
         if not ms:
-            neurons.append("2")
+            neurons.append(("2", "stem.act"))
             place = 3
         if architecture.stem == "7x7":
             place += 1
         for stage, block in architecture.blocks():
             at, convolutions = f"{place}.way.", architecture.block_convolutions(stage, block)
+            ours = f"stages.{stage}.{block}"
             for i, conv in enumerate(convolutions):
                 normed(at, 3 * i + ms, conv)
                 if ms or sew or i < len(convolutions) - 1:
-                    neurons.append(f"{at}{3 * i if ms else 3 * i + 2}")
+                    neurons.append((f"{at}{3 * i if ms else 3 * i + 2}", f"{ours}.act{i}"))
             projection = architecture.shortcut_convolution(stage, block)
             if projection is not None:
                 normed(f"{place}.short.", 0, projection)
-                neurons += [f"{place}.short.2"] if sew else []
-            neurons += [] if ms or sew else [f"{place}.lif"]
+                neurons += [(f"{place}.short.2", f"{ours}.shortcut_act")] if sew else []
+            neurons += [] if ms or sew else [(f"{place}.lif", f"{ours}.act{len(convolutions) - 1}")]
             place += 1
         if ms:
-            neurons.append(str(place))
+            neurons.append((str(place), "final_act"))
             place += 1
         for leaf in ("weight", "bias"):
             names[f"head.{leaf}"] = f"{place + 2}.{leaf}"

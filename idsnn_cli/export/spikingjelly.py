@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import DECAY_LOGIT, Architecture
 from idsnn_cli.errors import UsageError
-from idsnn_cli.export._peers import Peer, above, short, stage_shapes
+from idsnn_cli.export._peers import Peer, State, above, short, stage_shapes
 from idsnn_cli.families.matching import source_name
 from idsnn_cli.families.schemes import SCHEMES
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
@@ -64,6 +65,15 @@ class SpikingJelly(Peer):
                 found[name] = theirs
         return found
 
+    def more(self, architecture: ResNetArchitecture, state: State, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Of neurons that learnt their decay the w of its own: the decay is 1 - sigmoid(w) = sigmoid(-w)."""
+        found = {}
+        for act in architecture.neuron_layers():
+            logit = state.get(f"{act}.{DECAY_LOGIT}")
+            if logit is not None:
+                found[f"{_neuron_name(act)}.w"] = -logit
+        return found
+
     def lines(self, architecture: ResNetArchitecture, dtype: torch.dtype, target: Path) -> list[str]:
         sew = architecture.spiking_block == "sew"
         module, kind = ("sew_resnet", "SEWResNet") if sew else ("spiking_resnet", "SpikingResNet")
@@ -101,11 +111,23 @@ class SpikingJelly(Peer):
         return [*lines, "logits = net(x)  # (T, N, classes); the answer is their mean over T"]
 
 
+def _neuron_name(act: str) -> str:
+    """SpikingJelly's name of a layer of neurons."""
+    first, *rest = act.split(".")
+    if first == "stem":
+        return "sn1"
+    stage, block, leaf = rest
+    own = "downsample_sn" if leaf == "shortcut_act" else f"sn{int(leaf.removeprefix('act')) + 1}"
+    return f"layer{int(stage) + 1}.{block}.{own}"
+
+
 def _neuron(architecture: ResNetArchitecture, dtype: torch.dtype) -> str:
     own = architecture.neuron
     soft = own.reset == "soft"
     threshold = own.v_threshold if soft else above(own.v_threshold, dtype)
     constants = f"v_threshold={threshold!r}, v_reset={None if soft else 0.0}"
+    if architecture.learn_decay == "layer":
+        return f"spiking_neuron=neuron.ParametricLIFNode, decay_input=False, {constants}"
     if own.decay == 1:
         return f"spiking_neuron=neuron.IFNode, {constants}"
     return f"spiking_neuron=neuron.LIFNode, tau={1 / (1 - short(own.decay))!r}, decay_input=False, {constants}"

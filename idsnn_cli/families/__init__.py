@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from idsnn_cli.families.anyone import recognise
+from idsnn_cli.families.learnt_decays import as_ours
 from idsnn_cli.families.reading import (
     ALLOWED,
     AVERAGED_SHORTCUTS,
@@ -44,5 +45,6 @@ __all__ = [
     "SpikingReading",
     "Trait",
     "Weights",
+    "as_ours",
     "recognise",
 ]

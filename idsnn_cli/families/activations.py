@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from idsnn_cli.architecture import DECAY_LOGIT
 from idsnn_cli.errors import FamilyError
 from idsnn_cli.families.completing import block_prefixes
 from idsnn_cli.families.tensor_parts import Shape
@@ -22,8 +23,11 @@ _LEARNT = re.compile(
 _ACTIVATION = re.compile(
     r"(p?relu|act|act_fn|activation|neuron|lif|plif|if|sn|qcfs|nonlin|nonlinearity|swish|mish)_?\d*"
 )
-# Of SpikingJelly, snnTorch, Norse and their like.
-_OF_NEURONS = ("v_threshold", "v_reset", "v_th", "vth", "tau_mem_inv", "mem", "membrane", "graded_spikes_factor")
+# Of SpikingJelly, snnTorch, Norse and their like, and ours.
+_OF_NEURONS = (
+    *("v_threshold", "v_reset", "v_th", "vth", "tau_mem_inv", "mem", "membrane", "graded_spikes_factor"),
+    DECAY_LOGIT,
+)
 # Last names of what a stored tensor is to be multiplied by.
 _SCALE = re.compile(r"\w*scales?(_inv)?|scale_\w+|zero_points?|\w*_zero_point|amax|\w*_amax")
 

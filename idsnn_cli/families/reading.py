@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from idsnn_cli.architecture import Architecture, Coding, Join, Neuron, SpikingBlock
@@ -77,8 +77,9 @@ class Recognised:
     is False, ``ending`` says in words what there is instead, and ``architecture.num_classes`` is 1, which only stands
     in. ``copy`` says whether the weights are averaged ones, ``copies`` which kinds the file has. ``certainty`` is that
     of a layout that no table gave but shapes and order (scheme ``structure``). ``neurons`` says whether the names tell
-    that it spikes, and ``decays`` are the keys of the time constants that its neurons learnt. ``notes`` say in
-    words what was chosen where the file leaves a choice, and what was found by its shape alone.
+    that it spikes, and ``decays`` lead from canonical names to the keys of the decays that its neurons learnt, which
+    are among the dropped. ``notes`` say in words what was chosen where the file leaves a choice, and what was found by
+    its shape alone.
     """
 
     scheme: str
@@ -93,5 +94,5 @@ class Recognised:
     copies: tuple[Copy, ...]
     certainty: Certainty | None = None
     neurons: Neurons = "unsaid"
-    decays: tuple[str, ...] = ()
+    decays: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from idsnn_cli.families.activations import (
 )
 from idsnn_cli.families.choosing import File, Layout, choose, copy_of, laid_out, prefix_of
 from idsnn_cli.families.completing import Alike, head_beside
+from idsnn_cli.families.learnt_decays import place_decays
 from idsnn_cli.families.matching import Match
 from idsnn_cli.families.reading import (
     AVERAGED_SHORTCUTS,
@@ -80,10 +81,11 @@ def recognise_resnet(
     architecture = _padded(architecture, reading)
     sources = {**layout.sources, **limits}
     dropped = _dropped(best, original, {*head.values(), *limits.values()})
+    names = {name: original[sources[name]] for name in architecture.tensors() if name in sources}
     return Recognised(
         scheme=best.scheme.name,
         architecture=architecture,
-        names={name: original[sources[name]] for name in architecture.tensors() if name in sources},
+        names=names,
         dropped=dropped,
         unknown=_unknown(best, architecture, choice.filled, reading),
         has_head=layout.has_head,
@@ -93,7 +95,7 @@ def recognise_resnet(
         copies=choice.copies,
         certainty=choice.certainty,
         neurons="told" if any(map(is_of_neuron, dropped)) else best.scheme.neurons,
-        decays=tuple(key for key, reason in dropped.items() if reason == LEARNT_DECAY),
+        decays=place_decays((key for key, why in dropped.items() if why == LEARNT_DECAY), names, best.root),
         notes=(
             *choice.notes(),
             *([f"its linear layer is {shown(head['head.weight'])}"] if head else ()),

@@ -29,6 +29,7 @@ from idsnn_cli.families.torchvision_tables import (
     MOCO_REST,
     NEURONS_OF_SPIKINGJELLY,
     NUMBERED_STEM,
+    OWN_DECAYS,
     PLAIN_BODY,
     PLAIN_LAYERS,
     PLAIN_STEM,
@@ -41,7 +42,7 @@ _ATTENTION_POOLING = "ends in attention pooling instead of a mean and a linear l
 
 # Where two tables explain a file equally well, the earlier one names it.
 SCHEMES: tuple[Scheme, ...] = (
-    Scheme("idsnn", "idsnn's canonical names", CANONICAL, spiking=True, neurons="asked"),
+    Scheme("idsnn", "idsnn's canonical names", CANONICAL + OWN_DECAYS, spiking=True, neurons="asked"),
     Scheme("torchvision", "torchvision, timm v1, chenyaofo or SpikingJelly", TORCHVISION_BODY + FC),
     Scheme("timm", "timm, deep stem", DEEP_STEM + PLAIN_LAYERS + DOWNSAMPLE_01 + FC),
     Scheme("timm", "timm, averaged shortcuts", PLAIN_BODY + DOWNSAMPLE_12 + FC, projection="average"),

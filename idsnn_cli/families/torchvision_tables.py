@@ -107,13 +107,21 @@ CLIP = (
 )
 
 # SpikingJelly's neurons with a learned time constant (PLIF) have one parameter each: decay = 1 - sigmoid(w).
-LEARNT_DECAY = "the learned time constant of a neuron, which the student has in common for all"
+LEARNT_DECAY = "the learnt decay of a layer of neurons, which a student with learn_decay: layer takes"
 NEURONS_OF_SPIKINGJELLY = dropped(
     LEARNT_DECAY,
     "sn{i+1}.w",
     "layer{s+1}.{b}.sn{i+1}.w",
     "layer{s+1}.{b}.downsample.{i}.w",
     "layer{s+1}.{b}.downsample_sn.w",
+)
+# Ours, without the metadata that tell of them.
+OWN_DECAYS = dropped(
+    LEARNT_DECAY,
+    "stem.act.decay_logit",
+    "stages.{s}.{b}.act{i}.decay_logit",
+    "stages.{s}.{b}.shortcut_act.decay_logit",
+    "final_act.decay_logit",
 )
 # Those of "spike-element-wise" networks: convolution and norm in one container.
 CONTAINED_LAYERS = rows(

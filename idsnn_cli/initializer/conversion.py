@@ -58,6 +58,12 @@ def require_convertible(target: Architecture) -> None:
         refusal = ("spiking blocks: a SEW block's sum of spikes is no ReLU of a sum", "Use student.block=spiking.")
     elif target.amplitude == "channel":
         refusal = ("spikes that count 1, not a learnt amplitude", "Use student.amplitude=one.")
+    elif target.learn_decay != "none":
+        refusal = (
+            "neurons of one decay, best 1 (integrate and fire): learnt decays cannot start there, and rates of neurons "
+            "that forget stay below the activations",
+            "Use student.learn_decay=none.",
+        )
     elif target.hidden_layers():
         refusal = (
             "networks of one linear layer: what several read is not scaled",

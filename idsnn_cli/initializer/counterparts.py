@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from idsnn_cli.architecture import Architecture, Convolution
+from idsnn_cli.architecture import DECAY_LOGIT, Architecture, Convolution
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.conversion import apart, lambdas_apart, learnt_lambdas
 from idsnn_cli.initializer.entries import Findings, Planner
 from idsnn_cli.initializer.kernels import Kernel
-from idsnn_cli.initializer.plan import NORM_PARTS, BlockPair, Entry, Plan, constant_reason
+from idsnn_cli.initializer.plan import DECAY_START, NORM_PARTS, BlockPair, Entry, Plan, constant_reason
 from idsnn_cli.initializer.selections import IMAGE, Selection
 from idsnn_cli.rulebook import NONE
 from idsnn_cli.rules import Rules
@@ -85,6 +85,7 @@ class _Network(Planner):
             notes += self.bottleneck(ours, theirs)
         notes += self.attention(stage, block, chosen)
         notes += self.shortcut(stage, block, chosen, projection)
+        notes += self.decays_left(stage, chosen)
         return BlockPair(stage, block, chosen, "; ".join(notes) or None)
 
     def bottleneck(self, ours: tuple[Convolution, ...], theirs: tuple[Convolution, ...]) -> list[str]:
@@ -228,6 +229,35 @@ class _Network(Planner):
             )
         return self.placed(Selection("classes", "classes", have, tuple(() if c is None else (c,) for c in mapped)))
 
+    def decays(self) -> None:
+        """The decay of each layer of neurons from that of the source's which read what its own convolution, or linear
+        layer, was made from; where the source has none there, the target's own start.
+        """
+        if self.target.learn_decay == "none":
+            return
+        learnt = [name.removesuffix(f".{DECAY_LOGIT}") for name in self.names if name.endswith(f".{DECAY_LOGIT}")]
+        behind = {act: layer for act, layer in self.source.neuron_layers().items() if act in learnt} if learnt else {}
+        # A foreign file's neurons tell of SEW blocks, its description of an ANN does not.
+        behind |= {act: act.replace("shortcut_act", "shortcut.conv") for act in learnt if act.endswith("shortcut_act")}
+        acts = {layer: act for act, layer in behind.items()}
+        taken = {conv.name: other.name for conv, other in self.taken}
+        if self._same_end():
+            taken |= {layer.name: layer.name for layer in self.target.hidden_layers()}
+        for act, layer in self.target.neuron_layers().items():
+            name, other = f"{act}.{DECAY_LOGIT}", acts.get(taken.get(layer, ""))
+            if other is None:
+                self.keep(name, "constant", DECAY_START)
+            else:
+                self.entries[name] = Entry(name, (), "copied", self.names[f"{other}.{DECAY_LOGIT}"], ())
+
+    def decays_left(self, stage: int, chosen: int) -> list[str]:
+        """What a source's block learnt that a target of one decay for all has no place for, in words."""
+        at = f"stages.{stage}.{chosen}."
+        keys = [key for name, key in self.names.items() if name.startswith(at) and name.endswith(f".{DECAY_LOGIT}")]
+        if self.target.kind != "spiking" or self.target.learn_decay != "none" or not keys:
+            return []
+        return [f"the learnt decays {' and '.join(keys)} are left out: the target's neurons have one for all"]
+
     def input(self) -> None:
         for name in ("input.mean", "input.std"):
             if name in self.names:
@@ -279,9 +309,10 @@ def planned(
         planner.norm("final_norm", "final_norm" if source.final_norm else None, weighs=False)
     planner.hidden()
     planner.head()
+    planner.decays()
     for name in planner.target_shapes:
         reason = constant_reason(name)
-        if reason is not None:
+        if reason is not None and name not in planner.entries:
             planner.keep(name, "constant", reason)
     planner.rescale()
     return planner, pairs

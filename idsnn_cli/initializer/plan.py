@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
-from idsnn_cli.architecture import QCFS, Architecture, read_description
+from idsnn_cli.architecture import DECAY_LOGIT, QCFS, Architecture, read_description
 from idsnn_cli.errors import CheckpointError, MappingError, UsageError
 from idsnn_cli.initializer.json_values import (
     flag,
@@ -27,6 +27,7 @@ from idsnn_cli.rules import Rules
 from idsnn_cli.text import excerpt
 
 Action = Literal["copied", "interpolated", "random", "constant"]
+DECAY_START = "the decay that the neurons start from"
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -253,6 +254,8 @@ def constant_reason(name: str) -> str | None:
         return "no batch has been seen yet"
     if name.endswith(".limit"):
         return "the lambda that QCFS starts from"
+    if name.endswith(f".{DECAY_LOGIT}"):
+        return DECAY_START
     return "a spike counts 1 at first" if name.rpartition(".")[0].rpartition(".")[2].startswith("amplitude") else None
 
 

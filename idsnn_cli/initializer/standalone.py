@@ -156,7 +156,7 @@ def initialize(
             batches=batches,
             say=say,
         )
-        plan = make_plan(network.architecture, description, network.names, rules, found, seed)
+        plan = make_plan(network.architecture, description, network.all_names, rules, found, seed)
         start = _start(plan, seed, rules.random)
         lacking = "input.mean" not in network.names
         if lacking:
@@ -185,8 +185,11 @@ def initialize(
             if key not in digest:
                 read(key)
         sha256 = digest.hexdigest()
+    # Learnt decays are none of what the source runs as, but a student may take them.
+    taken = set(plan.reads())
+    dropped = {key: why for key, why in network.dropped.items() if key not in taken}
     return Initialization(
-        state, plan, sha256, network.scheme, assumed, network.dropped, network.choice, network.certainty, conversion
+        state, plan, sha256, network.scheme, assumed, dropped, network.choice, network.certainty, conversion
     )
 
 

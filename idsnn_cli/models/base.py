@@ -24,8 +24,9 @@ DESCRIBED = frozenset(
     {
         *("T", "timesteps", "time_steps", "time_step", "num_steps", "step_mode", "neuron", "v_threshold", "threshold"),
         *("decay", "tau", "beta", "v_reset", "reset", "start", "surrogate", "surrogate_scale", "surrogate_function"),
-        *("kind", "coding", "join", "spiking", "spiking_block", "amplitude", "activation_kind", "levels"),
+        *("kind", "coding", "join", "spiking", "spiking_block", "amplitude", "learn_decay", "levels"),
         *("num_classes", "in_channels", "depths", "widths", "mean", "std", "normalise", "normalisation"),
+        "activation_kind",
     }
 )
 
@@ -91,7 +92,8 @@ class Model(nn.Module):
         """What makes the activations between its layers: neurons in a spiking network."""
         architecture = self.architecture
         if architecture.spiking is not None:
-            return lambda: LIF(architecture.neuron, architecture.timesteps)
+            learns = architecture.learn_decay == "layer"
+            return lambda: LIF(architecture.neuron, architecture.timesteps, learn_decay=learns)
         if isinstance(architecture.activation, QCFSActivation):
             return lambda: QCFS(architecture.levels)
         return nn.ReLU

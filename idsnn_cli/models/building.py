@@ -12,11 +12,12 @@ from importlib import import_module
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.architecture import QCFS, Architecture
+from idsnn_cli.architecture import DECAY_LOGIT, QCFS, Architecture
 from idsnn_cli.errors import UsageError
 from idsnn_cli.models.base import Model
 from idsnn_cli.rules import RandomKernels
 from idsnn_cli.seeding import derive_seed
+from idsnn_cli.spiking import first_logit
 from idsnn_cli.spiking.memory_layout import kernel_format
 
 # What every norm starts with beside its gamma; means and deviations of the input as if it were not normalised; the
@@ -35,8 +36,8 @@ def first_value(architecture: Architecture, name: str, seed: int, random: Random
     Convolutions: ``he``, normal with variance 2 / (out * k * k), or ``torch``, its default (kaiming_uniform with a =
     sqrt(5)), uniform within 1 / sqrt(fan in), fan in = in / groups * k * k. Norms: gamma 1, or theta in a spiking
     network (tdBN), beta 0. The linear layer, the biases of attention and ECA's kernels: uniform within 1 / sqrt(fan
-    in), as torch draws them. Amplitudes of spikes: 1. Raises :class:`KeyError` for a name that the
-    architecture does not have.
+    in), as torch draws them. Amplitudes of spikes: 1. Learnt decays: the neuron's. Raises :class:`KeyError` for a name
+    that the architecture does not have.
     """
     shapes = _shapes(architecture)
     shape = shapes[name]
@@ -48,6 +49,8 @@ def first_value(architecture: Architecture, name: str, seed: int, random: Random
         return torch.full(shape, _CONSTANTS[leaf])
     if part.startswith("amplitude"):
         return torch.ones(shape)
+    if leaf == DECAY_LOGIT:
+        return first_logit(architecture.neuron.decay)
     if "norm" in part:
         gamma = architecture.neuron.v_threshold if architecture.kind == "spiking" else 1.0
         return torch.full(shape, gamma if leaf == "weight" else 0.0)

@@ -21,6 +21,7 @@ from idsnn_cli.families import (
     Neurons,
     Reading,
     Recognised,
+    as_ours,
     recognise,
 )
 from idsnn_cli.families.folded_norms import recognise_unfolded
@@ -50,10 +51,11 @@ class Network:
     the file has. ``normalisation`` is its input's (mean, std) where that is known although no tensor holds it. Without
     a head ``architecture`` says one class, which means nothing, and ``ending`` what there is instead of a linear layer.
     ``certainty`` says how sure the layout is where no table of names gave it; ``where`` names the source in errors.
-    ``neurons`` says whether a foreign file tells that the network spikes, and ``decays`` are the keys of the time
-    constants that its neurons learnt. ``told_neuron`` is the neuron itself, where a foreign file tells it.
-    ``notes`` say what else was chosen in reading it, and ``parts`` which keys
-    of the file a tensor is computed from. ``normalised_by`` are the keys of a normalisation that a foreign file holds.
+    ``neurons`` says whether a foreign file tells that the network spikes, and ``decays`` lead from canonical names to
+    the keys of the decays that its neurons learnt, which it runs without; ``read`` gives them as ours. ``told_neuron``
+    is the neuron itself, where a foreign file tells it. ``notes`` say what else was chosen in reading it, and ``parts``
+    which keys of the file a tensor is computed from. ``normalised_by`` are the keys of a normalisation that a foreign
+    file holds.
     """
 
     architecture: Architecture
@@ -71,11 +73,16 @@ class Network:
     certainty: Certainty | None = None
     where: str = "the source"
     neurons: Neurons = "unsaid"
-    decays: tuple[str, ...] = ()
+    decays: Mapping[str, str] = field(default_factory=dict)
     told_neuron: Neuron | None = None
     notes: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     normalised_by: tuple[str, ...] = ()
+
+    @property
+    def all_names(self) -> dict[str, str]:
+        """What a student can start from: ``names``, and the learnt decays that the network itself runs without."""
+        return {**self.names, **self.decays}
 
     @property
     def carries_normalisation(self) -> bool:
@@ -183,6 +190,7 @@ def identify_tensors(
         require_known_forms(found.names.values(), within)
     except FamilyError as error:
         raise FamilyError(f"{where}: {error.message}", error.fix) from None
+    read = as_ours(read, found.decays)
     if told:
         found = replace(found, neurons="told")
     found = settle_kind(found, read, reading, where)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from idsnn_cli.architecture import Architecture, Neuron
-from idsnn_cli.errors import UsageError
+from idsnn_cli.architecture import DECAY_LOGIT, LEAST_LEARNT_DECAY, Architecture, Neuron
+from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.families import NEURONS, Neurons, Reading, Recognised, SpikingReading
+from idsnn_cli.spiking import decay_of
 
 Read = Callable[[str], Tensor]
 
@@ -60,7 +61,8 @@ def settle_kind(found: Recognised, read: Read, reading: Reading, where: str) -> 
     if reading.spiking is None:
         raise UsageError(f"{where}: --kind spiking leaves out T and the neurons' constants", GIVE_CONSTANTS)
     learnt = learnt_decays(found.decays, read)
-    return _settled(found, _spiking(found.architecture, learnt, reading.spiking, where))
+    settled = _settled(found, _spiking(found.architecture, learnt, reading.spiking, where))
+    return settled if settled.architecture.learn_decay == "none" else _with_decays(settled, found.decays, where)
 
 
 def can_spike(architecture: Architecture) -> bool:
@@ -80,11 +82,12 @@ def require_kind(neurons: Neurons, learnt: Mapping[str, float], where: str, told
     if neurons == "unsaid":
         return
     if told is not None:
+        decay, rest = ("", ", decay=False") if learnt else (f" student.decay={told.decay!r}", "")
+        python = f"Neuron({told.v_threshold!r})" if learnt else f"Neuron({told.v_threshold!r}, {told.decay!r})"
         raise UsageError(
             f"{where} is a spiking network, and the file does not tell for how many time steps it runs",
-            f"Give --kind spiking student.timesteps=T student.v_threshold={told.v_threshold!r} "
-            f"student.decay={told.decay!r}, which its neurons have; in Python kind='spiking', "
-            f"spiking=SpikingReading(T, Neuron({told.v_threshold!r}, {told.decay!r})).",
+            f"Give --kind spiking student.timesteps=T student.v_threshold={told.v_threshold!r}{decay}, which its "
+            f"neurons have; in Python kind='spiking', spiking=SpikingReading(T, {python}{rest}).",
         )
     if neurons == "told":
         raise UsageError(
@@ -105,7 +108,8 @@ def require_neuron(architecture: Architecture, told: Neuron, where: str) -> None
     if architecture.spiking is None:
         return
     given = architecture.neuron
-    if (given.v_threshold, given.decay, given.reset, given.start) != (told.v_threshold, told.decay, "hard", "zero"):
+    decay = told.decay if architecture.learn_decay == "layer" else given.decay  # of layers, the file's own
+    if (given.v_threshold, decay, given.reset, given.start) != (told.v_threshold, told.decay, "hard", "zero"):
         raise UsageError(
             f"{where} says itself that its neurons have threshold {told.v_threshold!r}, decay {told.decay!r}, a hard "
             "reset and a start at zero",
@@ -113,23 +117,52 @@ def require_neuron(architecture: Architecture, told: Neuron, where: str) -> None
         )
 
 
-def learnt_decays(keys: tuple[str, ...], read: Read) -> dict[str, float]:
-    """1 - sigmoid(w) by key: a step of SpikingJelly's PLIF leaves 1 - 1/tau of the membrane, 1/tau = sigmoid(w)."""
-    return {key: 1 - float(torch.sigmoid(read(key).double().reshape(()))) for key in keys}
+def learnt_decays(decays: Mapping[str, str], read: Read) -> dict[str, float]:
+    """The decays by key, of logits as ``read`` gives them: a step of SpikingJelly's PLIF leaves 1 - 1/tau of the
+    membrane, 1/tau = sigmoid(w), so that its logit is -w. Raises :class:`CheckpointError` for more than one value.
+    """
+    found = {}
+    for key in decays.values():
+        value = read(key)
+        if value.numel() != 1:
+            raise CheckpointError(
+                f"{key} is {list(value.shape)}, and a layer of neurons learns one decay", "Use another checkpoint."
+            )
+        found[key] = decay_of(value.reshape(()))
+    return found
 
 
 def _settled(found: Recognised, architecture: Architecture) -> Recognised:
     unknown = tuple(each for each in found.unknown if each != NEURONS)
-    return replace(found, architecture=architecture, unknown=unknown, neurons="unsaid", decays=())
+    return replace(found, architecture=architecture, unknown=unknown, neurons="unsaid", decays={})
+
+
+def _with_decays(found: Recognised, decays: Mapping[str, str], where: str) -> Recognised:
+    """``found`` with the tensors of its learnt decays. Raises :class:`UsageError` where they are not one a layer."""
+    names, learnt = {**found.names, **decays}, {f"{each}.{DECAY_LOGIT}" for each in found.architecture.neuron_layers()}
+    odd = sorted({decays.get(name, name) for name in learnt.symmetric_difference(decays)})
+    if odd:
+        raise UsageError(
+            f"{where} learnt {len(decays)} decays, and a network of {found.architecture.spiking_block} blocks has "
+            f"{len(learnt)} layers of neurons: {odd[0]} is of one alone",
+            "Give the blocks that it has: student.block. It can start a student: idsnn init --from FILE --arch NAME.",
+        )
+    return replace(
+        found,
+        names={name: names[name] for name in found.architecture.tensors() if name in names},
+        dropped={key: why for key, why in found.dropped.items() if key not in decays.values()},
+    )
 
 
 def _spiking(
     architecture: Architecture, learnt: Mapping[str, float], given: SpikingReading, where: str
 ) -> Architecture:
+    decay, each = _decay(learnt, given, where)
     traits: dict[str, Any] = {
         "kind": "spiking",
         "timesteps": given.timesteps,
-        "neuron": replace(given.neuron, decay=_decay(learnt, given, where)),
+        "neuron": replace(given.neuron, decay=decay),
+        "learn_decay": "layer" if each else "none",
         "spiking_block": _block(learnt, given, where),
         "join": given.join,
         "coding": given.coding,
@@ -144,36 +177,42 @@ def _spiking(
 
 
 def _block(learnt: Mapping[str, float], given: SpikingReading, where: str) -> str:
-    """The kind of its blocks: in a SEW block the neuron of a projection has a time constant, too."""
-    sew = any(".downsample" in key for key in learnt)
+    """The kind of its blocks: in a SEW block the neuron of a projection has a decay, too, and behind MS blocks one."""
+    sew = any(".downsample" in key or ".shortcut_act." in key for key in learnt)
     if sew and given.block in ("spiking", "ms"):
         raise UsageError(
             f"{where} has neurons behind its projections, which blocks of kind {given.block} have not",
             "Give student.block=sew and its student.join.",
         )
-    return given.block or ("sew" if sew else "spiking")
+    ms = any(key.endswith(f"final_act.{DECAY_LOGIT}") for key in learnt)
+    return given.block or ("sew" if sew else "ms" if ms else "spiking")
 
 
-def _decay(learnt: Mapping[str, float], given: SpikingReading, where: str) -> float:
-    """The one decay of all neurons: the given one, or that which they learnt (PLIF)."""
+def _decay(learnt: Mapping[str, float], given: SpikingReading, where: str) -> tuple[float, bool]:
+    """The one decay of all neurons, given or learnt (PLIF); or where layers learnt others their mean, and True."""
     if not learnt:
         if not given.decay:
-            raise UsageError(f"{where} does not tell its neurons' decay", "Give it: student.decay=D (or student.tau).")
-        return given.neuron.decay
+            raise UsageError(
+                f"{where} does not tell its neurons' decay",
+                "Give it: student.decay=D (or student.tau), without student.learn_decay.",
+            )
+        return given.neuron.decay, False
     low, high = (choose(learnt, key=learnt.__getitem__) for choose in (min, max))
-    if not learnt[high] - learnt[low] <= _ROUNDED:
+    broken = [key for key, value in learnt.items() if not math.isfinite(value)]
+    if broken:
+        raise CheckpointError(f"{where}: {broken[0]} holds NaN, and is a learnt decay", "Use another checkpoint.")
+    each = learnt[high] - learnt[low] > _ROUNDED
+    if given.decay and (each or abs(given.neuron.decay - learnt[low]) > _ROUNDED):
+        shown = f"s (1 - sigmoid(w)) are {learnt[low]:.4g} ({low}) to {learnt[high]:.4g} ({high})"
         raise UsageError(
-            f"{where} learnt a time constant for each of its {len(learnt)} layers of neurons, with decays (1 - "
-            f"sigmoid(w)) from {learnt[low]:.4g} ({low}) to {learnt[high]:.4g} ({high}), and a network here has one",
-            "It cannot be run truly. It can start a student: idsnn init --from FILE --arch NAME.",
-        )
-    if given.decay and abs(given.neuron.decay - learnt[low]) > _ROUNDED:
-        raise UsageError(
-            f"{where} says itself that its neurons' decay (1 - sigmoid(w)) is {learnt[low]:.6g}, not "
-            f"{given.neuron.decay:g}",
+            f"{where} says itself that its neurons' decay"
+            + (shown if each else f" (1 - sigmoid(w)) is {learnt[low]:.6g}")
+            + f", not {given.neuron.decay:g}",
             "Leave student.decay (student.tau) out.",
         )
-    return learnt[low]
+    if not each:
+        return learnt[low], False
+    return min(max(sum(learnt.values()) / len(learnt), LEAST_LEARNT_DECAY), 1 - LEAST_LEARNT_DECAY), True
 
 
 def _learnt_words(learnt: Mapping[str, float]) -> str:

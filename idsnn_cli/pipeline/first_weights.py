@@ -249,4 +249,4 @@ def count_mapping(
     with workspace.open(origin, download=False) as opened:
         network = opened.network
         plan.networks["source"] = network.architecture
-        plan.mapping = count_values(network.architecture, target, network.names, rules or rules_from(run, origin))
+        plan.mapping = count_values(network.architecture, target, network.all_names, rules or rules_from(run, origin))

@@ -87,7 +87,9 @@ class Request:
         missing = [f"{STUDENT}{key}" for key in ("timesteps", "v_threshold") if key not in given]
         if missing:
             raise UsageError(f"--kind spiking leaves out {' and '.join(missing)}", GIVE_CONSTANTS)
-        unread = sorted(given & {"arch", "width", "stem", "shortcut", "amplitude", "surrogate", "surrogate_scale"})
+        unread = sorted(
+            given & {"arch", "width", "stem", "shortcut", "amplitude", "learn_decay", "surrogate", "surrogate_scale"}
+        )
         if unread:
             raise UsageError(
                 f"{STUDENT}{unread[0]} does not go with --kind spiking: the tensors tell it, or only training reads it",
@@ -180,7 +182,7 @@ def preview_mapping(workspace: Workspace, source: Source, target: Path) -> Previ
     with workspace.open(source, download=False) as opened:
         network = opened.network
         plan.networks["source"] = network.architecture
-        plan.mapping = count_values(network.architecture, student, network.names, workspace.recipe.init.rules())
+        plan.mapping = count_values(network.architecture, student, network.all_names, workspace.recipe.init.rules())
     steps = [PlannedStep("init", "not started", (str(target),))]
     return described_preview(workspace, plan, [source], steps, data=data)
 

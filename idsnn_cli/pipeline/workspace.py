@@ -38,7 +38,8 @@ def spiking_reading(student: Student, *, whole: bool) -> SpikingReading:
     return SpikingReading(
         timesteps=student.timesteps,
         neuron=student.neuron(),
-        decay=whole or bool(given & {"decay", "tau"}),
+        # The start of learnt decays is not what a file's neurons have.
+        decay=student.learn_decay == "none" and (whole or bool(given & {"decay", "tau"})),
         block=student.block if whole or "block" in given else None,
         join=student.join,
         coding=student.coding,

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from idsnn_cli.architecture import (
+    LEAST_LEARNT_DECAY,
     Activation,
     Architecture,
     BottleneckStride,
     Coding,
     Join,
+    LearnDecay,
     Neuron,
     Reset,
     ResetGradient,
@@ -193,6 +195,7 @@ class Student(Network):
     ``reset``: a spike sets the membrane to 0 (hard) or lowers it by the threshold (soft). ``start``: the membrane
     before the first step is 0 or half the threshold; ``reset_gradient``: whether the gradient passes through what a
     spike takes from it; :class:`~idsnn_cli.architecture.Neuron` has the equations.
+    ``learn_decay`` layer lets each layer of neurons learn its decay, from that one on (PLIF).
     ``amplitude`` channel lets each channel learn what its spikes count (Real Spike); ``idsnn export`` folds it.
     ``threshold`` channel lets each channel learn its threshold: it is learnt in gamma and beta of the BatchNorm before
     the neuron, and shortcuts without weights learn by what they multiply the spikes that they pass on.
@@ -206,6 +209,7 @@ class Student(Network):
     v_threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     decay: Annotated[float, Field(ge=0, le=1)] | None = None
     tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    learn_decay: LearnDecay = "none"
     reset: Reset = "hard"
     start: Start = "zero"
     reset_gradient: ResetGradient = "detached"
@@ -224,6 +228,12 @@ class Student(Network):
     def _leak(self) -> Self:
         if self.decay is not None and self.tau is not None:
             raise ValueError("decay and tau say the same thing (decay = exp(-1/tau)); give one of them")
+        start = self.leak()
+        if self.learn_decay == "layer" and not LEAST_LEARNT_DECAY <= start <= 1 - LEAST_LEARNT_DECAY:
+            raise ValueError(
+                f"learn_decay layer cannot start from a decay of {start:g}, where a sigmoid has no slope to learn by; "
+                f"start from {LEAST_LEARNT_DECAY:.6f} to {1 - LEAST_LEARNT_DECAY:.6f}"
+            )
         if self.block != "sew" and self.join != "add":
             raise ValueError(f"join {self.join} is for block sew")
         if self.threshold == "channel" and (self.amplitude, self.block) != ("one", "spiking"):
@@ -241,13 +251,16 @@ class Student(Network):
         name = self.arch.removeprefix("spiking-")
         return self.build(name, num_classes, in_channels, stem_padding=self.stem_padding, **traits)
 
+    def leak(self) -> float:
+        """The decay: 0.25 where neither ``decay`` nor ``tau`` is given."""
+        if self.decay is not None:
+            return self.decay
+        return 0.25 if self.tau is None else math.exp(-1 / self.tau)
+
     def neuron(self) -> Neuron:
-        """The neuron's constants; the leak is 0.25 where neither ``decay`` nor ``tau`` is given."""
-        decay = self.decay
-        if decay is None:
-            decay = 0.25 if self.tau is None else math.exp(-1 / self.tau)
+        """The neuron's constants; its decay is :meth:`leak`."""
         scale = surrogate(self.surrogate).default if self.surrogate_scale is None else self.surrogate_scale
-        return Neuron(self.v_threshold, decay, self.surrogate, scale, self.reset, self.start, self.reset_gradient)
+        return Neuron(self.v_threshold, self.leak(), self.surrogate, scale, self.reset, self.start, self.reset_gradient)
 
     def traits(self) -> dict[str, Any]:
         return {
@@ -258,4 +271,6 @@ class Student(Network):
             "join": self.join,
             "coding": self.coding,
             "amplitude": "folded" if self.threshold == "channel" else self.amplitude,
+            # Said where it is something, for a family need not know it.
+            **({} if self.learn_decay == "none" else {"learn_decay": self.learn_decay}),
         }

@@ -45,7 +45,7 @@ def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None
     CUDA.
     """
     # A subclass may compute something else.
-    if type(norm) is not BatchNorm or type(act) is not LIF or act.stepping:
+    if type(norm) is not BatchNorm or type(act) is not LIF or act.stepping or learns_decay(act):
         return False
     fits = fusible(norm, x, residual) and not is_watched(norm, act)
     return fits and takes_kernels(x, act.neuron, act.timesteps)
@@ -54,7 +54,7 @@ def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None
 def is_compiled(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
     """Whether :func:`fire` runs as loops that numba compiled, on the CPU; conditions as those of :func:`is_fused`."""
     # What records a computation cannot look into loops, and they take all steps.
-    if is_traced() or getattr(act, "stepping", False):
+    if is_traced() or getattr(act, "stepping", False) or learns_decay(act):
         return False
     if x.device.type != "cpu" or type(norm) is not BatchNorm or type(act) not in (LIF, QCFS) or not loops_available():
         return False
@@ -63,6 +63,11 @@ def is_compiled(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | N
     from idsnn_cli.spiking.compiled.chain import takes_loops, takes_neuron
 
     return takes_neuron(norm, act.neuron, x, residual) if isinstance(act, LIF) else takes_loops(norm, x, residual)
+
+
+def learns_decay(act: nn.Module) -> bool:
+    """Whether an activation is a layer of neurons that learns its decay: kernels and loops know constant ones alone."""
+    return isinstance(act, LIF) and act.decay_logit is not None
 
 
 def fusible(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.errors import UsageError
 from idsnn_cli.spiking.kernels import takes_kernels
+from idsnn_cli.spiking.learnt_decay import decay_from, decay_of, first_logit, learnt_lif
 from idsnn_cli.spiking.memory_layout import empty_steps, flat_steps, step_format, steps_are_dense
 from idsnn_cli.spiking.reference import compute_dtype
 from idsnn_cli.spiking.surrogates import Window, surrogate
@@ -202,49 +203,61 @@ def _backward_membrane(grad: Tensor, out: Tensor, state: Tensor, neuron: Neuron,
         out[t].copy_(u_grad)
 
 
-def lif(x: Tensor, neuron: Neuron) -> Tensor:
+def lif(x: Tensor, neuron: Neuron, decay: Tensor | None = None) -> Tensor:
     """Leaky integrate-and-fire over all time steps (eq. 1-4).
 
     ``x`` is the input current (T, ...) in fp64, fp32, bf16 or fp16; the membrane is fp32 at least. Returns 0/1 spikes
     of the same shape and dtype. Spikes and gradients equal :func:`lif_reference`. The time
     axis may have stride 0 (an input repeated by ``expand``): it is then never copied. On CUDA it runs as a kernel where
-    :mod:`idsnn_cli.spiking.kernels` finds one. What records or transforms it gets plain operations.
+    :mod:`idsnn_cli.spiking.kernels` finds one. What records or transforms it gets plain operations. A ``decay`` () in
+    the membrane's dtype stands for the neuron's and gets a gradient; no kernel knows it.
     """
     if is_traced():
-        return lif_traced(x, neuron, compute_dtype(x.dtype))
-    if takes_kernels(x, neuron, x.shape[0]):
+        return lif_traced(x, neuron, compute_dtype(x.dtype), decay)
+    if decay is None and takes_kernels(x, neuron, x.shape[0]):
         # Triton takes a second to import and may be missing.
         from idsnn_cli.spiking.triton.neuron import fused_lif
 
         return fused_lif(x, neuron)
     if not steps_are_dense(x, step_format(x)):
         x = x.contiguous()
+    if decay is not None:
+        return learnt_lif(x, neuron, decay, _chunks)
     keep_state = torch.is_grad_enabled() and x.requires_grad
     spikes: Tensor = _LIF.apply(x, neuron, keep_state)
     return spikes
 
 
-def merged_lif(x: Tensor, neuron: Neuron, timesteps: int, repeat: int = 1) -> Tensor:
+def merged_lif(x: Tensor, neuron: Neuron, timesteps: int, repeat: int = 1, logit: Tensor | None = None) -> Tensor:
     """:func:`lif` of time-merged maps, as :class:`LIF` says; one node in the graphs of torch.fx."""
+    decay = None if logit is None else decay_from(logit, x.dtype)
     if repeat > 1:
-        return lif(x.expand(repeat, *x.shape), neuron).flatten(0, 1)
-    return lif(x.view(timesteps, x.shape[0] // timesteps, *x.shape[1:]), neuron).flatten(0, 1)
+        return lif(x.expand(repeat, *x.shape), neuron, decay).flatten(0, 1)
+    return lif(x.view(timesteps, x.shape[0] // timesteps, *x.shape[1:]), neuron, decay).flatten(0, 1)
 
 
 torch.fx.wrap("merged_lif")
 
 
 class LIF(nn.Module):
-    """The neuron as a layer over time-merged maps: (T * N, ...) in, spikes (T * N, ...) out."""
+    """The neuron as a layer over time-merged maps: (T * N, ...) in, spikes (T * N, ...) out.
+
+    With ``learn_decay`` its decay is sigmoid(``decay_logit``), a parameter (), and the neuron's is what that starts at;
+    without, ``decay_logit`` is None.
+    """
 
     # Of Model.step: whether a call is one time step, and what the one before left.
     stepping = False
     state: State | None = None
 
-    def __init__(self, neuron: Neuron, timesteps: int) -> None:
+    decay_logit: nn.Parameter | None
+
+    def __init__(self, neuron: Neuron, timesteps: int, *, learn_decay: bool = False) -> None:
         super().__init__()
         self.neuron = neuron
         self.timesteps = timesteps
+        logit = nn.Parameter(first_logit(neuron.decay)) if learn_decay else None
+        self.register_parameter("decay_logit", logit)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Raises :class:`UsageError` for what would change nothing (its constants are ``neuron``), or regroup images
@@ -266,7 +279,20 @@ class LIF(nn.Module):
         """
         if self.stepping:
             return self._step(x)
-        return merged_lif(x, self.neuron, self.timesteps, repeat)
+        if self.decay_logit is None:
+            return merged_lif(x, self.neuron, self.timesteps, repeat)
+        return merged_lif(x, self.neuron, self.timesteps, repeat, self.decay_logit)
+
+    @property
+    def decay(self) -> float:
+        """This layer's own decay, in double precision where it is learnt."""
+        return self.neuron.decay if self.decay_logit is None else decay_of(self.decay_logit)
+
+    def freeze_decay(self) -> None:
+        """Let the learnt decay be a constant of ``neuron``, as it is in the layer's dtype; no parameter is left."""
+        if self.decay_logit is not None:
+            decay = float(decay_from(self.decay_logit.detach(), self.decay_logit.dtype))
+            self.neuron, self.decay_logit = replace(self.neuron, decay=decay), None
 
     def _step(self, x: Tensor) -> Tensor:
         dtype = compute_dtype(x.dtype)
@@ -278,8 +304,10 @@ class LIF(nn.Module):
                     f"{list(kept.shape)} in {kept.dtype} on {kept.device}",
                     "Call model.reset() before other images.",
                 )
-        self.state = one_step(x.to(dtype), self.state, self.neuron)
+        decay = None if self.decay_logit is None else decay_from(self.decay_logit, x.dtype)
+        self.state = one_step(x.to(dtype), self.state, self.neuron, decay)
         return self.state[1].to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"timesteps={self.timesteps}, {self.neuron}"
+        learnt = "" if self.decay_logit is None else ", the decay learnt from there"
+        return f"timesteps={self.timesteps}, {self.neuron}{learnt}"

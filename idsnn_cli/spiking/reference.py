@@ -33,21 +33,29 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def lif_reference(x: Tensor, neuron: Neuron) -> Tensor:
+def first_potential(neuron: Neuron, decay: Tensor) -> Tensor:
+    """What the membrane brings into the first step where the ``decay`` () is learnt: decay * U(-1)."""
+    return decay * (neuron.v_threshold / 2 if neuron.start == "half" else 0.0)
+
+
+def lif_reference(x: Tensor, neuron: Neuron, decay: Tensor | None = None) -> Tensor:
     """Leaky integrate-and-fire over all time steps (eq. 1-3), as a plain autograd loop.
 
     ``x`` is the input current (T, ...), finite; the result has its shape and dtype and holds 0 or 1. What a spike
     takes from the membrane, all of it (hard reset) or theta (soft), passes a gradient where the neuron's
-    ``reset_gradient`` is full. :class:`Neuron` has the equations.
+    ``reset_gradient`` is full. :class:`Neuron` has the equations. A ``decay`` () in the membrane's dtype stands for the
+    neuron's, and gets a gradient (Fang et al., ICCV 2021: eq. 6 with their 1 - 1/tau as the decay).
     """
     current = x.to(compute_dtype(x.dtype))
-    u = current[0] + neuron.first_potential if neuron.start == "half" else current[0]
+    leak: Tensor | float = neuron.decay if decay is None else decay
+    first = neuron.first_potential if decay is None else first_potential(neuron, decay)
+    u = current[0] + first if neuron.start == "half" else current[0]
     spikes = [_Spike.apply(u, neuron)]
     for t in range(1, x.shape[0]):
         fired = spikes[-1] if neuron.reset_gradient == "full" else spikes[-1].detach()
         if neuron.reset == "soft":
-            u = neuron.decay * (u - neuron.v_threshold * fired) + current[t]
+            u = leak * (u - neuron.v_threshold * fired) + current[t]
         else:
-            u = neuron.decay * u * (1 - fired) + current[t]
+            u = leak * u * (1 - fired) + current[t]
         spikes.append(_Spike.apply(u, neuron))
     return torch.stack(spikes).to(x.dtype)

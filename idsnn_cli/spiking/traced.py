@@ -14,6 +14,7 @@ from torch import Tensor
 
 from idsnn_cli.architecture import Neuron
 from idsnn_cli.errors import UsageError
+from idsnn_cli.spiking.reference import first_potential
 from idsnn_cli.spiking.surrogates import surrogate
 
 Derivative = Callable[[Tensor, float], Tensor]
@@ -65,33 +66,38 @@ def passed_through(value: Tensor, slope: Tensor, x: Tensor) -> Tensor:
     return value.detach() + slope.detach() * (x - x.detach())
 
 
-def lif_traced(x: Tensor, neuron: Neuron, dtype: torch.dtype) -> Tensor:
-    """:func:`~idsnn_cli.spiking.neuron.lif` of ``x`` (T, ...) with the membrane in ``dtype``.
+def lif_traced(x: Tensor, neuron: Neuron, dtype: torch.dtype, decay: Tensor | None = None) -> Tensor:
+    """:func:`~idsnn_cli.spiking.neuron.lif` of ``x`` (T, ...) with the membrane, and a learnt ``decay``, in ``dtype``.
 
     Spikes and first gradients equal those of the reference; unless a gradient is wanted, there is nothing in it but the
     spikes. T is written out, so that a graph of it holds for this T alone.
     """
     current = x.to(dtype)
-    state = one_step(current[0], None, neuron)
+    state = one_step(current[0], None, neuron, decay)
     spikes = [state[1]]
     for t in range(1, x.shape[0]):
-        state = one_step(current[t], state, neuron)
+        state = one_step(current[t], state, neuron, decay)
         spikes.append(state[1])
     return torch.stack(spikes).to(x.dtype)
 
 
-def one_step(current: Tensor, before: State | None, neuron: Neuron) -> State:
-    """(U(t), F(t)) of one time step, in the dtype of the ``current`` X(t); ``before`` is that of the step before."""
+def one_step(current: Tensor, before: State | None, neuron: Neuron, decay: Tensor | None = None) -> State:
+    """(U(t), F(t)) of one time step, in the dtype of the ``current`` X(t); ``before`` is that of the step before.
+
+    A ``decay`` () in that dtype stands for the neuron's.
+    """
     if before is None:
-        u = current + neuron.first_potential if neuron.start == "half" else current
+        first = neuron.first_potential if decay is None else first_potential(neuron, decay)
+        u = current + first if neuron.start == "half" else current
         return u, _spike(u, neuron)
     u, fired = before
+    leak: Tensor | float = neuron.decay if decay is None else decay
     if neuron.reset_gradient == "detached" and wants_gradient(fired):
         fired = fired.detach()
     if neuron.reset == "soft":
-        u = neuron.decay * (u - neuron.v_threshold * fired) + current
+        u = leak * (u - neuron.v_threshold * fired) + current
     else:
-        u = neuron.decay * u * (1 - fired) + current
+        u = leak * u * (1 - fired) + current
     return u, _spike(u, neuron)
 
 

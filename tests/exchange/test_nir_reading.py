@@ -26,6 +26,7 @@ from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, IdsnnError, UsageError
 from idsnn_cli.export.base import export
 from idsnn_cli.families import SpikingReading
+from idsnn_cli.spiking import LIF
 
 Capture = pytest.CaptureFixture[str]
 SIZE = (32, 32)
@@ -119,6 +120,67 @@ def by_snntorch(path: Path) -> Theirs:
             node.input_type = {"input": np.array([8, 1, 1])}
     nir.write(path, graph, compression=None)  # its scalars cannot be packed
     return net
+
+
+@pytest.mark.parametrize("name", ["learnt decays", "sew add"])
+def test_each_layers_learnt_decay_is_in_the_graph_and_comes_back(tmp_path: Path, name: str) -> None:
+    path, model = written(tmp_path, name, learn_decay="layer"), network(name, learn_decay="layer")
+    graph, state = nir.read(path), idsnn_cli.load(path).state_dict()
+    for layer in model.architecture.neuron_layers():
+        assert torch.equal(state[f"{layer}.decay_logit"], model.state_dict()[f"{layer}.decay_logit"])
+        neurons = model.get_submodule(layer)
+        assert isinstance(neurons, LIF)
+        decay = neurons.decay
+        assert np.allclose(1 - 1e-4 / graph.nodes[layer].tau, decay, rtol=0, atol=1e-15)
+    assert len({node.tau.flat[0] for node in graph.nodes.values() if isinstance(node, nir.LIF)}) > 6
+
+
+def _without(document: dict[str, Any]) -> None:
+    del document["decay_logits"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_without, "learnt decays are not one for each layer"),
+        (lambda document: document["decay_logits"].pop("stem.act"), "learnt decays are not one for each layer"),
+        (lambda document: document["decay_logits"].update({"stem.act": float("nan")}), "is no number"),
+        (lambda document: document["decay_logits"].update({"stem.act": "0.1"}), "is no number"),
+        (lambda document: document["decay_logits"].update({"stem.act": 0.1}), "is not what its description says"),
+    ],
+)
+def test_learnt_decays_that_are_not_the_graphs(tmp_path: Path, change: Any, words: str) -> None:
+    path = written(tmp_path, "learnt decays")
+    graph = nir.read(path)
+    document = json.loads(graph.metadata["idsnn"])
+    change(document)
+    graph.metadata["idsnn"] = json.dumps(document)
+    nir.write(path, graph)
+    with pytest.raises(CheckpointError, match=words):
+        idsnn_cli.load(path)
+
+
+def test_decays_of_others_that_differ_are_each_layers_own(tmp_path: Path) -> None:
+    """Our graph without what we wrote beside it; one layer that does not forget cannot be among them."""
+    path, model = written(tmp_path, "learnt decays"), network("learnt decays")
+    graph = nir.read(path)
+    del graph.metadata["idsnn"]
+    nir.write(path, graph)
+    normal = ([0.4, 0.5, 0.45], [0.2, 0.25, 0.3])
+    with pytest.raises(UsageError, match="does not tell for how many time steps") as caught:
+        idsnn_cli.load(path, normalise=normal)
+    assert "student.decay" not in str(caught.value.fix)
+    reading = SpikingReading(3, Neuron(0.5), decay=False)
+    back = idsnn_cli.load(path, kind="spiking", spiking=reading, normalise=normal)
+    for name, value in model.state_dict().items():
+        if name.endswith("decay_logit"):
+            torch.testing.assert_close(back.state_dict()[name], value, rtol=0, atol=1e-12)
+    torch.testing.assert_close(back(images(2)), model(images(2)), rtol=0, atol=1e-9)
+    node = graph.nodes["stem.act"]
+    graph.nodes["stem.act"] = nir.IF(r=np.full_like(node.r, 1e4), v_threshold=node.v_threshold, v_reset=node.v_reset)
+    nir.write(path, graph)
+    with pytest.raises(IdsnnError, match=r"the neurons of 'stem\.act' have decay 1 and others another"):
+        idsnn_cli.load(path, kind="spiking", spiking=reading, normalise=normal)
 
 
 READING = SpikingReading(4, Neuron(0.5, 0.25))

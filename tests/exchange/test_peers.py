@@ -17,7 +17,7 @@ from idsnn_cli.errors import UsageError
 from idsnn_cli.export.base import Images, export
 from idsnn_cli.families import SpikingReading
 from idsnn_cli.models import Model
-from idsnn_cli.spiking import lif
+from idsnn_cli.spiking import LIF, lif
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 FORMS = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch"}
@@ -28,6 +28,10 @@ EXTRA: dict[str, tuple[str, dict[str, Any]]] = {
     "bottlenecks, iand": ("bottlenecks", {"spiking_block": "sew", "join": "iand"}),
     "learnt amplitudes": ("thin", {"amplitude": "channel"}),
     "ms, max-pool": ("ms", {"stem": "7x7"}),
+    "learnt, sew": ("thin", {"spiking_block": "sew", "learn_decay": "layer"}),
+    "learnt, ms": ("ms", {"learn_decay": "layer"}),
+    "learnt, soft": ("learnt decays", {"neuron": Neuron(0.4, 0.8, reset="soft")}),
+    "learnt, half start": ("learnt decays", {"neuron": Neuron(0.4, 0.8, start="half")}),
 }
 REFUSED = {
     ("spikingjelly", "option A"): "option-A shortcuts",
@@ -36,9 +40,12 @@ REFUSED = {
     ("spikingjelly", "no memory"): "forget at once",
     ("spikingjelly", "ms"): "MS blocks",
     ("spikingjelly", "ms, max-pool"): "MS blocks",
+    ("spikingjelly", "learnt, ms"): "MS blocks",
     ("spikingjelly", "bottlenecks, iand"): "by IAND",
     ("snntorch", "soft"): "resets softly with decay 0.8",
     ("snntorch", "half start"): "start at half their threshold",
+    ("snntorch", "learnt, soft"): "resets softly with learnt decays",
+    ("snntorch", "learnt, half start"): "start at half their threshold",
     **{(form, "vgg"): "spiking-vgg11" for form in FORMS},
     **{(form, "folded"): "folded amplitudes" for form in FORMS},
     **{(form, "learnt amplitudes"): "channel amplitudes" for form in FORMS},
@@ -70,7 +77,8 @@ def test_logits_are_equal_in_float64_or_the_network_is_refused(tmp_path: Path, n
     assert (compared.left_out, compared.images, compared.top1_equal) == (None, 3, 3)
     assert compared.largest is not None
     assert compared.largest < 1e-12
-    assert done.facts["tensors"] == len(model.state_dict()) - 2
+    decays = sum(each.endswith("decay_logit") for each in model.state_dict())
+    assert done.facts["tensors"] == len(model.state_dict()) - 2 - decays
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -128,6 +136,30 @@ def test_spikingjellys_names_are_read_back(tmp_path: Path) -> None:
     assert back.architecture == model.architecture
     own, theirs = model.state_dict(), back.state_dict()
     assert all(torch.equal(own[name], theirs[name]) for name in own)
+
+
+@pytest.mark.parametrize("block", ["spiking", "sew"])
+def test_spikingjellys_parametric_neurons_are_read_back(tmp_path: Path, block: Any) -> None:
+    """Each layer's w is minus ours, and is negated again; the start is the mean of the decays, for none is told."""
+    model = network("learnt decays", spiking_block=block)
+    export(saved(tmp_path, model), tmp_path / "theirs.pt", format="spikingjelly")
+    theirs, own = torch.load(tmp_path / "theirs.pt"), model.state_dict()
+    assert torch.equal(theirs["layer2.0.sn1.w"], -own["stages.1.0.act0.decay_logit"])
+    normal = ([0.4, 0.5, 0.45], [0.2, 0.25, 0.3])
+    reading = SpikingReading(3, model.architecture.neuron, decay=False)
+    back = idsnn_cli.load(tmp_path / "theirs.pt", kind="spiking", spiking=reading, normalise=normal)
+    assert back.state_dict().keys() == own.keys()
+    assert all(torch.equal(own[name], value) for name, value in back.state_dict().items())
+    assert torch.equal(back(images(2)), model(images(2)))
+
+
+def test_snntorchs_betas_are_each_layers_decay(tmp_path: Path) -> None:
+    model = network("learnt decays")
+    export(saved(tmp_path, model), tmp_path / "theirs.pt", format="snntorch")
+    betas = [float(value) for name, value in torch.load(tmp_path / "theirs.pt").items() if name.endswith("beta")]
+    layers = [module.decay for module in model.modules() if isinstance(module, LIF)]
+    assert sorted(betas) == sorted(layers)
+    assert len(set(betas)) == 7
 
 
 def test_no_ending_stands_for_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

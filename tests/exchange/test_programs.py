@@ -35,6 +35,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "learnt amplitudes": ("thin", {"amplitude": "channel", "shortcut": "pad"}),
     "vgg": ("vgg", {}),
+    "learnt decays": ("learnt decays", {}),
 }
 
 

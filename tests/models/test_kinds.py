@@ -177,12 +177,17 @@ def test_learnt_decays_are_those_of_the_file(tmp_path: Path) -> None:
         load(path, normalise=PLAIN, kind="spiking", spiking=SpikingReading(4, Neuron(), decay=False, block="spiking"))
 
 
-def test_decays_that_differ_are_named_and_refused(tmp_path: Path) -> None:
+def test_decays_that_differ_are_each_layers_own(tmp_path: Path) -> None:
     state = with_time_constants(student(stem="7x7"), 0.0, sew=False) | {"layer2.1.sn2.w": torch.tensor(2.0)}
     path = saved(tmp_path / "plif.pth", state)
-    with pytest.raises(UsageError, match=r"from 0\.1192 \(layer2\.1\.sn2\.w\) to 0\.5 \(sn1\.w\)") as caught:
-        load(path, normalise=PLAIN, kind="spiking", spiking=SpikingReading(4, Neuron(), decay=False))
-    assert "cannot be run truly" in (caught.value.fix or "")
+    found = load(path, normalise=PLAIN, kind="spiking", spiking=SpikingReading(4, Neuron(), decay=False))
+    assert "decays learnt by layer" in found.architecture.describe()
+    logits = {name: float(value) for name, value in found.state_dict().items() if name.endswith("decay_logit")}
+    assert len(logits) == 17
+    assert {name for name, value in logits.items() if value != 0} == {"stages.1.1.act1.decay_logit"}
+    assert logits["stages.1.1.act1.decay_logit"] == -2
+    with pytest.raises(UsageError, match=r"decays .* 0\.1192 \(layer2\.1\.sn2\.w\) to 0\.5 \(sn1\.w\), not 0\.25"):
+        load(path, normalise=PLAIN, kind="spiking", spiking=USUAL)
 
 
 @pytest.mark.parametrize("decays_input", [True, False])

@@ -248,6 +248,7 @@ VALUES = {
     "runtime.track": "[],[tensorboard]",
     "student.threshold": "fixed,channel",
     "student.reset_gradient": "detached,full",
+    "student.learn_decay": "none,layer",
 }
 # No part of a record, as of files that count by their content, and of the machine: never shared nevertheless.
 APART = {"data.root", "data.path", "data.download", "eval.batch_size", "runtime.device", "runtime.threads"}

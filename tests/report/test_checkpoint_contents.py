@@ -28,6 +28,7 @@ KEYS = {
     "bytes",
     "stages",
     "missing",
+    "decays",
     "certainty",
     "choice",
     "dropped",

@@ -3,7 +3,7 @@
 Its own canonical tensor names, beside those that all families share: ``stages.{s}.{b}.shortcut.conv`` and
 ``.shortcut.norm``, ``stages.{s}.{b}.attention.reduce`` and ``.expand``, or ``.mix``, ``final_norm``; and with learnt
 amplitudes ``stem.amplitude`` and ``stages.{s}.{b}.amplitude{i}``, or once they are folded
-``stages.{s}.{b}.shortcut.amplitude``.
+``stages.{s}.{b}.shortcut.amplitude``. Learnt decays are ``decay_logit`` of a layer of neurons.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class ResNetArchitecture(Architecture):
         check_traits(found)
         spiking = None
         if found["kind"] == "spiking":
-            keys = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude")
-            spiking = Spiking(*(found[key] for key in keys))
+            spiking = Spiking(*(found[key] for key in SPIKING_TRAITS))
         return cls(
             depths=found["depths"],
             widths=found["widths"],
@@ -110,7 +109,7 @@ class ResNetArchitecture(Architecture):
         return self.of(**kept, **traits)
 
     def usual_traits(self) -> dict[str, Any]:
-        return {**ANN_TRAITS, "amplitude": "one"}
+        return {**ANN_TRAITS, "amplitude": "one", "learn_decay": "none"}
 
     @property
     def block(self) -> str:
@@ -251,21 +250,25 @@ class ResNetArchitecture(Architecture):
         learnt = {owner for _, owner in self.activations()} if isinstance(self.activation, QCFS) else set()
         for conv in self.stem_convolutions():
             shapes |= normed(conv)
-        shapes |= self._amplitude("stem.amplitude", self.stem_width, "channel")
+        shapes |= {} if self.spiking_block == "ms" else self.learnt_decay("stem.act")
+        shapes |= self.spike_amplitude("stem.amplitude", self.stem_width, "channel")
         shapes |= self._limit("stem.act", self.stem_width) if "stem.act" in learnt else {}
         for stage, block in self.blocks():
             at = f"stages.{stage}.{block}"
             for i, conv in enumerate(self.block_convolutions(stage, block)):
-                shapes |= normed(conv) | self._amplitude(f"{at}.amplitude{i}", conv.out_channels, "channel")
+                shapes |= normed(conv) | self.learnt_decay(f"{at}.act{i}")
+                shapes |= self.spike_amplitude(f"{at}.amplitude{i}", conv.out_channels, "channel")
                 shapes |= self._limit(f"{at}.act{i}", conv.out_channels) if f"{at}.act{i}" in learnt else {}
             shapes |= self.attention_tensors(stage, block)
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:
                 shapes |= normed(projection)
+                shapes |= self.learnt_decay(f"{at}.shortcut_act") if self.spiking_block == "sew" else {}
             else:
-                shapes |= self._amplitude(f"{at}.shortcut.amplitude", self.block_input(stage, block), "folded")
+                shapes |= self.spike_amplitude(f"{at}.shortcut.amplitude", self.block_input(stage, block), "folded")
         if self.preactivation and self.final_norm:
             shapes |= norm_tensors("final_norm", self.features)
+        shapes |= self.learnt_decay("final_act") if self.spiking_block == "ms" else {}
         shapes["head.weight"] = (self.num_classes, self.features)
         shapes["head.bias"] = (self.num_classes,)
         return shapes
@@ -273,9 +276,6 @@ class ResNetArchitecture(Architecture):
     def _limit(self, act: str, channels: int) -> Shapes:
         each = isinstance(self.activation, QCFS) and self.activation.limits == "channel"
         return {f"{act}.limit": (channels,) if each else ()}
-
-    def _amplitude(self, name: str, channels: int, kind: str) -> Shapes:
-        return {f"{name}.weight": (channels,)} if self.amplitude == kind else {}
 
     def layer_macs(self, height: int, width: int) -> Iterator[tuple[int, int | None, Size]]:
         size = (height, width)

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from idsnn_cli.architecture.parts import (
+    LEAST_LEARNT_DECAY,
     Activation,
     Amplitude,
     Coding,
     Join,
     Kind,
+    LearnDecay,
     Limits,
     Neuron,
     Reset,
@@ -58,10 +60,11 @@ USUAL_TRAITS: dict[str, Any] = {
     "join": "add",
     "coding": "direct",
     "amplitude": "one",
+    "learn_decay": "none",
 }
 NEEDED_TRAITS = {"kind", "block", "depths", "widths", "num_classes"}
 OF_ATTENTION = ("attention_sizes", "attention_bias", "attention_activated")
-SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude")
+SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude", "learn_decay")
 TRAIT_ORDER = (
     *("kind", "block", "depths", "widths", "num_classes", "stem", "stem_padding", "shortcut", "in_channels"),
     *SPIKING_TRAITS,
@@ -80,6 +83,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "join": get_args(Join),
     "coding": get_args(Coding),
     "amplitude": get_args(Amplitude),
+    "learn_decay": get_args(LearnDecay),
 }
 
 
@@ -103,6 +107,7 @@ def check_traits(traits: Traits) -> None:
     if type(traits["stem_padding"]) is not int or traits["stem_padding"] < 0:
         raise UsageError(f"stem_padding is {traits['stem_padding']}", "Give an integer of 0 or more.")
     check_neuron(traits["neuron"])
+    check_learnt_decay(traits)
     if len(traits["depths"]) != len(traits["widths"]) or not traits["depths"]:
         raise UsageError("depths and widths differ in length", "Give one of each for every stage.")
     _validate_amplitude(traits)
@@ -219,6 +224,20 @@ def check_neuron(neuron: Neuron) -> None:
             raise UsageError(f"{key} is {value}", f"Give a number above 0, and at most {_LARGEST:g}.")
     if not 0 <= neuron.decay <= 1:
         raise UsageError(f"decay is {neuron.decay}", "Give a number from 0 to 1.")
+
+
+def check_learnt_decay(traits: Traits) -> None:
+    """Raise :class:`UsageError` for decays that cannot be learnt, of networks of any family."""
+    if traits["learn_decay"] == "none":
+        return
+    if traits["kind"] == "ann":
+        raise UsageError("learn_decay is layer, but an ANN has no neurons", "Use learn_decay: none.")
+    decay = traits["neuron"].decay
+    if not LEAST_LEARNT_DECAY <= decay <= 1 - LEAST_LEARNT_DECAY:
+        raise UsageError(
+            f"learn_decay is layer with a decay of {decay:g}: a sigmoid that starts at 0 or 1 has no slope to learn by",
+            f"Start from {LEAST_LEARNT_DECAY:.6f} to {1 - LEAST_LEARNT_DECAY:.6f}, or use learn_decay: none.",
+        )
 
 
 def _stem(traits: Traits) -> Stem:

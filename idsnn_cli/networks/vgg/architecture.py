@@ -162,11 +162,12 @@ class VGGArchitecture(Architecture):
     def tensors(self) -> Shapes:
         shapes: Shapes = {"input.mean": (self.in_channels, 1, 1), "input.std": (self.in_channels, 1, 1)}
         for conv, (act, _) in zip(self.convolutions(), self.activations(), strict=True):
-            shapes |= normed(conv)
+            shapes |= normed(conv) | self.learnt_decay(act)
             if isinstance(self.activation, QCFS):
                 shapes[f"{act}.limit"] = (conv.out_channels,) if self.activation.limits == "channel" else ()
         for layer in self.hidden_layers():
             shapes |= {f"{layer.name}.weight": layer.shape, f"{layer.name}.bias": layer.shape[:1]}
+            shapes |= self.learnt_decay(f"{layer.name.rpartition('.')[0]}.act")
         return shapes | {"head.weight": (self.num_classes, self.features), "head.bias": (self.num_classes,)}
 
     def streams(self) -> Spaces:
@@ -230,7 +231,7 @@ class VGGArchitecture(Architecture):
         return first if self.coding == "poisson" else {"stem.conv", *first}
 
 
-SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude")
+SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude", "learn_decay")
 _OPTIONAL = (
     "in_channels",
     "head_widths",
@@ -241,6 +242,7 @@ _OPTIONAL = (
     "spiking_block",
     "join",
     "amplitude",
+    "learn_decay",
 )
 _USUAL: dict[str, Any] = {
     "in_channels": 3,
@@ -250,6 +252,7 @@ _USUAL: dict[str, Any] = {
     "join": "add",
     "coding": "direct",
     "amplitude": "one",
+    "learn_decay": "none",
     "head_widths": (),
     "head_side": 1,
     "activation": "relu",

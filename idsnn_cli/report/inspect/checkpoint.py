@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
+from idsnn_cli.architecture import DECAY_LOGIT
 from idsnn_cli.checkpoint import checkpoint_files
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Reading
@@ -20,6 +21,7 @@ from idsnn_cli.report.inspect.tensor_statistics import Statistics, moved_since, 
 from idsnn_cli.results import Result
 from idsnn_cli.sources.names import Source
 from idsnn_cli.sources.opened import OpenedSource
+from idsnn_cli.spiking import decay_of
 
 DROPPED = "dropped"
 
@@ -51,6 +53,10 @@ class Contents(Result):
     bytes: Annotated[int, "of all its tensors"]
     stages: Annotated[list[Part], "in network order"]
     missing: Annotated[list[str], "names that the network has and the file lacks"]
+    decays: Annotated[
+        dict[str, float | None] | None,
+        "of neurons that learnt them, by layer, null where one is not finite; null where none did",
+    ]
     choice: Annotated[str | None, "what was chosen where the file leaves a choice, in words"]
     weights: Annotated[str | None, "the copy that was taken: `ema` or `raw`"]
     dropped: Annotated[dict[str, str], "reasons by key"]
@@ -96,7 +102,8 @@ class PlannedStart(Result):
 def describe_checkpoint(
     path: Source, reading: Reading | None = None, *, values: bool = False, source: Source | None = None
 ) -> Contents:
-    """What ``path`` holds; no tensor is read unless ``values`` asks for their figures or ``source`` is given.
+    """What ``path`` holds; no tensor but learnt decays is read unless ``values`` asks for their figures or ``source``
+    is given.
 
     ``source`` is the file that the first weights of ``path`` were made from, read as ``reading`` says.
 
@@ -125,12 +132,13 @@ def describe_checkpoint(
             scheme=found.scheme,
             architecture=network.architecture.to_dict(),
             description=network.description,
-            parameters=sum(math.prod(network.shape(name)) for name in network.names if is_parameter(name)),
+            parameters=sum(math.prod(network.shape(name)) for name in network.names if _is_trained(name)),
             tensors=sum(stage.tensors for stage in inside),
             values=sum(stage.values for stage in inside),
             bytes=sum(stage.bytes for stage in inside),
             stages=stages,
             missing=_missing(network),
+            decays=_decays(network),
             choice=found.choice,
             weights=found.copy,
             dropped=dict(found.dropped),
@@ -198,6 +206,21 @@ def _missing(network: OpenNetwork) -> list[str]:
         for name in network.architecture.tensors()
         if name not in network.names and not name.endswith("num_batches_tracked")
     ]
+
+
+def _is_trained(name: str) -> bool:
+    return is_parameter(name) or name.endswith(f".{DECAY_LOGIT}")
+
+
+def _decays(network: OpenNetwork) -> dict[str, float | None] | None:
+    """Each layer's learnt decay, also of a foreign file that is read as an ANN; nothing else of the file is read."""
+    found = {}
+    for name, key in network.found.all_names.items():
+        value = network.found.read(key) if name.endswith(f".{DECAY_LOGIT}") else None
+        if value is not None and value.numel() == 1:
+            decay = decay_of(value.reshape(()))
+            found[name.removesuffix(f".{DECAY_LOGIT}")] = decay if math.isfinite(decay) else None
+    return found or None
 
 
 def describe_plan(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from idsnn_cli.architecture import DECAY_LOGIT, Architecture
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer import Entry, Plan, make_plan
 from idsnn_cli.initializer.kernels import Kernel
@@ -48,7 +49,10 @@ def origins(plan: Plan) -> dict[str, Origin]:
         for stage in range(stages)
     )
     rules = replace(plan.rules.unscaled(), blocks=blocks, channels="loop")
-    twin = make_plan(plan.source, plan.target, {name: name for name in plan.source.tensors()}, rules)
+    learnt = any(entry.target.endswith(DECAY_LOGIT) and entry.source is not None for entry in plan.entries)
+    # A foreign source's learnt decays are none of the ANN that its description is.
+    decays = [f"{act}.{DECAY_LOGIT}" for act in _neurons(plan.source)] if learnt else []
+    twin = make_plan(plan.source, plan.target, {name: name for name in (*plan.source.tensors(), *decays)}, rules)
     pairs = [
         (entry, other) for entry, other in zip(plan.entries, twin.entries, strict=True) if entry.source is not None
     ]
@@ -59,6 +63,13 @@ def origins(plan: Plan) -> dict[str, Origin]:
                 "Make the checkpoint again with this version of idsnn-cli.",
             )
     return {entry.target: _origin(other) for entry, other in pairs}
+
+
+def _neurons(source: Architecture) -> list[str]:
+    """Its layers of neurons, and those that a SEW network of its shape would have behind projections."""
+    projections = (source.shortcut_convolution(*at) for at in source.blocks())
+    behind = [conv.name.replace("shortcut.conv", "shortcut_act") for conv in projections if conv is not None]
+    return [*source.neuron_layers(), *behind]
 
 
 def _alike(entry: Entry, other: Entry, plan: Plan) -> bool:
@@ -164,6 +175,7 @@ def used_values(plan: Plan, found: Mapping[str, Origin], takes: Mapping[str, str
     if plan.source is None:
         return used
     shapes = plan.source.tensors()
+    shapes |= {origin.source: () for origin in found.values() if origin.source.endswith(DECAY_LOGIT)}
     readers: dict[str, list[tuple[str, Reads]]] = {}
     for entry in plan.entries:
         if entry.target in found:

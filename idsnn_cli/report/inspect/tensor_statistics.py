@@ -113,7 +113,7 @@ def _key_in(source: OpenNetwork, key: str) -> str | None:
     """The key in ``source`` that a plan's key stands for: itself, or where the plan was made from a teacher that was
     read from ``source``, the one of that canonical name.
     """
-    return key if key in source.found.names.values() else source.names.get(key)
+    return key if key in source.found.all_names.values() else source.names.get(key)
 
 
 def _recorded_hash(provenance: Any) -> str | None:

@@ -71,6 +71,10 @@ def figures(statistics: Mapping[str, Any] | None) -> tuple[str, ...]:
     return tuple("-" if statistics[key] is None else f"{statistics[key]:.3g}" for key in FIGURES)
 
 
+def figure(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
+
+
 def percent(share: float) -> str:
     """``12 %``; a share that is neither nothing nor all is never rounded to it."""
     if 0 < share < 0.01:
@@ -131,6 +135,9 @@ def mapping_view(document: Document) -> View:
         facts.append(
             ("a spike stands for", ", ".join(f"{space} {value:.4g}" for space, value in mapping["lambdas"].items()))
         )
+    if document.get("decays"):
+        decays = document["decays"].items()
+        facts.append(("learnt decays", ", ".join(f"{layer} {figure(decay)}" for layer, decay in decays)))
     notes = [f"{note['tensors']} {note['of']} {note['words']}" for note in mapping["notes"]]
     notes += [f"{note['block']}: {note['words']}" for note in mapping["left_out"]]
     left = Side("Teacher", mapping["source"] or "none: the student started at random", _teacher(document))
