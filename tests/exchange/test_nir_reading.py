@@ -362,7 +362,7 @@ def test_graphs_that_are_no_resnet_are_refused(tmp_path: Path) -> None:
         (lambda graph: graph.edges.remove(next(e for e in graph.edges if e[1] == lifs[2])), "where a ResNet has one"),
         (lambda graph: graph.edges.append((lifs[2], lifs[1])), "runs in a circle"),
         (lambda graph: graph.edges.append((lifs[2], "nobody")), "no node of it"),
-        (lambda graph: setattr(graph.nodes[lifs[1]], "v_threshold", np.array(0.7)), "2 sets of constants"),
+        (lambda graph: setattr(graph.nodes[lifs[1]], "v_threshold", np.array(0.7)), "have 2 thresholds"),
         (lambda graph: setattr(graph.nodes[lifs[1]], "v_leak", np.array(0.7)), "leak, to another potential"),
         (lambda graph: many(graph.nodes[lifs[1]]), "2 values of v_threshold"),
     ]
