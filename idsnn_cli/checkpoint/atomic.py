@@ -155,18 +155,26 @@ def _names(target: Path, token: str) -> tuple[Path, Path]:
     return target.parent / f".{target.name}.{token}.tmp", target.parent / f".{target.name}.{token}.lock"
 
 
+# How often a name is drawn for a temporary whose lock another one may take for stale.
+_TRIES = 32
+
+
 def _create(target: Path) -> tuple[Path, int, BaseFileLock]:
     """A new temporary, closed, for nothing that is open can be replaced on every system; its mode; its lock."""
+    left = _TRIES
     while True:
+        left -= 1
         path, beside = _names(target, secrets.token_hex(8))
         lock = FileLock(beside, timeout=0)
         try:
             lock.acquire()
         except Timeout:
-            continue
+            # Where no lock ever comes about, as in /proc, the system is asked for the file, and says why not.
+            if left:
+                continue
         except NotImplementedError:  # a file system without locks: then nobody cleans here either
             pass
-        if lock.is_locked and not beside.exists():  # taken for stale between its creation and its lock
+        if left and lock.is_locked and not beside.exists():  # taken for stale between its creation and its lock
             lock.release()
             continue
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +102,21 @@ def _open(source: Source, stack: ExitStack, reading: Reading | None, download: b
     return identify_tensors(shapes, tensors.__getitem__, described=described, reading=reading)
 
 
+def _require_types(source: Any, target: Any, rules: Any, seed: Any) -> None:
+    """Raise :class:`UsageError` for what a caller may hold for a source, a target, rules or a seed."""
+    kinds = {
+        "source": (source, (str, Path, Published, Network, Mapping, nn.Module), "a path, a state dict or a module"),
+        "target": (target, (str, Architecture), "a name such as spiking-resnet18, or a description"),
+        "rules": (rules, (Rules, type(None)), 'rules: Rules(blocks="first")'),
+        "seed": (seed, (int,), "a whole number"),
+    }
+    for name, (value, known, words) in kinds.items():
+        if not isinstance(value, known) or isinstance(value, bool):
+            raise UsageError(f"{name} is a {type(value).__name__}", f"Give {words}.")
+    if seed < 0:
+        raise UsageError(f"seed is {seed}", "Give a whole number from 0 on.")
+
+
 def initialize(
     source: Source,
     target: str | Architecture,
@@ -134,8 +149,10 @@ def initialize(
     stays random is drawn from ``seed``. Values are gathered, and such a source runs, on ``device``; ``say`` hears of
     long work. Raises :class:`MappingError` naming both tensors
     where one cannot be made, :class:`FamilyError` or :class:`CheckpointError` for a source that is not a Model, and
-    :class:`UsageError` for a target that is not known, or not wholly described by what is given.
+    :class:`UsageError` for a target that is not known, or not wholly described by what is given, and for values of
+    another type.
     """
+    _require_types(source, target, rules, seed)
     with ExitStack() as stack:
         network = open_source(
             source, stack, Reading(weights, allow_unused, scheme, kind, None, root, levels, option_a=option_a)

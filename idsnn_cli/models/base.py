@@ -182,12 +182,17 @@ class Model(nn.Module):
 
     def _entry(self, images: Tensor, steps: int | None = None) -> Tensor:
         """What the first stage reads at all T time steps, or at the next one (``steps`` = 1). Raises
-        :class:`UsageError` for images that are not in 0 to 1 by their type.
+        :class:`UsageError` for images that are not in 0 to 1 by their type, or no batch by their shape.
         """
         if isinstance(images, Tensor) and not images.is_floating_point():
             raise UsageError(
                 f"the images are {str(images.dtype).removeprefix('torch.')}, and a network reads numbers in 0 to 1",
                 "Divide them by 255: images.float() / 255.",
+            )
+        if isinstance(images, Tensor) and images.dim() < 4:
+            raise UsageError(
+                f"the images have the shape {list(images.shape)}, and a network reads (N, C, H, W)",
+                "Give one image a batch of its own: image[None].",
             )
         coding, ann, alone = self.architecture.coding, self.architecture.spiking is None, steps is not None
         count = self.architecture.timesteps if steps is None else steps

@@ -26,6 +26,8 @@ def save(model: Model, path: str | Path) -> None:
             f"what is to be saved is a {type(model).__name__}, no network of idsnn",
             "Give what idsnn_cli.load, or initialize(...).module(), returned.",
         )
+    if not isinstance(path, str | Path) or not str(path).strip():
+        raise UsageError(f"a network cannot be saved to {path!r}", "Give the path of a file.")
     state = model.state_dict()
     _require_described(model, state)
     for name, value in state.items():

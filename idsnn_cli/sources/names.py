@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from idsnn_cli import registry
+from idsnn_cli.errors import UsageError
 
 KINDS = "idsnn_cli.sources.kinds"
 Say = Callable[[str], None]
@@ -162,8 +163,19 @@ def parse_source(text: str) -> Source:
 
 
 def as_source(given: str | Source) -> Source:
-    """A path or a published network as they are, text as :func:`parse_source` reads it."""
-    return parse_source(given) if isinstance(given, str) else given
+    """A path or a published network as they are, text as :func:`parse_source` reads it.
+
+    Raises :class:`UsageError` for empty text, and for what is none of these.
+    """
+    if isinstance(given, str):
+        if not given.strip():
+            raise UsageError("the path of a network is empty", "Name a file, or a published network.")
+        return parse_source(given)
+    if not isinstance(given, Path | Published):
+        raise UsageError(
+            f"a network is named by a {type(given).__name__}", "Give its file's path, or the name of a published one."
+        )
+    return given
 
 
 def provenance_of(source: Source) -> dict[str, dict[str, str]]:

@@ -1,0 +1,55 @@
+"""What Python calls are given that they cannot take: an error that says so, never one of Python's own, never a hang."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from idsnn_cli import initialize, load, save
+from idsnn_cli.architecture import build_description
+from idsnn_cli.errors import UsageError, WriteError
+from idsnn_cli.models import Model, build
+
+NAME = "spiking-resnet8"
+
+
+def network(name: str = "resnet8") -> Model:
+    return build(build_description(name, 10, width=4), seed=0)
+
+
+CALLS: dict[str, tuple[Callable[[], Any], str]] = {
+    "load of nothing": (lambda: load(None), "a network is named by a NoneType"),  # type: ignore[arg-type]
+    "load of a number": (lambda: load(3), "a network is named by a int"),  # type: ignore[arg-type]
+    "load of bytes": (lambda: load(b"a"), "a network is named by a bytes"),  # type: ignore[arg-type]
+    "load of empty text": (lambda: load(""), "the path of a network is empty"),
+    "save to nothing": (lambda: save(network(), None), "cannot be saved to None"),  # type: ignore[arg-type]
+    "save to empty text": (lambda: save(network(), ""), "cannot be saved to ''"),
+    "no target": (lambda: initialize(network(), None), "target is a NoneType"),  # type: ignore[arg-type]
+    "no source": (lambda: initialize(None, NAME), "source is a NoneType"),  # type: ignore[arg-type]
+    "a rule's name": (lambda: initialize(network(), NAME, rules="loop"), "rules is a str"),  # type: ignore[arg-type]
+    "a seed in words": (lambda: initialize(network(), NAME, seed="a"), "seed is a str"),  # type: ignore[arg-type]
+    "a seed that is a truth": (lambda: initialize(network(), NAME, seed=True), "seed is a bool"),
+    "a seed below 0": (lambda: initialize(network(), NAME, seed=-1), "seed is -1"),
+    "an image without a batch": (lambda: network()(torch.rand(3, 32, 32)), r"shape \[3, 32, 32\]"),
+    "one for a student": (lambda: network(NAME)(torch.rand(3, 32, 32)), r"shape \[3, 32, 32\]"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_cannot_be_taken_is_said(name: str) -> None:
+    call, words = CALLS[name]
+    with pytest.raises(UsageError, match=words) as caught:
+        call()
+    assert caught.value.fix
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_where_no_file_can_be_made_nobody_waits() -> None:
+    """Neither a lock nor a file comes about in /proc, and no second try helps."""
+    with pytest.raises(WriteError, match=r"/proc/student\.safetensors: could not be written"):
+        save(network(NAME), Path("/proc/student.safetensors"))
