@@ -249,12 +249,39 @@ VALUES = {
     "student.threshold": "fixed,channel",
     "student.reset_gradient": "detached,full",
     "student.learn_decay": "none,layer",
+    "distill.source_rates": "true,false",
+    "data.augment.scale": "[0.1,1],[0.2,1]",
+    "data.augment.ratio": "[0.5,2],[0.8,1.25]",
+    "data.decode": "once,always",
+    "data.nvjpeg": "true,false",
+    "data.resize": "32,64",
+    "data.workers": "1,2",
+    "data.window": "2,4",
+    "data.shards.train": "a.tar,b.tar",
+    "data.shards.test": "a.tar,b.tar",
+    "data.shards.validation": "a.tar,b.tar",
+    "data.shards.classes": "a.txt,b.txt",
 }
 # No part of a record, as of files that count by their content, and of the machine: never shared nevertheless.
 APART = {"data.root", "data.path", "data.download", "eval.batch_size", "runtime.device", "runtime.threads"}
 APART |= {"runtime.save_every_minutes", "runtime.max_memory_gb", "runtime.cuda_graph", "runtime.track"}
+APART |= {"data.workers", *(f"data.shards.{key}" for key in ("train", "test", "validation", "classes"))}
+_FILES = ("data.dataset=folder", "data.path=here", "data.image_size=32")
+_SHARDS = ("data.dataset=webdataset", "data.image_size=32", "data.shards.train=train.tar", "data.shards.test=test.tar")
 # What a key needs beside it to be allowed.
 BESIDE = {
+    "distill.source_rates": ("init.convert=weight-normalisation",),
+    "data.augment.scale": (*_FILES, "data.augment.crop=0"),
+    "data.augment.ratio": (*_FILES, "data.augment.crop=0", "data.augment.scale=[0.1,1]"),
+    "data.decode": _FILES,
+    "data.nvjpeg": (*_FILES, "data.decode=always"),
+    "data.resize": _FILES,
+    "data.workers": _FILES,
+    "data.window": _SHARDS,
+    "data.shards.train": (*_SHARDS[:2], _SHARDS[3]),
+    "data.shards.test": _SHARDS[:3],
+    "data.shards.validation": _SHARDS,
+    "data.shards.classes": _SHARDS,
     "data.path": ("data.dataset=npz",),
     "data.image_size": ("data.dataset=folder", "data.path=here"),
     "data.select": ("data.validation=10",),
