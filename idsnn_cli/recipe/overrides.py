@@ -38,20 +38,15 @@ class Override:
 def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """A command's words as RECIPE (None where there is none) and overrides, in their order.
 
-    A word with a ``=`` and no slash before it is an override; any other is RECIPE. Raises :class:`UsageError` for
-    a malformed override, for a second RECIPE, and for a key with two values, of which neither is surely meant.
+    A word with a ``=`` and no slash before it is an override; any other is RECIPE. Of two overrides of one key the later
+    wins, so that a script's own words can be followed by others. Raises :class:`UsageError` for a malformed override and
+    for a second RECIPE.
     """
     recipe: str | None = None
     overrides: list[str] = []
-    given: dict[tuple[str, ...], Override] = {}
     for word in words:
         if is_override(word):
-            override = parse_override(word)
-            other = given.setdefault(override.keys, override)
-            if other.text.strip() != override.text.strip():
-                key = ".".join(override.keys)
-                raise UsageError(f"{key} is given twice: '{shorten(other.word)}' and '{shorten(word)}'", "Give one.")
-            overrides.append(word)
+            overrides.append(parse_override(word).word)
         elif recipe is not None:
             raise UsageError(f"two recipes are given: '{shorten(recipe)}' and '{shorten(word)}'", f"Give one. {_FORM}")
         elif not word.strip():
