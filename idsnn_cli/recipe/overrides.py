@@ -38,9 +38,9 @@ class Override:
 def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """A command's words as RECIPE (None where there is none) and overrides, in their order.
 
-    A word with a ``=`` and no slash before it is an override; any other is RECIPE. Of two overrides of one key the later
-    wins, so that a script's own words can be followed by others. Raises :class:`UsageError` for a malformed override and
-    for a second RECIPE.
+    A word with a ``=`` and no slash before it is an override; any other is RECIPE. Of two overrides of one key the
+    later wins, so that a script's own words can be followed by others. Raises :class:`UsageError` for a malformed
+    override and for a second RECIPE.
     """
     recipe: str | None = None
     overrides: list[str] = []
