@@ -131,17 +131,18 @@ def _measure(
     dry_run: bool,
 ) -> None:
     """Measure one network that is named, or show what that would read and write."""
-    from idsnn_cli.cli.opening import device_override, request_of
+    from idsnn_cli.cli.opening import request_of
     from idsnn_cli.cli.progress import TrainingDisplay
     from idsnn_cli.cli.show import show_evaluation, show_plan
     from idsnn_cli.pipeline import calls
     from idsnn_cli.pipeline.measuring import PAGE
     from idsnn_cli.pipeline.standalone import measuring_workspace, preview_measuring
     from idsnn_cli.pipeline.steps.base import Given
+    from idsnn_cli.recipe import device_words
 
     if dry_run:
         workspace = measuring_workspace(
-            request_of(console, source, "--checkpoint", words, foreign), data, device_override(device)
+            request_of(console, source, "--checkpoint", words, foreign), data, device_words(device)
         )
         workspace.settle_process()
         given = Given(checkpoint=source, output=output, report=report)
@@ -166,6 +167,7 @@ def _measure(
 
 def measure_overrides(full: bool, measure: str | None, timesteps: int | None, console: Console) -> list[str]:
     """The overrides that the options stand for. Raises :class:`UsageError` for a measure that there is not."""
+    from idsnn_cli.recipe import measure_words
     from idsnn_cli.recipe.schema import MEASURES
 
     if full and measure is not None:
@@ -178,8 +180,7 @@ def measure_overrides(full: bool, measure: str | None, timesteps: int | None, co
                 f"--measure '{name}' is not known.{did_you_mean(name, MEASURES)}", f"Give some of: {known}."
             )
     chosen = _every(console) if full else asked
-    overrides = [f"eval.measure=[{', '.join(chosen)}]"] if chosen else []
-    return overrides + ([] if timesteps is None else [f"eval.timesteps={timesteps}"])
+    return measure_words(chosen, timesteps)
 
 
 def _every(console: Console) -> tuple[str, ...]:

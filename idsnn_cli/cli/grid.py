@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.jobs import Shared
-from idsnn_cli.cli.opening import device_override, recipe_words, run_of
+from idsnn_cli.cli.opening import recipe_words, run_of
+from idsnn_cli.recipe import device_words
 
 if TYPE_CHECKING:
     from idsnn_cli.pipeline.run import CellDone
@@ -33,7 +34,7 @@ def run_grid(
     from idsnn_cli.training import is_main, process_group
 
     word, overrides = recipe_words(words)
-    cells = make_cells(word, [*overrides, *device_override(device)], seeds, vary)
+    cells = make_cells(word, [*overrides, *device_words(device)], seeds, vary)
 
     def open_cell(loaded: LoadedRecipe, folder: Path) -> Any:
         return run_of(console, loaded, folder, force=force)

@@ -8,7 +8,7 @@ from typing import Any
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.errors import UsageError
-from idsnn_cli.recipe import LoadedRecipe, shipped, split_words
+from idsnn_cli.recipe import LoadedRecipe, device_words, shipped, split_words
 from idsnn_cli.sources.names import Source
 
 
@@ -40,10 +40,6 @@ def recipe_words(words: list[str] | None) -> tuple[str, list[str]]:
     return word, overrides
 
 
-def device_override(device: str | None) -> list[str]:
-    return [] if device is None else [f"runtime.device={device}"]
-
-
 def request_of(
     console: Console,
     source: Source,
@@ -56,4 +52,4 @@ def request_of(
     from idsnn_cli.cli.progress import TrainingDisplay
     from idsnn_cli.pipeline.standalone import Request
 
-    return Request(source, option, [*words, *device_override(device)], foreign, TrainingDisplay(console))
+    return Request(source, option, [*words, *device_words(device)], foreign, TrainingDisplay(console))

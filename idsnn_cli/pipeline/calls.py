@@ -24,7 +24,7 @@ from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.standalone import Request, measuring_workspace
 from idsnn_cli.pipeline.steps.base import Given, Step, StepsDone, step, steps_of_run
 from idsnn_cli.pipeline.workspace import Workspace
-from idsnn_cli.recipe import LoadedRecipe, load_recipe
+from idsnn_cli.recipe import LoadedRecipe, device_words, load_recipe, measure_words
 from idsnn_cli.sources.names import Published, Source, as_source
 from idsnn_cli.text import well_formed
 from idsnn_cli.training import Events, is_main, process_group
@@ -75,7 +75,7 @@ def convert(
 ) -> RunDone:
     """From a ResNet to a measured Spiking ResNet of its shape, as ``idsnn convert`` does.
 
-    ``checkpoint`` is a file or ``torchvision:NAME``; ``data`` names the images (``cifar10``, ``npz:FILE``,
+    ``checkpoint`` is a file or a published network's name; ``data`` names the images (``cifar10``, ``npz:FILE``,
     ``folder:DIR``). It is quantised to ``timesteps`` levels, made spike, trained and measured by the preset
     ``presets/lossless`` with ``overrides`` on top, in ``run_dir`` (``runs/convert-`` and its name), where a run that
     was stopped goes on. ``normalise`` says what it was trained with (``auto`` finds it from the images), ``option_a``
@@ -128,8 +128,8 @@ def evaluate(
 ) -> EvaluationDocument:
     """Measure any network, ours or of others, as ``idsnn eval --checkpoint`` does.
 
-    ``checkpoint`` is a file or ``torchvision:NAME``; ``data`` (``NAME`` or ``NAME:PATH``) the images, by default those
-    of the recipe that a checkpoint of ours carries. ``measures`` are those beside accuracy and loss, and ``timesteps``
+    ``checkpoint`` is a file or a published network's name; ``data`` (``NAME`` or ``NAME:PATH``) the images, by default
+    those of the recipe that a checkpoint of ours carries. ``measures`` are those beside accuracy and loss, and ``timesteps``
     is the number of steps, above its T, up to which a student is measured. ``normalise`` (a name, ``auto``, or mean and
     standard deviation of images in 0 to 1) and the others say of a foreign file what :func:`idsnn_cli.load` is told of
     it; ``kind="spiking"`` goes with ``student.timesteps=T`` and others among ``overrides``. ``output`` gets the JSON
@@ -247,17 +247,6 @@ def given(**named: str | Source | None) -> Given:
     teacher = named.pop("teacher", None)
     paths = {key: None if each is None else Path(str(each)) for key, each in named.items()}
     return Given(teacher=None if teacher is None else as_source(teacher), **paths)
-
-
-def device_words(device: str | None) -> list[str]:
-    """The override of the device."""
-    return [] if device is None else [f"runtime.device={device}"]
-
-
-def measure_words(measures: Sequence[str], timesteps: int | None) -> list[str]:
-    """The overrides of what is measured."""
-    words = [f"eval.measure=[{', '.join(measures)}]"] if measures else []
-    return words + ([] if timesteps is None else [f"eval.timesteps={timesteps}"])
 
 
 def _mean_std(values: MeanStd) -> dict[str, list[float]]:

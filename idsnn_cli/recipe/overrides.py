@@ -81,6 +81,17 @@ def parse_override(word: str) -> Override:
     return Override(keys, text, word)
 
 
+def device_words(device: str | None) -> list[str]:
+    """The override of the device; none where it is not named."""
+    return [] if device is None else [f"runtime.device={device}"]
+
+
+def measure_words(measures: Sequence[str], timesteps: int | None) -> list[str]:
+    """The overrides of what is measured; none where nothing is named."""
+    words = [f"eval.measure=[{', '.join(measures)}]"] if measures else []
+    return words + ([] if timesteps is None else [f"eval.timesteps={timesteps}"])
+
+
 def apply_overrides(tree: Table, words: Sequence[str], faults: list[Fault]) -> Table:
     """``tree`` with every override on top, later ones winning; unreadable values are added to ``faults``."""
     for word in words:
