@@ -130,12 +130,13 @@ def evaluate(
 
     ``checkpoint`` is a file or a published network's name; ``data`` (``NAME`` or ``NAME:PATH``) the images, by default
     those of the recipe that a checkpoint of ours carries. ``measures`` are those beside accuracy and loss, and
-    ``timesteps`` is the number of steps, above its T, up to which a student is measured. ``normalise`` (a name, ``auto``, or mean and
-    standard deviation of images in 0 to 1) and the others say of a foreign file what :func:`idsnn_cli.load` is told of
-    it; ``kind="spiking"`` goes with ``student.timesteps=T`` and others among ``overrides``. ``output`` gets the JSON
-    document, which is the result's ``to_dict()``, and the folder ``report`` a page with plots. Accuracies are percent,
-    the loss is in nats. Raises :class:`UsageError` where no images are named or what is said speaks against the file,
-    :class:`MissingInputError`, :class:`DataError`, :class:`CheckpointError` or :class:`FamilyError`.
+    ``timesteps`` is the number of steps, above its T, up to which a student is measured. ``normalise`` (a name,
+    ``auto``, or mean and standard deviation of images in 0 to 1) and the others say of a foreign file what
+    :func:`idsnn_cli.load` is told of it; ``kind="spiking"`` goes with ``student.timesteps=T`` and others among
+    ``overrides``. ``output`` gets the JSON document, which is the result's ``to_dict()``, and the folder ``report`` a
+    page with plots. Accuracies are percent, the loss is in nats. Raises :class:`UsageError` where no images are named
+    or what is said speaks against the file, :class:`MissingInputError`, :class:`DataError`, :class:`CheckpointError` or
+    :class:`FamilyError`.
     """
     told: dict[str, Any] = {
         "normalise": normalise if normalise is None or isinstance(normalise, str) else _mean_std(normalise),
