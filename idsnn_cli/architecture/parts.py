@@ -64,6 +64,10 @@ class Neuron:
         return {key: value for key, value in plain.items() if key not in usual or value != usual[key]}
 
 
+# The traits of a description of which :class:`Spiking` is made, in the order of its fields.
+SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude", "learn_decay")
+
+
 @dataclass(frozen=True, slots=True)
 class Spiking:
     """What makes a network spike. ``block`` is "spiking" (Figure 1b), SEW (Figure 1c), whose two ways meet by ``join``,

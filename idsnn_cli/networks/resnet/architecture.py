@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from idsnn_cli.architecture.parts import QCFS, Convolution, Neuron, ReLU, Spiking, norm_tensors, normed
+from idsnn_cli.architecture.parts import QCFS, SPIKING_TRAITS, Convolution, Neuron, ReLU, Spiking, norm_tensors, normed
 from idsnn_cli.architecture.protocol import Architecture, Nested, Size, Spaces
 from idsnn_cli.errors import UsageError
 from idsnn_cli.networks.resnet.attention import ATTENTIONS, Attention
@@ -22,7 +22,6 @@ from idsnn_cli.networks.resnet.validation import (
     ANN_TRAITS,
     NEEDED_TRAITS,
     OF_ATTENTION,
-    SPIKING_TRAITS,
     TRAIT_ORDER,
     USUAL_TRAITS,
     check_traits,

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from idsnn_cli.architecture.parts import (
     LEAST_LEARNT_DECAY,
+    SPIKING_TRAITS,
     Activation,
     Amplitude,
     Coding,
@@ -64,7 +65,6 @@ USUAL_TRAITS: dict[str, Any] = {
 }
 NEEDED_TRAITS = {"kind", "block", "depths", "widths", "num_classes"}
 OF_ATTENTION = ("attention_sizes", "attention_bias", "attention_activated")
-SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude", "learn_decay")
 TRAIT_ORDER = (
     *("kind", "block", "depths", "widths", "num_classes", "stem", "stem_padding", "shortcut", "in_channels"),
     *SPIKING_TRAITS,

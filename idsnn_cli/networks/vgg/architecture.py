@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from idsnn_cli.architecture.parts import QCFS, Convolution, Linear, Neuron, ReLU, Spiking, normed
+from idsnn_cli.architecture.parts import QCFS, SPIKING_TRAITS, Convolution, Linear, Neuron, ReLU, Spiking, normed
 from idsnn_cli.architecture.protocol import Architecture, Size, Spaces
 from idsnn_cli.errors import UsageError
 from idsnn_cli.networks.vgg.names import COUNTED_LINEAR
@@ -231,7 +231,6 @@ class VGGArchitecture(Architecture):
         return first if self.coding == "poisson" else {"stem.conv", *first}
 
 
-SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude", "learn_decay")
 _OPTIONAL = (
     "in_channels",
     "head_widths",
