@@ -33,6 +33,9 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 # Files
 
+# What a system says of a disk, or a share of it, that is full.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def sync_file(path: Path, mode: int | None = None) -> None:
     """Let what ``path`` holds reach the disk; with ``mode`` it gets that first, where files have modes."""

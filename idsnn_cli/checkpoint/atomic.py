@@ -23,9 +23,8 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 from idsnn_cli.errors import NonFiniteError, WriteError
-from idsnn_cli.systems import replace, sync_file, sync_folder
+from idsnn_cli.systems import DISK_FULL, replace, sync_file, sync_folder
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FIXES: dict[int, str] = {
     errno.EFBIG: "Raise the file size limit of this shell (ulimit -f), and run the same command again.",
     errno.EACCES: "Ask for the right to write there, or choose another place.",
@@ -232,7 +231,7 @@ def _write_error(dest: Path, folder: Path, error: OSError) -> WriteError:
     number = error.errno or 0
     reason = error.strerror or str(error) or type(error).__name__
     reason = reason[0].lower() + reason[1:]
-    if number in _FULL:
+    if number in DISK_FULL:
         return WriteError(
             f"{dest}: could not be written: {reason}; {_free(folder)}. Nothing that stood there was changed.",
             "Free some space on that disk or choose another place, and run the same command again.",

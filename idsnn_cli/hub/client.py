@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 from idsnn_cli.errors import HubError, IdsnnError, WriteError
 from idsnn_cli.extras import require_extra
+from idsnn_cli.systems import DISK_FULL
 from idsnn_cli.text import excerpt
 from idsnn_cli.version import __version__
 
@@ -77,7 +77,7 @@ def _typed(what: str, error: Exception, writes: bool) -> IdsnnError:
         if isinstance(each, errors.HfHubHTTPError):
             return _refused(what, each, writes)
         # Errors of connections are the system's too, but name no file and speak of no disk.
-        if isinstance(each, OSError) and each.errno is not None and (each.filename or each.errno in _FULL):
+        if isinstance(each, OSError) and each.errno is not None and (each.filename or each.errno in DISK_FULL):
             return _disk(what, each, writes)
     for each in causes:
         if type(each).__name__ in ("ConnectError", "ConnectionError", "ConnectTimeout", "ReadTimeout", "ProxyError"):
@@ -126,9 +126,6 @@ def _refused(what: str, error: Any, writes: bool) -> IdsnnError:
     if status >= 500:
         return _silent(f"{what}: the hub answers with HTTP {status}", "Try again later.")
     return HubError(f"{what}: the hub refuses (HTTP {status}{_server_words(error)})", "Correct what it names.")
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _disk(what: str, error: OSError, writes: bool) -> IdsnnError:
