@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.data.augmentation import Draws, Fill, apply, draw, to_unit
-from idsnn_cli.data.source import Crop
+from idsnn_cli.data.source import Crop, shuffled
 from idsnn_cli.data.splits import Split
 from idsnn_cli.recipe.schema import Augment
 from idsnn_cli.seeding import derive_seed
@@ -142,13 +142,9 @@ def drawn_batches(
 
 
 def _shuffled(split: Split, seed: int, turn: int) -> Tensor:
-    return _permutation(len(split), derive_seed(seed, "calibration", turn))
+    return shuffled(len(split), derive_seed(seed, "calibration", turn))
 
 
 def shard(count: int, rank: int, world: int) -> slice:
     """The contiguous share of ``rank``: the shares of all ranks cover 0 to ``count`` and differ by at most one."""
     return slice(count * rank // world, count * (rank + 1) // world)
-
-
-def _permutation(count: int, seed: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

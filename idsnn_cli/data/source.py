@@ -24,6 +24,13 @@ Rows = tuple[Part, "Tensor"]
 Say = Callable[[str], None]
 
 
+def shuffled(count: int, seed: int) -> Tensor:
+    """int64 (count,), the numbers from 0 in an order of their own for each ``seed``, the same on every machine."""
+    import torch
+
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
 @dataclass(frozen=True)
 class Crop:
     """RandomResizedCrop as torchvision's: shares of the file's area, and the least and the greatest width / height.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from idsnn_cli.data.source import Crop, FileImages, Part, Rows
+from idsnn_cli.data.source import Crop, FileImages, Part, Rows, shuffled
 from idsnn_cli.errors import DataError
 from idsnn_cli.recipe.schema import Data
 from idsnn_cli.seeding import derive_seed
@@ -58,7 +58,7 @@ class Split:
         """int64 (N,), the order of an epoch."""
         if isinstance(self.stored, FileImages):
             return self.stored.order(seed)
-        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return shuffled(len(self), seed)
 
     def gather(
         self, wanted: Sequence[Tensor], device: torch.device | str, crop: Crop | None = None

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from idsnn_cli.data.decoding import View, as_bytes, decode
 from idsnn_cli.data.image_files import is_plain_jpeg
 from idsnn_cli.data.nvjpeg import Encoded, GpuDecoding
-from idsnn_cli.data.source import Crop, FileImages, Say
+from idsnn_cli.data.source import Crop, FileImages, Say, shuffled
 from idsnn_cli.errors import DataError
 from idsnn_cli.systems import usable_cores
 
@@ -52,7 +52,7 @@ class Store(ABC):
 
     def order(self, rows: Tensor, seed: int) -> Tensor:
         """int64 (n,), the places in ``rows`` in the order in which an epoch reads them."""
-        return torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+        return shuffled(len(rows), seed)
 
 
 @dataclass(frozen=True)

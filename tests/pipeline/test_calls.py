@@ -220,6 +220,6 @@ def test_the_calls_are_public_typed_and_described(name: str) -> None:
 
 def test_what_is_handed_out_is_what_is_listed() -> None:
     assert all(getattr(idsnn_cli, name) is not None for name in idsnn_cli.__all__)
-    assert get_type_hints(calls.device_words)
+    assert get_type_hints(calls.open_run)
     with pytest.raises(AttributeError):
         idsnn_cli.nothing  # noqa: B018
