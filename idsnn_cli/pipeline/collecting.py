@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from idsnn_cli.architecture import Architecture, read_description
-from idsnn_cli.checkpoint import file_sha256, open_checkpoint
+from idsnn_cli.checkpoint import open_checkpoint
 from idsnn_cli.errors import CheckpointError, MissingInputError
 from idsnn_cli.pipeline.grid import INDEX, read_index
-from idsnn_cli.pipeline.run_directory import EVALUATION, RECORDS, RESOLVED, Record, best_of, read_records
+from idsnn_cli.pipeline.run_directory import (
+    EVALUATION,
+    RECORDS,
+    RESOLVED,
+    Record,
+    best_of,
+    is_own_evaluation,
+    read_records,
+)
 from idsnn_cli.pipeline.steps.base import Step, all_steps, depends_on, step
 from idsnn_cli.pipeline.training_step import METRICS
 from idsnn_cli.recipe import Recipe, load_recipe
@@ -183,7 +191,7 @@ def _evaluation(path: Path, records: dict[str, Record]) -> dict[str, Any] | None
     if trained is None or trained.status != "done" or not path.exists():
         return None
     found = _read(path)
-    if known is None or known.outputs.get("eval") != file_sha256(path):
+    if known is None or not is_own_evaluation(path.parent, known):
         raise CheckpointError(f"{path} is not what this run's eval wrote", "Write it again with idsnn eval --force.")
     return found if known.inputs.get("student") in trained.outputs.values() else None
 

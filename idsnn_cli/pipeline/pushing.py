@@ -18,7 +18,15 @@ from idsnn_cli.hub.client import require_client
 from idsnn_cli.hub.names import HubName, parse_hub
 from idsnn_cli.hub.publishing import Sent, look, publish
 from idsnn_cli.models import described_in
-from idsnn_cli.pipeline.run_directory import EVALUATION, RECORDS, RESOLVED, Record, RunDirectory, read_records
+from idsnn_cli.pipeline.run_directory import (
+    EVALUATION,
+    RECORDS,
+    RESOLVED,
+    Record,
+    RunDirectory,
+    is_own_evaluation,
+    read_records,
+)
 from idsnn_cli.pipeline.steps.base import Step, all_steps
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import dump_mapping, dump_portable, load_recipe
@@ -202,7 +210,7 @@ def _measured(folder: Path, network: str, sha256: str, record: Record | None) ->
     path = folder / EVALUATION
     if record is None or record.inputs.get(network) != sha256 or not path.exists():
         return None
-    if record.outputs != {"eval": file_sha256(path)}:
+    if not is_own_evaluation(folder, record):
         return None
     try:
         found = read_evaluation(json.loads(path.read_bytes()))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from idsnn_cli.checkpoint import write_json, write_text
+from idsnn_cli.checkpoint import file_sha256, write_json, write_text
 from idsnn_cli.errors import CheckpointError, RunLockedError, WriteError
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.workspace import Workspace
@@ -91,6 +91,11 @@ class RunDirectory:
                 "Choose another with --run-dir.",
             ) from None
         return lock
+
+
+def is_own_evaluation(folder: Path, record: Record | None) -> bool:
+    """Whether RUN/eval.json, which is there, is what the run's own ``eval`` wrote, by its ``record``."""
+    return record is not None and record.outputs.get("eval") == file_sha256(folder / EVALUATION)
 
 
 def read_records(folder: Path) -> dict[str, Record]:
