@@ -12,6 +12,7 @@ from idsnn_cli.errors import RunConflictError
 from idsnn_cli.pipeline.run_directory import Record, RunDirectory
 from idsnn_cli.pipeline.steps.base import Step
 from idsnn_cli.recipe import Recipe
+from idsnn_cli.recipe.defaults import without_defaults
 from idsnn_cli.recipe.dump import ABSENT, Change, changes
 
 Decision = Literal["fresh", "continue", "unchanged"]
@@ -60,7 +61,10 @@ def refuse_other_settings(run: RunDirectory, step: Step, record: Record, setting
     which the schedule allows.
     """
     # Through JSON once, as the stored one went: tuples and numbers compare alike.
-    different = changes(record.settings, json.loads(json.dumps(settings)))
+    now = json.loads(json.dumps(settings))
+    said = {change.key for change in changes({}, without_defaults(now))}
+    # A key that the record lacks, for it came to be later or was not read, is none where it has its default.
+    different = [each for each in changes(record.settings, now) if each.old is not ABSENT or each.key in said]
     growing = [change for change in different if _may_grow(change, run.workspace.recipe, step)]
     if any(change.old == 0 for change in growing):
         # A student of 0 epochs had no loss, so that the teacher that its loss reads now is no other setting.

@@ -33,6 +33,7 @@ from idsnn_cli.pipeline.steps.base import Step, StepResult, step
 from idsnn_cli.pipeline.tracking import SAMPLE, Watching
 from idsnn_cli.pipeline.tracking import STATE as TRACKING
 from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.recipe.defaults import without_defaults
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
@@ -182,12 +183,14 @@ def train(run: RunDirectory, job: Job) -> StepResult:
 
 
 def _identity(job: Job, settings: dict[str, Any]) -> str:
-    """A hash of all that a training must have in common with the one whose state it goes on from: not its epochs."""
+    """A hash of all that a training must have in common with the one whose state it goes on from: not its epochs, nor
+    that keys are left at their defaults, some of which an earlier version may not have had.
+    """
     alike = {
         section: {key: value for key, value in values.items() if (section, key) != (job.step.section, "epochs")}
         if isinstance(values, dict)
         else values
-        for section, values in settings.items()
+        for section, values in without_defaults(json.loads(json.dumps(settings))).items()
     }
     return sha256(json.dumps([job.step.name, alike, job.inputs], sort_keys=True).encode()).hexdigest()
 

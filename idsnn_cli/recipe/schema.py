@@ -45,16 +45,6 @@ else:
     TrackerName = Literal[names("idsnn_cli.training.trackers")]
 
 
-def as_before(plain: dict[str, Any]) -> dict[str, Any]:
-    """``plain``, sections of a recipe, without ``student.learn_decay`` where no decay is learnt: then records and files
-    are those of before there was the key.
-    """
-    student = plain.get("student", {})
-    if student.get("learn_decay") == "none":
-        plain["student"] = {key: value for key, value in student.items() if key != "learn_decay"}
-    return plain
-
-
 @with_keys("distill")
 class Distill(Training):
     """The student's training and its loss.
@@ -226,4 +216,4 @@ class Recipe(Section):
             ("init", "source"),
         ):
             plain[section].pop(key)
-        return as_before(plain)
+        return plain

@@ -1,4 +1,4 @@
-"""Whole runs of students that learn their decays, and what of them is in files; and of those that do not, nothing."""
+"""Whole runs of students that learn their decays, and what of them is in files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from invoking import invoke
-from tiny_runs import STEPS, metadata_of, open_run, settings_of, weights_of, write_recipe
+from tiny_runs import STEPS, metadata_of, weights_of
 
 Capture = pytest.CaptureFixture[str]
 RECIPE = """
@@ -54,15 +54,3 @@ def test_a_whole_run(capsys: Capture, tmp_path: Path, monkeypatch: pytest.Monkey
     refused = invoke(capsys, "run", "plif.yaml", "student.decay=1", "--run-dir", "other")
     assert refused.code == 2
     assert "learn_decay layer cannot start from a decay of 1" in " ".join(refused.err.split())
-
-
-def test_records_and_files_of_other_students_do_not_name_it(tmp_path: Path) -> None:
-    """So that runs of before go on, and their files keep their hashes."""
-    recipe = write_recipe(tmp_path)
-    plain = open_run(recipe, tmp_path / "plain")
-    learns = open_run(recipe, tmp_path / "learns", "student.learn_decay=layer")
-    for name in ("init",):
-        assert "learn_decay" not in settings_of(plain, name)["student"]
-        assert settings_of(learns, name)["student"]["learn_decay"] == "layer"
-    assert "learn_decay" not in plain.workspace.recipe.portable()["student"]
-    assert learns.workspace.recipe.portable()["student"]["learn_decay"] == "layer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -146,6 +147,27 @@ def test_a_changed_section_is_refused_and_nothing_touched(
         assert "--force" in error["fix"]
         assert "--run-dir" in error["fix"]
         assert contents(finished) == before
+
+
+def test_keys_that_came_later_are_no_conflict_unless_they_are_given(capsys: Capture, recipe: Path, copy: Path) -> None:
+    """A run of before these keys goes on, as if it had had their defaults."""
+    later = {
+        "student": ("learn_decay", "reset"),
+        "data": ("decode", "workers"),
+        "distill": ("source_rates", "clip_norm"),
+    }
+    records = json.loads((copy / "steps.json").read_text())
+    for record in records.values():
+        for section, keys in later.items():
+            for key in keys:
+                record["settings"].get(section, {}).pop(key, None)
+    (copy / "steps.json").write_text(json.dumps(records))
+    found = invoke(capsys, "run", recipe, "--run-dir", copy, "--json")
+    assert {step["status"] for step in found.document["steps"]} == {"unchanged"}
+    for word in ("student.learn_decay=layer", "distill.clip_norm=1"):
+        assert invoke(capsys, "run", recipe, "--run-dir", copy, word, "--json").document["error"]["type"] == (
+            "RunConflictError"
+        )
 
 
 def test_settings_of_other_steps_are_no_conflict(recipe: Path, finished: Path) -> None:

@@ -16,7 +16,7 @@ from idsnn_cli.outputs import check_output
 from idsnn_cli.pipeline.run_directory import RunDirectory, best_of
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.recipe import Recipe
-from idsnn_cli.recipe.schema import Training, as_before
+from idsnn_cli.recipe.schema import Training
 from idsnn_cli.results import Result
 from idsnn_cli.sources.names import Source
 
@@ -134,7 +134,7 @@ class Step(ABC):
     def settings(self, workspace: Workspace) -> dict[str, Any]:
         """The values that :meth:`reads` names, as its record keeps them."""
         reads = self.reads(workspace.recipe)
-        found = as_before(reads.values(workspace.recipe.model_dump(mode="json")))
+        found = reads.values(workspace.recipe.model_dump(mode="json"))
         if "runtime" in found:
             found["runtime"] = {"precision": workspace.precision}
         if "teacher.scheme" in reads.keys and workspace.recipe.teacher.scheme is not None:

@@ -17,6 +17,7 @@ from idsnn_cli.pipeline.run_directory import EVALUATION, Record, RunDirectory
 from idsnn_cli.pipeline.steps.base import Given, Plan, Reads, Step, StepResult, all_steps
 from idsnn_cli.pipeline.workspace import Workspace, spiking_reading
 from idsnn_cli.recipe import Recipe
+from idsnn_cli.recipe.defaults import without_defaults
 from idsnn_cli.sources.opened import open_source, require
 from idsnn_cli.text import well_formed
 
@@ -119,7 +120,7 @@ def _holds(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     old, new = dict(recorded["eval"]), dict(asked["eval"])
     before, after = (_measures(section) for section in (old, new))
     steps = [section.pop("timesteps") for section in (old, new)]
-    same = {**recorded, "eval": old} == {**asked, "eval": new}
+    same = without_defaults({**recorded, "eval": old}) == without_defaults({**asked, "eval": new})
     return same and after <= before and ("beyond" not in after or steps[0] == steps[1])
 
 
