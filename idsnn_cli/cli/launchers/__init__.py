@@ -40,10 +40,9 @@ class Launched(ABC):
 
 
 class Launcher(ABC):
-    """A scheduler. ``extra`` brings its library; ``words`` say what it is, ``keys`` what ``--resource`` takes."""
+    """A scheduler. ``extra`` brings its library; ``keys`` are what ``--resource`` takes, with what each is."""
 
     extra: str
-    words: str
     keys: Mapping[str, str]
     # Whether other keys are passed on to the scheduler.
     open: bool = False
@@ -65,16 +64,19 @@ class Launcher(ABC):
         for word in resources:
             key, equals, value = word.partition("=")
             if not equals or not value or not re.fullmatch(r"[a-z][a-z0-9-]*", key):
-                raise UsageError(f"--resource {word} is not of the form KEY=VALUE", f"Give {', '.join(self.keys)}.")
+                raise UsageError(f"--resource {word} is not of the form KEY=VALUE", self._taken())
             if key not in self.keys and not self.open:
-                raise UsageError(
-                    f"--resource {key} is not known.{did_you_mean(key, self.keys)}",
-                    f"Give {', '.join(self.keys)}." if self.keys else "Leave it out.",
-                )
+                raise UsageError(f"--resource {key} is not known.{did_you_mean(key, self.keys)}", self._taken())
             if key in found:
                 raise UsageError(f"--resource {key} is given twice", "Give it once.")
             found[key] = value
         return found
+
+    def _taken(self) -> str:
+        """What to do instead of a wrong ``--resource``."""
+        return (
+            f"Give {', '.join(f'{key} ({what})' for key, what in self.keys.items())}." if self.keys else "Leave it out."
+        )
 
 
 def number(resources: Mapping[str, str], key: str, least: float = 1) -> float | None:

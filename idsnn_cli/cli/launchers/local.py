@@ -16,7 +16,6 @@ class Local(Launcher):
     """All jobs run at once, as those of ``--jobs N`` do."""
 
     extra = "slurm"
-    words = "jobs on this machine by submitit, to try what a cluster would be given"
     keys: Mapping[str, str] = {}
 
     def require(self, resources: Mapping[str, str]) -> None:

@@ -18,7 +18,6 @@ class Ray(Launcher):
     """Each job is a task; Ray starts those for which it has room."""
 
     extra = "ray"
-    words = "tasks of a Ray cluster"
     keys: Mapping[str, str] = {
         "address": "of the cluster; without it Ray finds one, or makes one on this machine",
         "cpus": "cores of each job, 1 where it is not given",

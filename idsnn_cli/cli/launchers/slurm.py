@@ -21,7 +21,6 @@ class Slurm(Launcher):
     """Each job is its own; one that is preempted or whose time is up saves, is requeued by submitit, and goes on."""
 
     extra = "slurm"
-    words = "jobs of a SLURM cluster, by submitit"
     keys: Mapping[str, str] = {
         "time": "of each job, in minutes or as [D-]HH:MM:SS",
         "partition": "the partition",
