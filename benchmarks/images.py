@@ -17,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def theirs(folder: Path, size: int, short: int, workers: int) -> dict[str, Calla
         )
         for name, part, first in (("train", "train", drawn), ("test", "val", fixed))
     }
-    return {name: lambda loader=loader: exhaust(loader) for name, loader in loaders.items()}  # type: ignore[misc]
+    return {name: partial(exhaust, loader) for name, loader in loaders.items()}
 
 
 def exhaust(batches: Any) -> None:
