@@ -43,7 +43,8 @@ def versions(scene: Scene) -> None:
     scene.tell(python=sys.version.split()[0], lacking=[name for name in needed.split() if not there(name)])
     import torch
 
-    scene.tell(torch=torch.__version__, cuda=torch.version.cuda, cudnn=str(torch.backends.cudnn.version()))  # type: ignore[no-untyped-call]  # torch's
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    scene.tell(torch=torch.__version__, cuda=torch.version.cuda, cudnn=str(cudnn))
     if scene.device == "cpu":
         return
     device = torch.device(scene.device)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from invoking import invoke
-from test_shared_baselines import APART, BESIDE, VALUES, finish, keys_of, open_grid, plain_value
+from recipe_values import APART, BESIDE, VALUES, keys_of, plain_value
+from test_shared_baselines import finish, open_grid
 from tiny_runs import Heard, history, lasting, open_run, run_of, settings_of, weights_of, write_recipe
 
 from idsnn_cli.pipeline.grid import places
