@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from idsnn_cli.architecture import BottleneckStride
 from idsnn_cli.checkpoint import write_bytes, write_json
+from idsnn_cli.errors import UsageError
 from idsnn_cli.evaluation.document import EvaluationDocument, read_evaluation
 from idsnn_cli.families import OptionA, Weights
 from idsnn_cli.models.identify import MeanStd
@@ -203,7 +204,9 @@ def open_run(
     force: bool = False,
     events: Events | None = None,
 ) -> RunDirectory:
-    """The run of a recipe, of which nothing is made yet."""
+    """The run of a recipe, of which nothing is made yet. Raises :class:`UsageError` for what names no recipe."""
+    if not isinstance(recipe, str | Path):
+        raise UsageError(f"a recipe is named by a {type(recipe).__name__}", "Give the name of one, or its path.")
     loaded = load_recipe(recipe, [*overrides, *device_words(device)])
     return run_of(loaded, Path(run_dir or Path("runs") / loaded.name), force=force, events=events)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from idsnn_cli import initialize, load, save
+from idsnn_cli import distill, evaluate, evaluate_run, initialize, load, save
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import UsageError, WriteError
 from idsnn_cli.models import Model, build
@@ -35,6 +35,9 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "a seed in words": (lambda: initialize(network(), NAME, seed="a"), "seed is a str"),  # type: ignore[arg-type]
     "a seed that is a truth": (lambda: initialize(network(), NAME, seed=True), "seed is a bool"),
     "a seed below 0": (lambda: initialize(network(), NAME, seed=-1), "seed is -1"),
+    "no recipe": (lambda: distill(None), "a recipe is named by a NoneType"),  # type: ignore[arg-type]
+    "no recipe of a run": (lambda: evaluate_run(3), "a recipe is named by a int"),  # type: ignore[arg-type]
+    "nothing to measure": (lambda: evaluate(None), "a network is named by a NoneType"),  # type: ignore[arg-type]
     "an image without a batch": (lambda: network()(torch.rand(3, 32, 32)), r"shape \[3, 32, 32\]"),
     "one for a student": (lambda: network(NAME)(torch.rand(3, 32, 32)), r"shape \[3, 32, 32\]"),
 }
