@@ -63,6 +63,7 @@ def test_two_commands_started_by_hand_share_a_grid() -> None:
     assert sum(each.count("done") for (_, step), each in done.items() if step == "distill") == 4
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_named_and_the_others_go_on(capsys: Capture) -> None:
     # One learning rate leaves the numbers, in whichever process tries it.
     words = ("run", "tiny.yaml", "--vary", "distill.lr=1e38,0.05", "distill.baseline=none", "--run-dir", "grid")
@@ -90,6 +91,7 @@ def test_what_cannot_be_shared_is_refused(capsys: Capture, words: tuple[str, ...
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_torchrun_works_on_one_run_together() -> None:
     command = [sys.executable, "-m", "idsnn_cli", *GRID, "--jobs", "2"]
     found = subprocess.run(command, env={**os.environ, "RANK": "0"}, capture_output=True, text=True, check=False)

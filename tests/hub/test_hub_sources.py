@@ -163,6 +163,7 @@ def test_a_dry_run_says_that_a_pickle_has_to_come(capsys: Capture, hub: StandIn)
     assert shown.document["networks"]["source"]["parameters"] == ANN.parameters()
 
 
+@pytest.mark.slow
 def test_ours_is_measured_inspected_exported_and_loaded(capsys: Capture, hub: StandIn) -> None:
     content = ours()
     commit = hub.repository("me/snn", {"model.safetensors": content, "README.md": b"x"}).commits[-1][0]

@@ -86,6 +86,7 @@ FORMS: dict[str, tuple[Callable[[nn.Module], nn.Module], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
 def test_the_function_is_the_modules_own(form: str, tmp_path: Path) -> None:
@@ -139,6 +140,7 @@ def folded_state(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("depth", [18, 50])
 def test_folded_batch_norms_are_read_with_ones_that_add_the_bias(depth: int, prefix: str, tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ def test_readers_that_are_not_there_are_said(run: Path, capsys: Capture, monkeyp
     assert "SpikingJelly: not compared: spikingjelly not installed" in found.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "words"),
     [

@@ -242,6 +242,7 @@ def test_epochs_may_grow_where_the_schedule_allows(recipe: Path, tmp_path: Path,
         teacher_step(open_run(recipe, tmp_path / "grown", *words))
 
 
+@pytest.mark.slow
 def test_the_student_may_grow_alone(recipe: Path, tmp_path: Path) -> None:
     words = ["distill.schedule=step", "distill.step_every=1", "distill.baseline=plain"]
     run_all(open_run(recipe, tmp_path / "grown", *words))
@@ -285,6 +286,7 @@ def test_the_lock_of_a_dead_process_does_not_block(recipe: Path, tmp_path: Path)
         pass
 
 
+@pytest.mark.slow
 def test_a_plain_baseline_does_not_depend_on_the_teacher(recipe: Path, tmp_path: Path) -> None:
     plain = "distill.baseline=plain"
     run_all(open_run(recipe, tmp_path, plain))

@@ -193,6 +193,7 @@ def test_fire_on_the_cpu_is_the_layers_in_turn() -> None:
     assert torch.equal(spikes, act(BatchNorm(3)(x) + residual))
 
 
+@pytest.mark.slow
 def test_triton_may_be_missing() -> None:
     """Everything imports and a neuron learns where an import of Triton fails."""
     program = (
