@@ -38,7 +38,8 @@ def _adopt(run: RunDirectory, shared: RunDirectory, step: Step) -> StepResult:
     paths = tuple(targets.values())
     known = run.records().get(step.name)
     metrics, copied = step.folder(shared) / METRICS, step.folder(run) / METRICS
-    if known == record and all(path.exists() for path in (*paths, *([copied] if metrics.exists() else []))):
+    held = all(_same(path, sources[name]) for name, path in targets.items())
+    if known == record and held and (copied.exists() or not metrics.exists()):
         return StepResult(step.name, "unchanged", paths, record.figures)
     if not run.force:
         protect(run, step, known, {n: p for n, p in targets.items() if not _same(p, sources[n])})

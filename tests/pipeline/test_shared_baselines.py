@@ -16,7 +16,7 @@ from tiny_runs import Heard, contents, history, lasting, open_run, run_of, setti
 from idsnn_cli.errors import RunConflictError
 from idsnn_cli.pipeline.collecting import gather
 from idsnn_cli.pipeline.grid import Grid, places
-from idsnn_cli.pipeline.run import run_all
+from idsnn_cli.pipeline.run import adopt, run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory, read_records
 from idsnn_cli.pipeline.steps.base import step
 from idsnn_cli.recipe import LoadedRecipe, Recipe, make_cells
@@ -129,6 +129,26 @@ def test_a_file_that_the_grid_did_not_write_is_kept(recipe: Path, folder: Path, 
     finish(open_grid(recipe, spoilt, heard, PLAIN, force=True))
     assert baseline_epochs(heard) == [1, 2] * 2
     assert weights_of(mine) == weights_of(folder / "distill.alpha=0,seed=0" / "baseline.safetensors")
+
+
+def test_a_file_is_seen_as_anothers_where_the_record_is_the_same(recipe: Path, folder: Path, tmp_path: Path) -> None:
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(folder, spoilt)
+    name = "distill.alpha=0,seed=0"
+    mine = spoilt / name / "baseline.safetensors"
+    mine.unlink()
+    mine.write_bytes(b"mine")
+    for force in (False, True):
+        grid = open_grid(recipe, spoilt, Heard(), PLAIN, force=force)
+        cell = next(cell for cell in grid.cells if cell.name == name)
+        holder, run = grid.shared(cell)["baseline"], grid.run_of(cell)
+        if force:
+            assert adopt(run, holder, step("baseline")).status == "done"
+            assert weights_of(mine) == weights_of(folder / name / "baseline.safetensors")
+        else:
+            with pytest.raises(RunConflictError, match="not what the baseline step"):
+                adopt(run, holder, step("baseline"))
+            assert mine.read_bytes() == b"mine"
 
 
 def test_a_distilled_baseline_is_shared_by_starts_and_not_by_losses(recipe: Path, tmp_path: Path) -> None:
