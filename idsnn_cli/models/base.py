@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import QCFS as QCFSActivation
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.errors import UsageError
-from idsnn_cli.models.channels import IMAGE, MEAN, require_values, shown
+from idsnn_cli.models.channels import IMAGE, MEAN, in_range, require_values, shown
 from idsnn_cli.spiking import LIF, PoissonEncoder
 from idsnn_cli.spiking.qcfs import QCFS
+from idsnn_cli.spiking.traced import is_traced
 
 Activation = Callable[[], nn.Module]
 # It looks at shapes, which torch.fx does not trace: one node in its graphs.
@@ -68,6 +69,7 @@ class Model(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
+        self._looked_at = False
         self.input = InputNormalisation(architecture.in_channels)
         poisson = architecture.coding == "poisson"
         self.encoder = PoissonEncoder(architecture.timesteps) if poisson else None
@@ -194,6 +196,9 @@ class Model(nn.Module):
                 f"the images have the shape {list(images.shape)}, and a network reads (N, C, H, W)",
                 "Give one image a batch of its own: image[None].",
             )
+        # Looking costs a pass over a batch, and on a GPU a wait for it: one batch tells how somebody loads images.
+        if not (self._looked_at or self.architecture.coding == "frames" or is_traced()):
+            self._looked_at = in_range(images)
         coding, ann, alone = self.architecture.coding, self.architecture.spiking is None, steps is not None
         count = self.architecture.timesteps if steps is None else steps
         # A frame network is stepped frame by frame.

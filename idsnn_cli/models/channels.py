@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from idsnn_cli.errors import UsageError
@@ -30,6 +32,26 @@ def shown(images: Tensor, channels: int, frames: int = MEAN) -> Tensor:
             "Give images of as many channels; only grey and three colours are shown as each other.",
         )
     return images.mean(1, keepdim=True) if channels == 1 else images.expand(-1, 3, -1, -1)
+
+
+def in_range(images: Tensor) -> bool:
+    """Whether what images (N, C, H, W) hold was seen to be numbers of about 0 to 1; False where it cannot be looked at.
+
+    Warns of what is far outside: images that are not divided by 255, or were normalised already, are classified all the
+    same, and badly. Noise and attacks may leave 0 to 1 by half of it.
+    """
+    plain = type(images) is Tensor and not images.is_meta and images.numel()
+    if not plain or (images.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return False
+    low, high = (float(end) for end in images.detach().aminmax())
+    if low < -0.5 or high > 1.5:
+        what = "are normalised already" if low < 0 else "are not divided by 255"
+        warnings.warn(
+            f"the images go from {low:.3g} to {high:.3g}, as if they {what}; the network reads 0 to 1 and normalises "
+            "them itself",
+            stacklevel=2,
+        )
+    return True
 
 
 def mean_frame(images: Tensor) -> Tensor:

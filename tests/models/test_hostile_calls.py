@@ -56,3 +56,31 @@ def test_where_no_file_can_be_made_nobody_waits() -> None:
     """Neither a lock nor a file comes about in /proc, and no second try helps."""
     with pytest.raises(WriteError, match=r"/proc/student\.safetensors: could not be written"):
         save(network(NAME), Path("/proc/student.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["resnet8", NAME])
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (torch.linspace(0, 255, 2 * 3 * 32 * 32), "go from 0 to 255, as if they are not divided by 255"),
+        (torch.linspace(-2.1, 2.6, 2 * 3 * 32 * 32), r"go from -2\.1 to 2\.6, as if they are normalised already"),
+    ],
+)
+def test_images_of_another_range_are_classified_with_a_warning(name: str, images: torch.Tensor, words: str) -> None:
+    images = images.view(2, 3, 32, 32)
+    with pytest.warns(UserWarning, match=words):
+        network(name).eval()(images)
+
+
+def test_images_in_range_are_looked_at_once(recwarn: pytest.WarningsRecorder) -> None:
+    """Noise and attacks leave 0 to 1 by a little, and one batch tells how somebody loads images."""
+    model = network().eval()
+    model(torch.rand(2, 3, 32, 32) * 1.2 - 0.1)
+    model(torch.rand(2, 3, 32, 32) * 255)
+    assert not [each for each in recwarn if each.category is UserWarning]
+
+
+def test_a_recording_counts_its_events(recwarn: pytest.WarningsRecorder) -> None:
+    model = build(build_description(NAME, 10, width=4, coding="frames", timesteps=2, in_channels=2), seed=0).eval()
+    model(torch.full((1, 2, 2, 32, 32), 9.0))
+    assert not [each for each in recwarn if each.category is UserWarning]
