@@ -28,6 +28,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "poisson": ("spiking-resnet8", {"coding": "poisson"}),
     "grey": ("spiking-resnet8", {"in_channels": 1}),
     "folded": ("spiking-resnet8", {"amplitude": "folded", "shortcut": "pad"}),
+    "folded by layer": ("spiking-resnet14", {"amplitude": "folded-layer", "shortcut": "pad"}),
     "vgg": ("spiking-vgg11", {}),
     "learnt decays": ("spiking-resnet8", {"learn_decay": "layer"}),
 }

@@ -21,7 +21,7 @@ ResetGradient = Literal["detached", "full"]
 Activation = Literal["relu", "qcfs"]
 Limits = Literal["shared", "each", "channel"]
 # Learnt for each channel, or folded into the layers behind the spikes.
-Amplitude = Literal["one", "channel", "folded"]
+Amplitude = Literal["one", "channel", "folded", "folded-layer"]
 # Whether each layer of neurons learns its decay (PLIF), or all have the one of the description.
 LearnDecay = Literal["none", "layer"]
 # What a learnt decay may start at: in float32 a sigmoid nearer to 0 or 1 has next to no slope, so it would stay there.
@@ -64,6 +64,11 @@ class Neuron:
         return {key: value for key, value in plain.items() if key not in usual or value != usual[key]}
 
 
+_AMPLITUDES = {
+    "channel": "learnt spike amplitudes",
+    "folded": "folded amplitudes",
+    "folded-layer": "folded amplitudes of layers",
+}
 # The traits of a description of which :class:`Spiking` is made, in the order of its fields.
 SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude", "learn_decay")
 
@@ -77,7 +82,7 @@ class Spiking:
     (``poisson``), or the next of T different ``frames``.
     ``amplitude`` is what a spike counts: one, a number that each ``channel`` learns (Real Spike), behind the neuron and
     of a 7x7 stem behind its pool, or one in a network into which such numbers were ``folded``: shortcuts without
-    weights then have an amplitude of their own.
+    weights then have amplitudes of their own, one for each channel, or one in all (``folded-layer``).
     With ``learn_decay`` layer each layer of neurons has a decay of its own, sigmoid(w) of a tensor w () that is learnt
     (Fang et al., ICCV 2021), and the neuron's is what they started from.
     """
@@ -102,7 +107,7 @@ class Spiking:
             "a frame at each step" if self.coding == "frames" else f"{self.coding} coding",
         ]
         if self.amplitude != "one":
-            words.append({"channel": "learnt spike amplitudes", "folded": "folded amplitudes"}[self.amplitude])
+            words.append(_AMPLITUDES[self.amplitude])
         return words
 
     def _leak(self) -> str:

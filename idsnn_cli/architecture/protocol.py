@@ -239,6 +239,11 @@ class Architecture(ABC):
         return "one" if self.spiking is None else self.spiking.amplitude
 
     @property
+    def scaled_shortcuts(self) -> bool:
+        """Whether shortcuts without weights multiply the spikes that they pass on, since amplitudes are folded."""
+        return self.amplitude in ("folded", "folded-layer")
+
+    @property
     def learn_decay(self) -> LearnDecay:
         return "none" if self.spiking is None else self.spiking.learn_decay
 
@@ -299,6 +304,8 @@ class Architecture(ABC):
 
     def spike_amplitude(self, name: str, channels: int, kind: Amplitude) -> dict[str, tuple[int, ...]]:
         """The tensor of amplitudes at ``name``, by name; empty where a network's are not of that ``kind``."""
+        if kind == "folded" and self.amplitude == "folded-layer":
+            return {f"{name}.weight": (1,)}
         return {f"{name}.weight": (channels,)} if self.amplitude == kind else {}
 
     def learnt_decay(self, layer: str) -> dict[str, tuple[int, ...]]:

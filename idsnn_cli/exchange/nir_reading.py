@@ -174,7 +174,11 @@ def _amplitudes(graph: nir.NIRGraph, architecture: ResNetArchitecture) -> dict[s
             extra = architecture.stage_channels(stage) - entry
             before = part.before(extra) if isinstance(part, PaddedIdentity) else 0
             kernel = np.asarray(graph.nodes[at].weight)
-            found[f"{at}.amplitude.weight"] = kernel[before + np.arange(entry), np.arange(entry), 0, 0]
+            each = kernel[before + np.arange(entry), np.arange(entry), 0, 0]
+            one = architecture.amplitude == "folded-layer"
+            if one and not (each == each[0]).all():
+                raise CheckpointError(f"'{at}' multiplies channels by several numbers, its description by one.", _AGAIN)
+            found[f"{at}.amplitude.weight"] = each[:1] if one else each
     return found
 
 

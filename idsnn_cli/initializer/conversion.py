@@ -165,7 +165,7 @@ def scales(target: Architecture, lambdas: Mapping[str, float]) -> dict[str, floa
         projection = target.shortcut_convolution(stage, block)
         if projection is not None:
             convert_one(projection, before, stream)
-        elif target.amplitude == "folded" and target.passes_input(stage, block):
+        elif target.scaled_shortcuts and target.passes_input(stage, block):
             found[f"stages.{stage}.{block}.shortcut.amplitude.weight"] = theta * before / stream
     found["head.weight"] = stream
     return {name: factor for name, factor in found.items() if factor != 1.0}
@@ -234,12 +234,12 @@ def lambdas_apart(target: Architecture, pairs: Sequence[BlockPair], learnt: Mapp
         theirs = act if pair is None else f"stages.{pair.stage}.{pair.source_block}.{leaf}"
         if theirs in learnt:
             found[act] = learnt[theirs]
-    if target.amplitude != "folded" and not _joins_equals(target, found):
+    if not target.scaled_shortcuts and not _joins_equals(target, found):
         raise MappingError(
             "the source learnt a threshold for each activation, and the target's identity shortcuts pass spikes on as "
             "they are, to be added to spikes of another",
-            "Give the student thresholds of its own, student.threshold=channel, or use a source with one threshold for "
-            "each residual stream.",
+            "Give the student thresholds of its own (student.threshold=channel, or layer), or use a source with one "
+            "threshold for each residual stream.",
         )
     return found
 

@@ -12,7 +12,7 @@ from idsnn_cli.errors import UsageError
 
 
 class Amplitude(nn.Module):
-    """Spikes (T * N, C, H, W) times the amplitude of their channel, in the spikes' own dtype."""
+    """Spikes (T * N, C, H, W) times the amplitude of their channel, or the one of all, in the spikes' own dtype."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def require_amplitudes(architecture: Architecture, where: object = "the network"
     """Raise :class:`UsageError` where a network, that in ``where``, has no amplitudes to fold."""
     if architecture.amplitude == "channel":
         return
-    why = "are folded already" if architecture.amplitude == "folded" else "are not learnt: each of its spikes counts 1"
+    why = "are folded already" if architecture.scaled_shortcuts else "are not learnt: each of its spikes counts 1"
     if architecture.kind == "ann":
         why = "do not exist: it is an ANN"
     raise UsageError(

@@ -42,6 +42,8 @@ else:
 
 # What the authors of QCFS use for CIFAR-100.
 QCFS_LEVELS = 8
+# What spikes count once each channel, or each layer, has learnt a threshold.
+_WITH_THRESHOLDS: dict[str, Literal["folded", "folded-layer"]] = {"channel": "folded", "layer": "folded-layer"}
 
 
 class Network(Section, ABC):
@@ -198,7 +200,8 @@ class Student(Network):
     ``learn_decay`` layer lets each layer of neurons learn its decay, from that one on (PLIF).
     ``amplitude`` channel lets each channel learn what its spikes count (Real Spike); ``idsnn export`` folds it.
     ``threshold`` channel lets each channel learn its threshold: it is learnt in gamma and beta of the BatchNorm before
-    the neuron, and shortcuts without weights learn by what they multiply the spikes that they pass on.
+    the neuron, and shortcuts without weights learn by what they multiply the spikes that they pass on, each channel's;
+    with ``layer`` such a factor is one for all channels.
     """
 
     arch: str = "spiking-resnet18"
@@ -217,7 +220,7 @@ class Student(Network):
     surrogate_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     coding: Coding = "direct"
     amplitude: Literal["one", "channel"] = "one"
-    threshold: Literal["fixed", "channel"] = "fixed"
+    threshold: Literal["fixed", "layer", "channel"] = "fixed"
 
     @field_validator("arch")
     @classmethod
@@ -236,8 +239,8 @@ class Student(Network):
             )
         if self.block != "sew" and self.join != "add":
             raise ValueError(f"join {self.join} is for block sew")
-        if self.threshold == "channel" and (self.amplitude, self.block) != ("one", "spiking"):
-            raise ValueError("threshold channel is for block spiking and amplitude one")
+        if self.threshold != "fixed" and (self.amplitude, self.block) != ("one", "spiking"):
+            raise ValueError(f"threshold {self.threshold} is for block spiking and amplitude one")
         if self.block == "sew" and self.amplitude == "channel":
             raise ValueError("amplitude channel is for block spiking: the sums of sew cannot be folded")
         if self.block == "ms" and self.amplitude == "channel":
@@ -270,7 +273,7 @@ class Student(Network):
             "spiking_block": self.block,
             "join": self.join,
             "coding": self.coding,
-            "amplitude": "folded" if self.threshold == "channel" else self.amplitude,
+            "amplitude": _WITH_THRESHOLDS.get(self.threshold, self.amplitude),
             # Said where it is something, for a family need not know it.
             **({} if self.learn_decay == "none" else {"learn_decay": self.learn_decay}),
         }

@@ -48,6 +48,7 @@ REFUSED = {
     ("snntorch", "learnt, half start"): "start at half their threshold",
     **{(form, "vgg"): "spiking-vgg11" for form in FORMS},
     **{(form, "folded"): "folded amplitudes" for form in FORMS},
+    **{(form, "folded by layer"): "folded-layer amplitudes" for form in FORMS},
     **{(form, "learnt amplitudes"): "channel amplitudes" for form in FORMS},
 }
 

@@ -273,8 +273,9 @@ class Level(nn.Module):
         return torch.floor(x * self.levels + 0.5).clamp(0, self.levels) / self.levels
 
 
+@pytest.mark.parametrize("amplitude", ["folded", "folded-layer"])
 @pytest.mark.parametrize("shortcut", ["projection", "pad", "pad-end"])
-def test_ranges_of_activations_alone_become_thresholds_and_scales_of_shortcuts(shortcut: str) -> None:
+def test_ranges_of_activations_alone_become_thresholds_and_scales_of_shortcuts(shortcut: str, amplitude: str) -> None:
     """With each activation's own lambda the rates are the levels: the logits are the quantised network's own."""
     description = build_description("resnet14", 5, width=4, activation="qcfs", levels=3, shortcut=shortcut)
     source = ann("resnet14", activation="qcfs", levels=3, shortcut=shortcut)
@@ -286,7 +287,7 @@ def test_ranges_of_activations_alone_become_thresholds_and_scales_of_shortcuts(s
             if name.endswith("limit"):
                 value.copy_(0.5 + torch.rand((), generator=generator, dtype=value.dtype))
     own.eval()
-    target = spiking(own, 1, 14, amplitude="folded")
+    target = spiking(own, 1, 14, amplitude=amplitude)
     _, model = converted(own, target, images(), convert="learnt-thresholds")
     for name, _ in own.architecture.activations():
         model.set_submodule(name, Level(3))

@@ -233,3 +233,38 @@ def test_words() -> None:
     assert "learnt spike amplitudes" in learnt().describe()
     assert "folded amplitudes" in folded_of(build(learnt(), seed=0)).architecture.describe()
     assert isinstance(folded_of(build(learnt(), seed=0))(images(8).float()), Tensor)
+
+
+@pytest.mark.parametrize("shortcut", ["projection", "pad", "pad-end"])
+def test_one_amplitude_for_all_channels_of_a_shortcut_is_as_many_that_are_equal(shortcut: str) -> None:
+    """Bit for bit forward; its gradient is the sum of theirs."""
+    description = build_description("spiking-resnet14", 5, width=4, timesteps=3, shortcut=shortcut)
+    one, many = lively(description.changed(amplitude="folded-layer")), lively(description.changed(amplitude="folded"))
+    state = dict(one.state_dict())
+    scales = [name for name in state if ".amplitude" in name]
+    assert len(scales) == sum(description.passes_input(*at) for at in description.blocks()) > 0
+    with torch.no_grad():
+        for i, name in enumerate(scales):
+            state[name].fill_(0.7 + 0.2 * i)
+    same = {name: state[name].expand(many.state_dict()[name].shape) for name in state}
+    many.load_state_dict(same)
+    logits = [model(images(16)) for model in (one, many)]
+    assert torch.equal(*logits)
+    for each in logits:
+        (each * torch.arange(5.0, dtype=each.dtype)).sum().backward()
+    for name in scales:
+        alone, each = (model.get_parameter(name).grad for model in (one, many))
+        assert alone is not None
+        assert each is not None
+        assert alone.shape == (1,)
+        torch.testing.assert_close(alone[0], each.sum())
+        assert bool(each.any())
+
+
+def test_layers_learn_their_thresholds_apart_or_all_channels_theirs() -> None:
+    wide = build_description("spiking-resnet8", 5, width=8, timesteps=2, shortcut="pad")
+    by_channel = wide.changed(amplitude="folded").parameters() - wide.parameters()
+    by_layer = wide.changed(amplitude="folded-layer").parameters() - wide.parameters()
+    # Blocks that read 8, 8 and 16 channels.
+    assert (by_channel, by_layer) == (32, 3)
+    assert read_description(wide.changed(amplitude="folded-layer").to_dict()).amplitude == "folded-layer"

@@ -173,10 +173,11 @@ def test_qcfs_activations_each_learn_a_threshold() -> None:
     assert each["stages.1.0.act.limit"] == (8,)
 
 
-def test_learnt_thresholds_are_all_in_norms_and_kernels() -> None:
+@pytest.mark.parametrize("amplitude", ["folded", "folded-layer"])
+def test_learnt_thresholds_are_all_in_norms_and_kernels(amplitude: str) -> None:
     """No shortcut keeps a scale, so that such a student is the network with spikes of 1."""
     plain = vgg("spiking-vgg13", timesteps=3)
-    folded = plain.changed(amplitude="folded")
+    folded = plain.changed(amplitude=amplitude)
     assert folded.tensors() == plain.tensors()
     assert read_description(folded.to_dict()) == folded
     images = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -184,4 +185,4 @@ def test_learnt_thresholds_are_all_in_norms_and_kernels() -> None:
     with torch.no_grad():
         assert torch.equal(model(images), other(images))
     with pytest.raises(UsageError, match="an ANN has no spikes"):
-        vgg("vgg13").changed(amplitude="folded")
+        vgg("vgg13").changed(amplitude=amplitude)

@@ -109,7 +109,7 @@ VALUES = {
     "data.augment.eventdrop": "true,false",
     "init.input": "loop,mean",
     "runtime.track": "[],[tensorboard]",
-    "student.threshold": "fixed,channel",
+    "student.threshold": "fixed,layer,channel",
     "student.reset_gradient": "detached,full",
     "student.learn_decay": "none,layer",
     "distill.source_rates": "true,false",

@@ -196,6 +196,7 @@ def test_a_plain_baseline_has_no_teacher_in_its_loss(teacher: Path, tmp_path: Pa
         (["student.amplitude=channel", "student.block=ms"], "add membranes, not spikes"),
         (["student.join=and", "student.block=ms"], "join and is for block sew"),
         (["student.threshold=channel", "student.block=ms"], "threshold channel is for block spiking"),
+        (["student.threshold=layer", "student.block=sew"], "threshold layer is for block spiking"),
         (["student.amplitude=folded"], "amplitude"),
         (["teacher.levels=4"], "levels are for activation qcfs"),
         (["claims.table=1"], "table and row go together"),

@@ -101,7 +101,9 @@ def shortcut(architecture: ResNetArchitecture, stage: int, block: int) -> nn.Mod
     part = architecture.shortcut_part
     before = part.before(extra) if isinstance(part, PaddedIdentity) else 0
     way = nn.Identity() if (stride, extra) == (1, 0) else PadShortcut(stride, before, extra - before)
-    return AmplifiedShortcut(entry, way) if architecture.amplitude == "folded" else way
+    if not architecture.scaled_shortcuts:
+        return way
+    return AmplifiedShortcut(1 if architecture.amplitude == "folded-layer" else entry, way)
 
 
 class SqueezeExcitationModule(nn.Module):

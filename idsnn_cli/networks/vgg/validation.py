@@ -24,7 +24,7 @@ _OTHERS: dict[str, tuple[str, ...]] = {
     "spiking_block": ("spiking",),
     "join": ("add",),
     # Folded amplitudes are all in kernels here, for no shortcut keeps one: thresholds of channels are learnt so.
-    "amplitude": ("one", "folded"),
+    "amplitude": ("one", "folded", "folded-layer"),
 }
 
 

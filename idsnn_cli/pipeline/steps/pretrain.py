@@ -139,7 +139,7 @@ def pretrained_shape(recipe: Recipe, num_classes: int, in_channels: int) -> Arch
         return recipe.student.ann(num_classes, in_channels)
     levels = recipe.pretrain.levels or recipe.student.timesteps
     network = recipe.student.ann(num_classes, in_channels, activation="qcfs", levels=levels)
-    return network.changed(limits="each") if recipe.student.threshold == "channel" else network
+    return network if recipe.student.threshold == "fixed" else network.changed(limits="each")
 
 
 def _start_limits(workspace: Workspace, model: Model) -> None:

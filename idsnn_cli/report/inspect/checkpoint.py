@@ -154,7 +154,7 @@ def describe_checkpoint(
 def _described(plan: Plan, network: OpenNetwork) -> LayerMap:
     """The layer map; of a network that export has folded since, it is that of the network as it was trained."""
     mapping = describe_mapping(plan)
-    if network.architecture.amplitude == "folded":
+    if network.architecture.scaled_shortcuts and not plan.target.scaled_shortcuts:
         learnt = sum(".amplitude" in entry.target for entry in plan.entries)
         words = "are folded into what reads their spikes since (idsnn export); the map is of the network before that"
         return replace(mapping, notes=[*mapping.notes, MapNote(learnt, "tensors of amplitudes", words)])
