@@ -74,8 +74,10 @@ def convert(
     }
     if dry_run:
         if output is not None:
-            check_output(output, force=force)
+            check_output(output, force=force, reads=[checkpoint])
         run = calls.open_conversion(checkpoint, data, **asked)
+        if output is not None:
+            calls.require_elsewhere(run, output)
         plan = preview(run, steps_of_run(run.workspace.recipe))
         takes = estimate(run.workspace)
         show_plan(console, "convert", plan, {"estimate": takes.to_dict()})

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from idsnn_cli.architecture import BottleneckStride
 from idsnn_cli.checkpoint import write_bytes, write_json
 from idsnn_cli.errors import UsageError
@@ -18,7 +20,7 @@ from idsnn_cli.families import OptionA, Weights
 from idsnn_cli.models.identify import MeanStd
 from idsnn_cli.outputs import check_output
 from idsnn_cli.pipeline.converting import estimate, recipe_of
-from idsnn_cli.pipeline.measuring import check_report, evaluate_networks, write_report
+from idsnn_cli.pipeline.measuring import check_document, check_report, evaluate_networks, write_report
 from idsnn_cli.pipeline.preview import check
 from idsnn_cli.pipeline.run import RunDone, run_all, summary
 from idsnn_cli.pipeline.run_directory import RunDirectory
@@ -33,6 +35,23 @@ from idsnn_cli.training import Events, is_main, process_group
 AnyPath = str | Path
 
 
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Give the caller's process back what a recipe may set for the whole of it: threads, and how a GPU's convolutions
+    are chosen and rounded.
+    """
+    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    chosen = (cudnn.benchmark, cudnn.allow_tf32) if torch.cuda.is_available() else None
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        if chosen is not None:
+            cudnn.benchmark, cudnn.allow_tf32 = chosen
+
+
+@_as_before()
 def distill(
     recipe: AnyPath,
     overrides: Sequence[str] = (),
@@ -60,6 +79,7 @@ def distill(
     return do_alone("distill", run, given(teacher=teacher, student=student, output=output))
 
 
+@_as_before()
 def convert(
     checkpoint: str | Source,
     data: str,
@@ -85,7 +105,7 @@ def convert(
     :class:`MappingError` for a network whose shape no student has, :class:`UsageError`, and what a run raises.
     """
     if output is not None:
-        check_output(Path(output), force=force)
+        check_output(Path(output), force=force, reads=[checkpoint])
     run = open_conversion(
         checkpoint,
         data,
@@ -98,6 +118,8 @@ def convert(
         force=force,
         events=events,
     )
+    if output is not None:
+        require_elsewhere(run, Path(output))
     with working(run, steps_of_run(run.workspace.recipe)):
         run.workspace.say(estimate(run.workspace).words())
         results = run_all(run)
@@ -106,6 +128,7 @@ def convert(
         return RunDone(str(run.path), tuple(results), tuple(summary(results)))
 
 
+@_as_before()
 def evaluate(
     checkpoint: str | Source,
     data: str | None = None,
@@ -156,7 +179,7 @@ def evaluate(
     workspace = measuring_workspace(request, data, device_words(device))
     workspace.settle_process()
     if output is not None:
-        check_output(Path(output), force=True)
+        check_document(Path(output))
     if report is not None:
         check_report(Path(report))
     document = evaluate_networks(workspace, {source.name: source})
@@ -167,6 +190,7 @@ def evaluate(
     return read_evaluation(document)
 
 
+@_as_before()
 def evaluate_run(
     recipe: AnyPath,
     overrides: Sequence[str] = (),
@@ -230,6 +254,14 @@ def open_conversion(
     say = None if events is None else events.say
     loaded = recipe_of(str(checkpoint), data, timesteps, normalise, option_a, words, say)
     return run_of(loaded, Path(run_dir or Path("runs") / f"convert-{name}"), force=force, events=events)
+
+
+def require_elsewhere(run: RunDirectory, output: Path) -> None:
+    """Raise :class:`UsageError` where the copy of the student would replace a file that is the run's own."""
+    if output.resolve().parent == run.path.resolve():
+        raise UsageError(
+            f"{output} is in the run's own folder, which holds the student anyway", "Give another -o FILE, or none."
+        )
 
 
 def run_of(loaded: LoadedRecipe, folder: Path, *, force: bool = False, events: Events | None = None) -> RunDirectory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from idsnn_cli.evaluation.accuracy import MeasuredNetwork
 from idsnn_cli.evaluation.document import EvaluationDocument, read_evaluation
 from idsnn_cli.evaluation.measure import measure_fully
 from idsnn_cli.models import place
+from idsnn_cli.outputs import check_output
 from idsnn_cli.pipeline.requirements import check_classes
-from idsnn_cli.pipeline.run_directory import make_folder
+from idsnn_cli.pipeline.run_directory import RECORDS, make_folder
 from idsnn_cli.pipeline.workspace import Workspace
 from idsnn_cli.report.evaluation.page import draw_evaluation, render_markdown
 from idsnn_cli.seeding import derive_seed
@@ -79,10 +81,43 @@ def _measured(workspace: Workspace, name: str, path: Source, split: str) -> Meas
 PAGE, DOCUMENT = "eval.md", "eval.json"
 
 
-def check_report(folder: Path) -> None:
-    """Raise, before anything is measured, :class:`WriteError` where ``folder`` is a file."""
+def check_report(folder: Path, own: Path | None = None) -> None:
+    """Raise, before anything is measured, :class:`WriteError` where ``folder`` is a file, or the directory of another
+    run than ``own``, whose figures the report would replace.
+    """
     if folder.exists() and not folder.is_dir():
         raise WriteError(f"{folder} is a file, and the report is a folder", "Name another folder with --report DIR.")
+    _refuse_other_runs(folder, own, "--report DIR")
+
+
+def check_document(path: Path, own: Path | None = None) -> None:
+    """Raise, before anything is measured, :class:`WriteError` where ``path`` can be no file, or holds something that is
+    no evaluation: only such a document is replaced without a word, and not that of another run than ``own``.
+    """
+    check_output(path, force=True)
+    if path.name == DOCUMENT:
+        _refuse_other_runs(path.parent, own, "-o FILE")
+    if path.is_file() and path.stat().st_size and not _is_evaluation(path):
+        raise WriteError(
+            f"{path} is there, and no evaluation, which is all that is replaced here", "Give another -o FILE."
+        )
+
+
+def _refuse_other_runs(folder: Path, own: Path | None, option: str) -> None:
+    if (folder / RECORDS).exists() and (own is None or folder.resolve() != own.resolve()):
+        raise WriteError(
+            f"{folder} is a run's directory, whose own {DOCUMENT} would be replaced", f"Give another {option}."
+        )
+
+
+def _is_evaluation(path: Path) -> bool:
+    try:
+        with path.open("rb") as handle:
+            # A checkpoint may be of gigabytes.
+            found = json.load(handle) if handle.peek(1)[:1] == b"{" else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and {"dataset", "split", "results"} <= found.keys()
 
 
 def write_report(folder: Path, document: Mapping[str, Any]) -> tuple[Path, ...]:

@@ -20,9 +20,9 @@ from idsnn_cli import extras
 from idsnn_cli.cli import jobs
 from idsnn_cli.cli.launchers import LAUNCHERS, Ended, Launched, Launcher
 from idsnn_cli.cli.launchers._work import Work
-from idsnn_cli.cli.launchers.ray import Tasks
+from idsnn_cli.cli.launchers.ray import RAY, Tasks, _require_room
 from idsnn_cli.cli.launchers.slurm import SLURM, minutes
-from idsnn_cli.errors import UsageError
+from idsnn_cli.errors import JobError, UsageError
 from idsnn_cli.registry import names
 
 Capture = pytest.CaptureFixture[str]
@@ -352,6 +352,26 @@ class FakeRay:
 
     def shutdown(self) -> None:
         self.closed = True
+
+
+def test_ray_is_not_waited_for_where_no_machine_has_what_a_job_is_given() -> None:
+    nodes: list[dict[str, float]] = [{"CPU": 2.0, "memory": 1e9}, {"CPU": 1.0, "GPU": 1.0}]
+    for wanted in ({"CPU": 2, "GPU": 0}, {"CPU": 0, "GPU": 0.5}, {"CPU": 1, "GPU": 1}):
+        _require_room(wanted, nodes)
+    for wanted, words in (({"CPU": 2, "GPU": 1}, "CPU 2 of 2, GPU 1 of 1"), ({"CPU": 1, "GPU": 2}, "GPU 2 of 1")):
+        with pytest.raises(JobError, match=words):
+            _require_room(wanted, nodes)
+    with pytest.raises(JobError, match="CPU 1 of 0"):
+        _require_room({"CPU": 1, "GPU": 0}, [])
+
+
+@pytest.mark.parametrize("word", ["gpus=1.5", "cpus=2.25"])
+def test_ray_gives_no_one_and_a_half(word: str) -> None:
+    pytest.importorskip("ray")
+    key, _, value = word.partition("=")
+    with pytest.raises(UsageError, match="above 1 and no whole number"):
+        RAY.require({key: value})
+    RAY.require({key: "0.25"})
 
 
 def test_tasks_of_ray_are_read_and_cancelled() -> None:

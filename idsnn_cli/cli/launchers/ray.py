@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from idsnn_cli.cli.launchers import Ended, Launched, Launcher, number
 from idsnn_cli.cli.launchers._work import Work
-from idsnn_cli.errors import JobError
+from idsnn_cli.errors import JobError, UsageError
 from idsnn_cli.extras import require_extra
 from idsnn_cli.text import excerpt
 
@@ -26,8 +27,13 @@ class Ray(Launcher):
 
     def require(self, resources: Mapping[str, str]) -> None:
         require_extra(self.extra, "--launcher ray", "ray")
-        number(resources, "cpus", 0)
-        number(resources, "gpus", 0)
+        for key in ("cpus", "gpus"):
+            value = number(resources, key, 0)
+            if value is not None and value > 1 and value != int(value):
+                raise UsageError(
+                    f"--resource {key}={resources[key]} is above 1 and no whole number, which Ray cannot give",
+                    "Give a whole number, or a part of one.",
+                )
 
     def launch(self, commands: Sequence[Sequence[str]], logs: Sequence[Path], resources: Mapping[str, str]) -> Launched:
         import ray
@@ -41,9 +47,30 @@ class Ray(Launcher):
         finally:
             # Ray has put its own there, by which the command would end with another code.
             signal.signal(signal.SIGTERM, ours)
-        task = ray.remote(num_cpus=1 if cpus is None else cpus, num_gpus=gpus or 0, max_retries=-1)(work)
+        wanted = {"CPU": 1 if cpus is None else cpus, "GPU": gpus or 0}
+        if resources.get("address", os.environ.get("RAY_ADDRESS", "local")) == "local":
+            try:
+                _require_room(wanted, [node.get("Resources", {}) for node in ray.nodes()])
+            except JobError:
+                ray.shutdown()
+                raise
+        task = ray.remote(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=-1)(work)
         folder = str(Path.cwd())
         return Tasks(ray, [task.remote(list(each), folder, str(log)) for each, log in zip(commands, logs, strict=True)])
+
+
+def _require_room(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raise :class:`JobError` where none of the machines has what a job is to be given: Ray would wait for one that
+    comes, which only clusters that grow have, and say nothing.
+    """
+    if any(all(node.get(kind, 0) >= count for kind, count in wanted.items()) for node in nodes):
+        return
+    most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in wanted}
+    raise JobError(
+        "no machine of the Ray cluster has what each job is to be given: "
+        + ", ".join(f"{kind} {count:g} of {most[kind]:g}" for kind, count in wanted.items()),
+        "Correct --resource; a cluster that grows is named by --resource address=ADDRESS.",
+    )
 
 
 def work(command: list[str], folder: str, log: str) -> int:

@@ -67,7 +67,7 @@ class Slurm(Launcher):
 
 def minutes(time: str) -> int:
     """``90``, ``1:30:00`` or ``2-00:00:00`` in whole minutes. Raises :class:`UsageError` for anything else."""
-    found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):(\d\d):(\d\d)|(\d+))", time)
+    found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)|(\d+))", time)
     if found is None or not any(int(each or 0) for each in found.groups()):
         raise UsageError(f"--resource time={time} is no time", "Give it in minutes, or as [D-]HH:MM:SS.")
     days, hours, minute, seconds, plain = (int(each or 0) for each in found.groups())

@@ -10,7 +10,7 @@ from typing import Any
 from idsnn_cli.checkpoint import file_sha256, write_json
 from idsnn_cli.evaluation.measure import require_packages
 from idsnn_cli.models import require_beyond
-from idsnn_cli.pipeline.measuring import check_report, evaluate_networks, write_report
+from idsnn_cli.pipeline.measuring import check_document, check_report, evaluate_networks, write_report
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.requirements import usable
 from idsnn_cli.pipeline.run_directory import EVALUATION, Record, RunDirectory
@@ -51,7 +51,7 @@ class EvalStep(Step):
         if plan.steps == ("eval",):
             found = networks_of(run, given.student)
             plan.networks |= {name: usable(run.workspace, path, teaches=False) for name, path in found.items()}
-        check_measuring(run.workspace, plan, given)
+        check_measuring(run.workspace, plan, given, run.path)
 
     def do(self, run: RunDirectory, given: Given) -> StepResult:
         def alone() -> StepResult:
@@ -104,10 +104,15 @@ def _is_state_dict(path: Path) -> bool:
         return opened.foreign
 
 
-def check_measuring(workspace: Workspace, plan: Plan, given: Given) -> None:
-    """Let what would stop the measuring of the plan's networks, or the page about it, stop the command now."""
+def check_measuring(workspace: Workspace, plan: Plan, given: Given, own: Path | None = None) -> None:
+    """Let what would stop the measuring of the plan's networks, or the files about it, stop the command now.
+
+    ``own`` is the run directory that it works in.
+    """
+    if given.output is not None:
+        check_document(given.output, own)
     if given.report is not None:
-        check_report(given.report)
+        check_report(given.report, own)
     require_packages(workspace.recipe.eval.measures)
     timesteps = workspace.recipe.eval.timesteps
     for architecture in plan.networks.values():
