@@ -24,6 +24,7 @@ from idsnn_cli.pipeline.run_directory import (
     RESOLVED,
     Record,
     RunDirectory,
+    best_of,
     is_own_evaluation,
     read_records,
 )
@@ -120,8 +121,12 @@ def pack(
         row = next(each for each in evaluation.results if each.name == (network or STUDENT))
         facts = replace(facts, evaluation=evaluation, measured=row)
     card = render_card(facts)
-    text = recipe if recipe is not None else dump_mapping(facts.metadata.get("recipe", {}))
-    contents: dict[str, Path | bytes] = {WEIGHTS: path, RECIPE: text.encode(), CARD: card.encode()}
+    # What a program saved has none.
+    plain = facts.metadata.get("recipe")
+    text = recipe if recipe is not None else dump_mapping(plain) if plain else None
+    contents: dict[str, Path | bytes] = {WEIGHTS: path}
+    contents |= {} if text is None else {RECIPE: text.encode()}
+    contents[CARD] = card.encode()
     described = Pushed(
         source=str(path),
         network=facts.kind,
@@ -237,17 +242,46 @@ def _facts(path: Path, name: HubName, licence: str, run: Path | None) -> CardFac
 
 
 def _origins(metadata: Mapping[str, Any], run: Path | None) -> tuple[tuple[str, Mapping[str, str]], ...]:
-    """The published networks that its weights, or its teacher's, come from, each with what it gave."""
+    """The published networks that its weights, or its teacher's, come from, each with what it gave.
+
+    The teacher of ``run`` counts where the network was started from it, or trained against this very file.
+    """
     found: dict[str, Mapping[str, str]] = {}
     provenance: Any = metadata.get("provenance", {})
-    while isinstance(provenance, Mapping):
-        if isinstance(provenance.get("source"), Mapping):
-            found["weights from"] = provenance["source"]
-        provenance = provenance.get("start")
-    teacher = None if run is None else run / "teacher.safetensors"
-    if teacher is not None and teacher.exists() and metadata.get("kind") != "teacher":
-        with open_checkpoint(teacher) as file:
-            source = (file.metadata or {}).get("provenance", {}).get("source")
-        if isinstance(source, Mapping):
+    inputs, level, mapped = provenance.get("inputs", {}), provenance, False
+    while isinstance(level, Mapping):
+        if isinstance(level.get("source"), Mapping):
+            found["weights from"] = level["source"]
+        mapped = mapped or "source_tensors_sha256" in level
+        level = level.get("start")
+    if run is None or metadata.get("kind") == "teacher":
+        return tuple(found.items())
+    if mapped and "weights from" not in found and _is_own_start(metadata, run):
+        for path in _own_teachers(run)[:1]:
+            source = _source_of(path)
+            found |= {} if source is None else {"weights from": source}
+    for path in _own_teachers(run):
+        source = _source_of(path)
+        if source is not None and file_sha256(path) == inputs.get("teacher"):
             found["teacher from"] = source
     return tuple(found.items())
+
+
+def _own_teachers(run: Path) -> list[Path]:
+    last = run / "teacher.safetensors"
+    return [path for path in (last, best_of(last)) if path.exists()]
+
+
+def _is_own_start(metadata: Mapping[str, Any], run: Path) -> bool:
+    """Whether what the network began with was mapped from the run's own teacher."""
+    if load_recipe(run / RESOLVED).recipe.init.source is not None:
+        return False
+    begun, first = metadata.get("provenance", {}).get("inputs", {}).get("start"), run / "init.safetensors"
+    return begun is None or (first.exists() and file_sha256(first) == begun)
+
+
+def _source_of(path: Path) -> Mapping[str, str] | None:
+    """The published network that a checkpoint of ours was read from."""
+    with open_checkpoint(path) as file:
+        source = (file.metadata or {}).get("provenance", {}).get("source")
+    return source if isinstance(source, Mapping) else None

@@ -28,6 +28,7 @@ def dump_portable(recipe: Recipe) -> str:
             plain[section][key] = str(source)
     places = (("data", "root"), ("data", "path"), ("teacher", "scheme"), *named)
     left_out = [f"{s}.{key}" for s, key in places if whole[s][key] is not None and key not in plain[s]]
+    left_out += [f"data.shards.{key}" for key, pattern in whole["data"]["shards"].items() if pattern is not None]
     said = [f"# Left out, for they name files of one machine: {', '.join(left_out)}."] if left_out else []
     return "\n".join([*said, *_lines(plain, 0), ""])
 

@@ -52,6 +52,18 @@ class CardFacts:
         return str(self.metadata.get("kind", "student"))
 
     @property
+    def made(self) -> str:
+        """How it came about, as far as the checkpoint says: one that a program saved says nothing of it."""
+        provenance = self.metadata.get("provenance")
+        if provenance is None:
+            return "saved by a program with idsnn, and not told how it was made"
+        if self.kind == "student" and self.metadata.get("metrics", {}).get("epoch") == 0:
+            return "a spiking network that idsnn made of another, not trained as one"
+        if self.kind == "baseline" and "teacher" in provenance.get("inputs", {}):
+            return "trained with idsnn from random weights, with a teacher"
+        return _MADE.get(self.kind, "made with idsnn")
+
+    @property
     def data(self) -> str | None:
         """The data set's name, as far as the checkpoint says."""
         name = self.metadata.get("data", {}).get("name")
@@ -100,8 +112,7 @@ def _front_matter(facts: CardFacts) -> str:
 def _parts(facts: CardFacts) -> Iterator[str]:
     architecture = facts.architecture
     yield f"# {as_words(facts.repository.partition('/')[2])}"
-    made = _MADE.get(facts.kind, "made with idsnn")
-    yield f"{as_words(architecture.describe())}: {made}."
+    yield f"{as_words(architecture.describe())}: {facts.made}."
     rows = [("task", f"image classification, {architecture.num_classes:,} classes"), ("data", _data_words(facts))]
     rows += [("time steps T", str(architecture.timesteps))] if architecture.spiking is not None else []
     rows += [("parameters", f"{architecture.parameters():,}"), ("licence", as_words(facts.licence))]
@@ -162,7 +173,7 @@ def _energy(facts: CardFacts) -> Iterator[str]:
 
 def _loading(facts: CardFacts) -> Iterator[str]:
     name, spikes = f"hf://{facts.repository}", facts.architecture.spiking is not None
-    data = f" --data {facts.data_option}" if facts.data_option is not None else ""
+    data = f" --data {facts.data_option or 'NAME'}"
     yield "## Loading it"
     yield (f"```bash\npip install 'idsnn-cli[hub]'\nidsnn inspect {name}\nidsnn eval --checkpoint {name}{data}\n```")
     reads = "frames (N, T, C, H, W)" if facts.architecture.coding == "frames" else "images (N, C, H, W) in 0 to 1"
@@ -180,6 +191,9 @@ def _making(facts: CardFacts) -> Iterator[str]:
     versions = facts.metadata.get("versions", {})
     listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     yield "## How it was made"
+    if not facts.metadata.get("recipe"):
+        yield "The file does not say: it holds what the network is and how it normalises its input, and no recipe."
+        return
     yield (
         "`recipe.yaml` is the recipe with every default (`idsnn run recipe.yaml`); the file's own metadata hold it, "
         "too, and where its weights came from" + (f". Versions: {as_words(listed)}." if listed else ".")

@@ -13,8 +13,11 @@ from foreign_networks import save_torchvision
 from hub_stand_in import TOKEN, StandIn, connected
 from invoking import Outcome, invoke, save_network
 
-from idsnn_cli import load
+from idsnn_cli import load, save
 from idsnn_cli.architecture import build_description
+from idsnn_cli.checkpoint import file_sha256
+from idsnn_cli.models import build
+from idsnn_cli.pipeline.pushing import _origins
 from idsnn_cli.recipe import load_recipe
 
 Capture = pytest.CaptureFixture[str]
@@ -312,3 +315,56 @@ def test_where_weights_come_from_is_said(capsys: Capture) -> None:
     save_network(Path("s.safetensors"), "student", SPIKING, provenance={"start": {"source": source}})
     shown = invoke(capsys, "push", "s.safetensors", "hf://me/snn", "--dry-run", "-q").out
     assert f"| weights from | timm:resnet18.a1\\_in1k, commit `{'c' * 40}` |" in shown
+
+
+def test_a_network_that_a_program_saved_is_not_called_trained(capsys: Capture, hub: StandIn) -> None:
+    """It has neither a recipe nor a word about its making, and so has what is pushed."""
+    save(build(SPIKING, 1).eval(), "s.safetensors")
+    assert invoke(capsys, "push", "s.safetensors", "hf://me/snn").code == 0
+    files = hub.repositories["me/snn"].files
+    assert set(files) == {".gitattributes", "model.safetensors", "README.md"}
+    card = files["README.md"].decode()
+    assert "saved by a program with idsnn, and not told how it was made." in card
+    assert "trained" not in card
+    assert "recipe.yaml" not in card
+    assert "idsnn eval --checkpoint hf://me/snn --data NAME" in card
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "words"),
+    [
+        ("student", {"metrics": {"epoch": 0, "test_top1": 50.0}}, "made of another, not trained as one"),
+        ("student", {}, "trained as a spiking network with idsnn"),
+        ("baseline", {"provenance": {"start": {}, "inputs": {"teacher": "0"}}}, "random weights, with a teacher"),
+        ("baseline", {"provenance": {"start": {}, "inputs": {}}}, "random weights, without a teacher"),
+    ],
+)
+def test_a_card_says_whether_it_was_trained_and_by_whom(
+    capsys: Capture, kind: str, told: dict[str, Any], words: str
+) -> None:
+    save_network(Path("s.safetensors"), kind, SPIKING, **told)
+    assert words in invoke(capsys, "push", "s.safetensors", "hf://me/snn", "--dry-run", "-q").out
+
+
+def test_the_runs_teacher_is_named_only_by_what_it_had_a_part_in(made: Path) -> None:
+    """The baseline of random weights and a plain loss has nothing of it, the student its weights and its answers."""
+    run = Path("run")
+    shutil.copytree(made, run)
+    source = {"name": "torchvision:resnet18"}
+    ann = build_description("resnet8", 10, width=4)
+    save_network(run / "teacher.safetensors", "teacher", ann, provenance={"source": source})
+    teacher, start = (file_sha256(run / f"{name}.safetensors") for name in ("teacher", "init"))
+    mapped = {"rule": "loop", "source_tensors_sha256": "0"}
+    for provenance, expected in (
+        ({"start": {}, "inputs": {}}, []),
+        ({"start": {}, "inputs": {"teacher": teacher}}, ["teacher from"]),
+        ({"start": {}, "inputs": {"teacher": "0"}}, []),
+        ({"start": mapped, "inputs": {"start": start, "teacher": teacher}}, ["weights from", "teacher from"]),
+        ({"start": mapped, "inputs": {"start": start}}, ["weights from"]),
+        ({"start": mapped, "inputs": {"start": "0"}}, []),
+        (mapped, ["weights from"]),
+        ({"start": mapped | {"source": {"name": "timm:x"}}, "inputs": {"start": start}}, ["weights from"]),
+    ):
+        found = _origins({"kind": "student", "provenance": provenance}, run)
+        assert [what for what, _ in found] == expected
+    assert found[0][1] == {"name": "timm:x"}
