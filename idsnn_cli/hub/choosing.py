@@ -11,7 +11,8 @@ from idsnn_cli.text import excerpt
 SAFE = ".safetensors"
 INDEX = ".index.json"
 # What libraries call the network's file, the safe form first; of several files the index stands for them.
-_USUAL = ("model.safetensors", "model.safetensors.index.json")
+USUAL = "model.safetensors"
+_USUAL = (USUAL, "model.safetensors.index.json")
 _USUAL_UNSAFE = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # What trainers leave beside it, which is no network.
 _NO_NETWORK = ("training_args.bin", "optimizer", "scheduler", "scaler", "rng_state", "random_states")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from idsnn_cli.errors import CheckpointError, HubError, did_you_mean
-from idsnn_cli.hub.choosing import INDEX, SAFE, choose
+from idsnn_cli.hub.choosing import INDEX, SAFE, USUAL, choose
 from idsnn_cli.hub.client import api, asking, require_client
 from idsnn_cli.hub.names import HubName
 from idsnn_cli.text import excerpt
@@ -21,7 +22,7 @@ MAIN = "main"
 # Settings that libraries leave beside a network, and the largest such file that is fetched.
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 _LARGEST_SETTINGS = 1_000_000
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 
 
 class Stored(NamedTuple):
@@ -71,6 +72,11 @@ class Located:
 
         return str(hf_hub_url(self.name.repo, self.file, revision=self.commit))
 
+    @property
+    def guessed(self) -> bool:
+        """Whether nobody named the file, and the cache does not tell that the repository has no other network."""
+        return self.offline is not None and self.name.file is None and self.file != USUAL
+
     def beside(self, name: str) -> str | None:
         """The file ``name`` in the same folder of the repository, where it is there and small."""
         folder, slash, _ = self.file.rpartition("/")
@@ -82,6 +88,8 @@ class Located:
 _FOUND: dict[tuple[str, HubName], Located] = {}
 _HEADERS: dict[tuple[str, str], Header] = {}
 _TOLD: set[HubName] = set()
+# Files of the cache that were looked at, with their sizes and times.
+_UNCHANGED: set[tuple[Path, int, int]] = set()
 
 
 def forget() -> None:
@@ -130,11 +138,19 @@ def fetch(found: Located, say: Say | None = None) -> Path:
 
     Raises :class:`HubError` where it cannot be had whole; then nothing of it is left behind.
     """
-    if found.offline is not None and say is not None and found.name not in _TOLD:
+    if found.offline is not None and found.name not in _TOLD:
         _TOLD.add(found.name)
-        say(f"{found.name}: {found.offline}; commit {found.commit[:12]} is in the cache, and is read")
+        read = f"commit {found.commit[:12]} is in the cache, and is read"
+        if found.guessed:
+            read += f": {found.file}, the only network of it there; the repository may hold others"
+        if say is not None:
+            say(f"{found.name}: {found.offline}; {read}")
+        elif found.guessed:
+            warnings.warn(f"{found.name}: {found.offline}; {read}", stacklevel=2)
     settings(found)  # which the reader looks for beside the file
     if is_here(found):
+        for each in (found.file, *_shards(found)):
+            _require_unchanged(found, each)
         return found.path
     if say is not None:
         size = found.sizes.get(found.file)
@@ -243,6 +259,7 @@ def _download(found: Located, file: str, revision: str | None) -> Path:
     """``file`` in the cache; by ``revision`` where that is given, so that the cache knows what a branch stood for."""
     path = _path(found, file)
     if path.exists():
+        _require_unchanged(found, file)
         return path
     from huggingface_hub import hf_hub_download
 
@@ -269,6 +286,27 @@ def _check(found: Located, file: str, path: Path) -> None:
         f"{found.name.of(file)}: what came is not what the hub lists (its SHA-256 differs); it was not kept",
         "Try again, or check HF_ENDPOINT, if it is set.",
     )
+
+
+def _require_unchanged(found: Located, file: str) -> None:
+    """Raise :class:`HubError` where a file in the cache is not the one that was fetched: a commit is the same bytes for
+    good. The hub lists the SHA-256 of large files, by which the client names them in its cache.
+    """
+    path = _path(found, file)
+    kept = path.resolve()
+    expected = found.hashes.get(file) or (kept.name if _SHA256.fullmatch(kept.name) else None)
+    looks = kept.stat()
+    key = (kept, looks.st_size, looks.st_mtime_ns)
+    if expected is None or key in _UNCHANGED:
+        return
+    with kept.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    if digest != expected:
+        raise HubError(
+            f"{found.name.of(file)}: the cache's file was changed since it was fetched (its SHA-256 differs): {kept}",
+            "Remove that file, and the command fetches it again.",
+        )
+    _UNCHANGED.add(key)
 
 
 def _revision(revision: str | None) -> str | None:
