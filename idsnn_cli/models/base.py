@@ -140,9 +140,9 @@ class Model(nn.Module):
         """
         if self.architecture.spiking is None:
             raise UsageError("an ANN has no time steps", "Call it: model(images).")
-        if self.training:
+        if self.training or any(each.training for each in self.modules() if isinstance(each, nn.BatchNorm2d)):
             raise UsageError(
-                "the network is in training mode, where BatchNorm normalises over all time steps at once",
+                "the network, or a part of it, is in training mode, where BatchNorm normalises over all steps at once",
                 "Call model.eval() first.",
             )
         neurons = [module for module in self.modules() if isinstance(module, LIF)]

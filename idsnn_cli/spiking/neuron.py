@@ -283,6 +283,11 @@ class LIF(nn.Module):
             return merged_lif(x, self.neuron, self.timesteps, repeat)
         return merged_lif(x, self.neuron, self.timesteps, repeat, self.decay_logit)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle gets: a step's state without the graph of its gradients, which cannot be copied."""
+        state = None if self.state is None else tuple(each.detach() for each in self.state)
+        return {**self.__dict__, "state": state}
+
     @property
     def decay(self) -> float:
         """This layer's own decay, in double precision where it is learnt."""

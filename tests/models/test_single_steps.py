@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,10 @@ def test_what_a_step_does_not_fit_is_refused() -> None:
             model.float().step(images(3).float())
     with pytest.raises(UsageError, match="training mode"):
         network("thin").train().step(images(2))
+    partly = network("thin")
+    partly.stages.train()
+    with pytest.raises(UsageError, match="or a part of it, is in training mode"):
+        partly.step(images(2))
     with pytest.raises(UsageError, match="an ANN has no time steps"):
         build(build_description("resnet8", 4, width=2), 0).eval().step(images(2).float())
     poisson = network("poisson")
@@ -142,3 +148,19 @@ def test_a_step_that_fails_leaves_the_form_of_t_steps_alone() -> None:
             model.step(torch.zeros((2, 3, 32, 32), dtype=torch.uint8))
         assert not any(module.stepping for module in model.modules() if isinstance(module, LIF))
         assert torch.equal(model(images(2)), expected)
+
+
+@pytest.mark.parametrize("name", ["thin", "poisson", "learnt decays", "ms"])
+def test_a_copy_goes_on_from_where_its_model_is(name: str) -> None:
+    """By copy.deepcopy and by pickle, with gradients wanted; neither hears of the other's next steps."""
+    model, x = network(name), images(2)
+    seed_encoders(model, 3)
+    model.step(x)
+    copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    expected = [model.step(x).detach() for _ in range(2)]
+    for each in copies:
+        found = [each.step(x) for _ in range(2)]
+        assert all(torch.equal(first, second) for first, second in zip(found, expected, strict=True))
+    model.reset()
+    fresh = copy.deepcopy(model)
+    assert all(module.state is None for module in fresh.modules() if isinstance(module, LIF))
