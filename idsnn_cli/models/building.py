@@ -71,7 +71,7 @@ def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 def build(architecture: Architecture, seed: int, random: RandomKernels = "he") -> Model:
     """The network with random weights drawn from ``seed`` as ``random`` says; torch's own generators are not used."""
-    network = _bare(architecture)
+    network = bare(architecture)
     network.load_state_dict(first_state(architecture, seed, random), assign=True)
     return network
 
@@ -83,12 +83,12 @@ def prolonged(network: Model, timesteps: int) -> Model:
     :class:`UsageError` where ``timesteps`` is not more than T.
     """
     require_beyond(network.architecture, timesteps)
-    longer = _bare(network.architecture.changed(timesteps=timesteps))
+    longer = bare(network.architecture.changed(timesteps=timesteps))
     longer.load_state_dict(network.state_dict(), assign=True)
     return longer.train(network.training)
 
 
-def _bare(architecture: Architecture) -> Model:
+def bare(architecture: Architecture) -> Model:
     """The module on the meta device, where nothing is drawn that would be thrown away."""
     module, _, name = architecture.builder.partition(":")
     with torch.device("meta"):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from idsnn_cli.checkpoint import write_checkpoint
 from idsnn_cli.errors import CheckpointError, UsageError
 from idsnn_cli.models.base import Model
+from idsnn_cli.models.building import bare
 from idsnn_cli.spiking import LIF
+
+# Attributes of layers that change no result of the network in evaluation mode.
+_FREE = frozenset({"training", "momentum", "to_skip", "next", "stepping", "state", "inplace"})
 
 
 def save(model: Model, path: str | Path) -> None:
@@ -55,8 +61,36 @@ def _require_described(model: Model, state: dict[str, torch.Tensor]) -> None:
         words = ", ".join(sorted(str(each).removeprefix("torch.") for each in types))
         raise UsageError(f"the network's tensors are {words}, and load gives float32 or float64", "Use model.float().")
     for name, module in model.named_modules():
+        # Before the layers, for its own words say more.
         if isinstance(module, LIF) and module.neuron != model.architecture.neuron:
             raise UsageError(
                 f"the neurons of {name} are {module.neuron}, and the description's are {model.architecture.neuron}",
                 "A checkpoint has one neuron for all: give them the description's.",
             )
+    _require_layers(model)
+
+
+def _require_layers(model: Model) -> None:
+    """Raise :class:`UsageError` where a layer is another one than the description's, or computes otherwise: no tensor
+    tells of a stride, an eps or an activation, and load would make the description's.
+    """
+    ours, described = dict(model.named_modules()), dict(bare(model.architecture).named_modules())
+    for name in {**described, **ours}:
+        found, expected = ours.get(name), described.get(name)
+        if found is None or expected is None or type(found) is not type(expected):
+            kinds = ["none" if each is None else type(each).__name__ for each in (found, expected)]
+            what = f"{name} is {kinds[0]}, and the description's is {kinds[1]}"
+        else:
+            own, theirs = _constants(found), _constants(expected)
+            differing = [key for key, value in theirs.items() if own.get(key) != value]
+            if not differing:
+                continue
+            key = differing[0]
+            what = f"{key} of {name} is {own.get(key)!r}, and the description's is {theirs[key]!r}"
+        raise UsageError(f"the network computes otherwise than its description: {what}", "Give it the description's.")
+
+
+def _constants(module: nn.Module) -> dict[str, Any]:
+    """What a layer computes by, beside its tensors; a momentum and where draws have come to change no result."""
+    values = {key: value for key, value in vars(module).items() if not key.startswith("_") and key not in _FREE}
+    return {key: value for key, value in values.items() if isinstance(value, bool | int | float | str | tuple)}

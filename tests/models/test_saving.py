@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,42 @@ def test_nothing_is_written_where_it_cannot_be_read_again(tmp_path: Path) -> Non
         idsnn_cli.save(network(), tmp_path / "nowhere" / "student.safetensors")
     assert path.read_text() == "kept"
     assert [each.name for each in tmp_path.iterdir()] == ["kept.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda model: setattr(model.stem.norm, "eps", 0.5), "eps of stem.norm is 0.5"),
+        (lambda model: setattr(model.stem.conv, "stride", (2, 2)), r"stride of stem.conv is \(2, 2\)"),
+        (lambda model: setattr(model.stages[0][0], "act0", nn.GELU()), "stages.0.0.act0 is GELU, .* is LIF"),
+        (lambda model: setattr(model.stem, "pool", nn.AvgPool2d(2)), "stem.pool is AvgPool2d"),
+        (lambda model: model.stages[1].append(nn.Tanh()), "stages.1.3 is Tanh, .* is none"),
+    ],
+)
+def test_layers_that_compute_otherwise_are_not_saved_as_the_descriptions(
+    tmp_path: Path, change: Callable[[Any], None], words: str
+) -> None:
+    model = network()
+    before = model(images())
+    change(model)
+    # What load would give back is another network.
+    assert not torch.equal(model(images()), before)
+    with pytest.raises(UsageError, match=words):
+        idsnn_cli.save(model, tmp_path / "saved.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["spiking-resnet20", "spiking-vgg11"])
+def test_what_changes_no_result_is_saved(tmp_path: Path, name: str) -> None:
+    """Another momentum, a step half way, draws of Poisson coding, and a person's own notes."""
+    model = build(build_description(name, 4, width=4, timesteps=2, coding="poisson"), seed=2).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.3
+    model.note = "mine"
+    model.step(torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(1)))
+    idsnn_cli.save(model, tmp_path / "saved.safetensors")
+    assert idsnn_cli.load(tmp_path / "saved.safetensors").architecture == model.architecture
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
