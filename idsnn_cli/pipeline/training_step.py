@@ -256,7 +256,7 @@ def make_at_once(
 def forget_training(run: RunDirectory, step: Step, target: Path) -> None:
     """Remove what an earlier training left: it says nothing about the network that was made at once instead."""
     state = step.folder(run) / STATE
-    clear(best_of(target), step.folder(run) / METRICS, state, epoch_state(state))
+    clear(best_of(target), step.folder(run) / METRICS, state, epoch_state(state), step.folder(run) / TRACKING)
 
 
 def _best_is_gone(workspace: Workspace, job: Job, figures: dict[str, Any]) -> None:

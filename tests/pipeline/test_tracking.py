@@ -286,6 +286,24 @@ def test_a_new_training_is_another_run(began: Path, tmp_path: Path, monkeypatch:
     assert json.loads((run.path / "distill" / "tracking.json").read_text())["id"] != first
 
 
+def test_a_training_behind_one_of_no_epochs_is_another_run(
+    began: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its epochs are not those that the tracker has of the training before."""
+    monkeypatch.setattr(tracking, "find", lambda *_: Faulty("never"))
+    words = ("runtime.track=[wandb]", "distill.epochs=2")
+    file = tmp_path / "run" / "distill" / "tracking.json"
+    trained(began, tmp_path, *words)
+    first = json.loads(file.read_text())["id"]
+    none = open_run(tmp_path / "tiny.yaml", tmp_path / "run", *PLAIN, words[0], "distill.epochs=0", force=True)
+    distill_step(none, teacher=began / "teacher.safetensors", student=began / "init.safetensors")
+    assert not file.exists()
+    trained(began, tmp_path, *words)
+    kept = json.loads(file.read_text())
+    assert kept["id"] != first
+    assert kept["runs"]["wandb"]["epoch"] == 2
+
+
 def test_a_missing_library_is_told_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     run = open_run(write_recipe(tmp_path), tmp_path / "run", "runtime.track=[mlflow]")
