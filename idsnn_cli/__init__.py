@@ -38,3 +38,8 @@ __getattr__ = handed_out(
         "training": ("Events",),
     },
 )
+
+
+def __dir__() -> list[str]:
+    """What is here, the calls too that nobody has used yet, so that a notebook's TAB key offers them."""
+    return sorted({*globals(), *__all__})

@@ -126,7 +126,8 @@ class SnnTorch(Peer):
 
     def calls(self, architecture: ResNetArchitecture) -> list[str]:
         return [
-            "for m in net.modules(): m.mem = torch.zeros(0, dtype=x.dtype) if isinstance(m, snn.Leaky) else None",
+            "neurons = [part for part in net.modules() if isinstance(part, snn.Leaky)]",
+            "for neuron in neurons: neuron.mem = torch.zeros(0, dtype=x.dtype)",
             "logits = torch.stack([net(step) for step in x])  # (T, N, classes); the answer is their mean over T",
         ]
 

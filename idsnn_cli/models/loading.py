@@ -43,7 +43,8 @@ def load(
     It is float64 where its kernels in the file are, and otherwise float32.
 
     Reads checkpoints of ours, ResNet state dicts in any scheme that is recognised, and ``torchvision:NAME[/WEIGHTS]``,
-    which is downloaded where torch's cache lacks it. Images are (N, C, H, W) in 0 to 1, grey for a network of one
+    ``timm:NAME`` and ``hf://USER/REPO``, which are downloaded where the cache lacks them. Images are (N, C, H, W) in 0
+    to 1, grey for a network of one
     channel, or three whose mean it takes: the network normalises them itself. A foreign file does not say how, so it
     needs ``normalise``, the (mean, std) that it was trained with; nor in which convolution its bottlenecks stride, the
     3x3 unless ``bottleneck_stride`` says otherwise. ``weights`` says which copy is taken of a foreign file with raw and

@@ -47,10 +47,15 @@ def student_words(source: Architecture, where: object) -> list[str]:
 
     Raises :class:`MappingError` for a network whose shape no student has.
     """
+    if source.spiking is not None:
+        raise MappingError(
+            f"{where} is a {source.describe()}, which spikes already",
+            "Give the ANN it was made of; `idsnn init` with `idsnn distill` starts a student from a spiking network.",
+        )
     name = source.name if source.name.startswith("spiking-") else f"spiking-{source.name}"
     widths = source.traits().get("widths")
     options = {"width": widths[0], **source.name_options()} if widths else {}
-    if source.spiking is not None or name not in spiking_names() or not _same_shape(source, name, options):
+    if name not in spiking_names() or not _same_shape(source, name, options):
         raise MappingError(
             f"{where} is a {source.describe()}, and there is no student of that shape to convert it to",
             "Use `idsnn init` with a student of another shape and `idsnn distill`.",

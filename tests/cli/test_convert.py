@@ -70,3 +70,11 @@ def test_a_network_of_another_shape_is_refused(capsys: Capture) -> None:
     assert found.code == 1
     assert "no student of that shape" in found.err
     assert not Path("runs").exists()
+
+
+def test_a_spiking_network_is_refused_as_one(capsys: Capture) -> None:
+    save_network(Path("net.safetensors"), "student", build_description("spiking-resnet8", 10, width=4))
+    found = invoke(capsys, "convert", "net.safetensors", "--data", "digits")
+    assert found.code == 1
+    assert "spikes already" in found.err
+    assert not Path("runs").exists()

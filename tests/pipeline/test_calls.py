@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -223,3 +225,9 @@ def test_what_is_handed_out_is_what_is_listed() -> None:
     assert get_type_hints(calls.open_run)
     with pytest.raises(AttributeError):
         idsnn_cli.nothing  # noqa: B018
+
+
+def test_the_calls_are_listed_before_their_first_use() -> None:
+    script = "import sys, idsnn_cli; print(set(idsnn_cli.__all__) <= set(dir(idsnn_cli)), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
