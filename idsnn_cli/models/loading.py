@@ -44,16 +44,15 @@ def load(
 
     Reads checkpoints of ours, ResNet state dicts in any scheme that is recognised, and ``torchvision:NAME[/WEIGHTS]``,
     ``timm:NAME`` and ``hf://USER/REPO``, which are downloaded where the cache lacks them. Images are (N, C, H, W) in 0
-    to 1, grey for a network of one
-    channel, or three whose mean it takes: the network normalises them itself. A foreign file does not say how, so it
-    needs ``normalise``, the (mean, std) that it was trained with; nor in which convolution its bottlenecks stride, the
-    3x3 unless ``bottleneck_stride`` says otherwise. ``weights`` says which copy is taken of a foreign file with raw and
-    averaged ones (``auto``: the averaged), and ``allow_unused`` drops keys of it that are not explained and change
-    nothing; ``scheme`` is a table of names that the known ones lack; ``root`` what the names of the network that is
-    meant begin with, of several; ``levels`` those of its QCFS activations, which only have thresholds in it;
-    ``option_a`` where its shortcuts without weights put their zeros (``pad``, half before and half behind, unless it is
-    given). ``kind`` says whether it spikes where it does not tell, and ``spiking`` its time steps and neurons.
-    ``timesteps`` runs a student for so many steps instead of its own T. Raises :class:`CheckpointError` or
+    to 1, grey for a network of one channel, or three whose mean it takes: the network normalises them itself. A foreign
+    file does not say how, so it needs ``normalise``, the (mean, std) that it was trained with; nor in which convolution
+    its bottlenecks stride, the 3x3 unless ``bottleneck_stride`` says otherwise. ``weights`` says which copy is taken of
+    a foreign file with raw and averaged ones (``auto``: the averaged), and ``allow_unused`` drops keys of it that are
+    not explained and change nothing; ``scheme`` is a table of names that the known ones lack; ``root`` what the names
+    of the network that is meant begin with, of several; ``levels`` those of its QCFS activations, which only have
+    thresholds in it; ``option_a`` where its shortcuts without weights put their zeros (``pad``, half before and half
+    behind, unless it is given). ``kind`` says whether it spikes where it does not tell, and ``spiking`` its time steps
+    and neurons. ``timesteps`` runs a student for so many steps instead of its own T. Raises :class:`CheckpointError` or
     :class:`FamilyError` for a file that is not a Model, :class:`UsageError` where ``normalise`` is missing, or an
     option speaks against the file.
     """
