@@ -50,6 +50,25 @@ def test_seeds_are_averaged_with_the_spread_of_a_sample(document: dict[str, Any]
     assert arm(document, "both (baseline)")["best"]["values"] == [50.0, 54.0]
 
 
+def test_a_repetition_is_no_other_seed() -> None:
+    """Two runs of one recipe and seed have one figure, not two and a spread of 0."""
+    runs = [
+        made_run("both", [40.0, 61.0], seed=0),
+        replace(made_run("both", [40.0, 61.0, 59.0], seed=0), folder="again"),
+        made_run("both", [45.0, 60.0, 63.0], seed=1),
+        replace(made_run("both", [41.0, 62.0, 64.0], seed=0, data={"seed": 5}), folder="other images"),
+    ]
+    document = describe_runs(runs)
+    both = arm(document, "both")
+    assert (both["runs"], both["seeds"], both["last"]["values"]) == (3, [0, 1, 0], [59.0, 63.0, 64.0])
+    assert len(document["networks"]) == 4
+    notes = " ".join(document["notes"])
+    assert f"The student of again repeats that of {runs[0].folder}, its seeds too." in notes
+    assert "A repetition is no other seed" in notes
+    alone = arm(describe_runs(runs[:2]), "both")
+    assert (alone["runs"], alone["last"]["spread"]) == (1, None)
+
+
 def test_the_target_is_the_mean_of_the_baselines_bests(document: dict[str, Any]) -> None:
     (target,) = document["targets"]
     assert target == {

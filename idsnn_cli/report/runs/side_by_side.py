@@ -16,6 +16,8 @@ from idsnn_cli.report.runs.trainings import Role, Run, curve, pretraining_cost, 
 from idsnn_cli.results import read
 
 ROLES: tuple[Role, ...] = ("student", "baseline")
+# The run's own seed, that of the choice of images and that of the teacher.
+Seeds = tuple[int | None, ...]
 COSTS = ("epoch", "images", "macs", "seconds", "macs_with_teacher", "seconds_with_teacher")
 
 
@@ -47,12 +49,30 @@ def _compared(runs: Sequence[Run], top1: float | None) -> dict[str, Any]:
     for network, target in zip(networks, wanted, strict=True):
         best = target["top1"]
         network["reach"] = None if best is None else reach(network["curve"], best, network["teacher"])
-    groups: dict[tuple[str, str], list[tuple[Run, dict[str, Any]]]] = {}
+    groups: dict[tuple[str, str], dict[Seeds, tuple[Run, dict[str, Any]]]] = {}
+    repeated = []
     for network in networks:
         run = by_folder[network["run"]]
-        groups.setdefault((run.arm_of(network["role"]), network["role"]), []).append((run, network))
-    arms = [_arm(members) for members in groups.values()]
-    return {"targets": found, "networks": networks, "arms": arms, "notes": _notes(runs, networks, arms, found)}
+        members = groups.setdefault((run.arm_of(network["role"]), network["role"]), {})
+        _, held = members.setdefault(_seeds(run), (run, network))
+        if held is not network:
+            repeated.append(f"The {network['role']} of {network['run']} repeats that of {held['run']}, its seeds too.")
+            if len(held["curve"]) < len(network["curve"]):
+                members[_seeds(run)] = run, network
+    arms = [_arm(list(members.values())) for members in groups.values()]
+    if repeated:
+        repeated.append("A repetition is no other seed: the one of more epochs counts, or else the first.")
+    return {
+        "targets": found,
+        "networks": networks,
+        "arms": arms,
+        "notes": repeated + _notes(runs, networks, arms, found),
+    }
+
+
+def _seeds(run: Run) -> Seeds:
+    """All that may differ between runs of one arm."""
+    return run.seed, *(run.settings[section].get("seed") for section in ("data", "teacher"))
 
 
 def _trained(run: Run, role: Role) -> bool:
