@@ -29,6 +29,7 @@ def test_every_part_stands_in_the_picture_and_an_import_that_others_imply_does_n
     assert ("cli", "errors") not in imports
 
 
+@pytest.mark.slow
 def test_the_layer_map_is_what_inspect_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -173,7 +173,7 @@ def _energy(facts: CardFacts) -> Iterator[str]:
 
 def _loading(facts: CardFacts) -> Iterator[str]:
     name, spikes = f"hf://{facts.repository}", facts.architecture.spiking is not None
-    data = f" --data {facts.data_option or 'NAME'}"
+    data = f" --data {facts.data_option or 'NAME'}{_drawn(facts)}"
     yield "## Loading it"
     yield (f"```bash\npip install 'idsnn-cli[hub]'\nidsnn inspect {name}\nidsnn eval --checkpoint {name}{data}\n```")
     reads = "frames (N, T, C, H, W)" if facts.architecture.coding == "frames" else "images (N, C, H, W) in 0 to 1"
@@ -185,6 +185,16 @@ def _loading(facts: CardFacts) -> Iterator[str]:
         f"logits = model(images)  # {reads} -> {gives}\n"
         "```"
     )
+
+
+def _drawn(facts: CardFacts) -> str:
+    """The overrides by which `idsnn eval` measures the images that the card's figures are of, where not all are."""
+    recipe = facts.metadata.get("recipe") or {}
+    data = recipe.get("data", {})
+    if facts.measured is None or data.get("test_subset") is None:
+        return ""
+    seed = recipe.get("seed", 0) if data.get("seed") is None else data["seed"]
+    return f" data.test_subset={data['test_subset']}" + (f" data.seed={seed}" if seed else "")
 
 
 def _making(facts: CardFacts) -> Iterator[str]:

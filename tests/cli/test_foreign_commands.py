@@ -33,6 +33,7 @@ def save(architecture: Architecture) -> None:
     torch.save(build(architecture, seed=0).state_dict(), "theirs.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAITS)
 def test_inspect_describes_it_and_what_it_proposes_can_be_done(capsys: Capture, name: str) -> None:
     save(TRAITS[name])
@@ -55,6 +56,7 @@ def test_a_student_of_attention_shows_what_was_left_out(capsys: Capture) -> None
     assert "stages.3.1.attention.reduce.weight and 3 tensors beside it are left out" in flat
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAITS)
 def test_eval_runs_it_as_it_is(capsys: Capture, name: str) -> None:
     save(TRAITS[name])

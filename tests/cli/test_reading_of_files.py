@@ -54,6 +54,7 @@ def test_the_helpers_names_are_torchvisions() -> None:
     assert {key for key in network if not key.startswith("layer4.")} == set(theirs())
 
 
+@pytest.mark.slow
 def test_a_root_chooses_between_networks_in_every_command(capsys: Capture) -> None:
     student, teacher = theirs(1), theirs(2)
     torch.save(under("student.", student) | under("teacher.", teacher), "both.pth")

@@ -38,6 +38,7 @@ def written(folder: Path, name: str, **changed: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_ours_comes_back_bit_by_bit(tmp_path: Path, name: str) -> None:
     """Kernels, biases, description and normalisation; the logits; and the same file once more."""

@@ -33,6 +33,7 @@ def test_a_copy_that_is_not_there_is_an_error(has: str, wants: Weights, words: s
     assert caught.value.fix
 
 
+@pytest.mark.slow
 def test_unexplained_keys_are_dropped_where_that_is_allowed() -> None:
     extra = {"state_dict.projector.weight": (3, 3), "state_dict_ema.module.oddity": (1,), "state_dict.oddity": (1,)}
     shapes = copies() | extra

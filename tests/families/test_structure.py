@@ -107,6 +107,7 @@ def test_public_files_under_random_words(file: str, number: float, leaves: bool)
     assert ("plain stack" in " ".join(certainty.reasons)) is (number < 0.9)
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     st.booleans(),

@@ -269,6 +269,7 @@ def test_a_recipe_names_a_teacher_there(capsys: Capture, hub: StandIn) -> None:
     assert "names no file on the hub" in wrong.err
 
 
+@pytest.mark.slow
 def test_convert_plans_by_the_header(capsys: Capture, hub: StandIn) -> None:
     hub.repository("me/net", {"model.safetensors": foreign()})
     words = ("convert", "hf://me/net", "--data", "digits", "--normalise", "half", "--dry-run", "--json")

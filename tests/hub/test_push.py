@@ -104,7 +104,8 @@ def test_the_card_says_what_was_measured(capsys: Capture, made: Path) -> None:
     assert f"One image: {row['energy']['energy_uj']:.3f} uJ" in done.out
     assert "An estimate by convention (45 nm" in done.out
     assert "| time steps T | 3 |" in done.out
-    assert "idsnn eval --checkpoint hf://me/snn --data digits" in done.out
+    # The command measures the images that the figures are of.
+    assert "idsnn eval --checkpoint hf://me/snn --data digits data.test_subset=40\n" in done.out
     assert 'load("hf://me/snn")' in done.out
     assert str(made.parent) not in done.out
 
@@ -191,6 +192,7 @@ def test_private_is_for_a_repository_that_is_made(capsys: Capture, hub: StandIn,
     assert "is there already, and public" in error
 
 
+@pytest.mark.slow
 def test_refusals_of_the_hub_change_nothing(
     capsys: Capture, hub: StandIn, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

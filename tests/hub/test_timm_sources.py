@@ -102,6 +102,7 @@ def test_init_takes_the_weights_and_timms_normalisation(capsys: Capture, hub: St
         assert torch.allclose(load("timm:resnet10t")(image), network((image - mean) / std), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_repository_of_timms_tells_the_same_of_itself(capsys: Capture, hub: StandIn) -> None:
     """The same weights under their hub's name: config.json, as timm writes it, says what timm's list does."""
     record = timm.models.get_pretrained_cfg("resnetv2_18")

@@ -81,6 +81,7 @@ def test_senet_154_is_known_but_not_supported() -> None:
         recognise({key: tuple(value.shape) for key, value in network.state_dict().items()})
 
 
+@pytest.mark.slow
 def test_clip_as_timm_runs_it_with_a_linear_layer(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="timm is a test extra")
     network = timm.create_model("resnet50_clip_gap", num_classes=7)

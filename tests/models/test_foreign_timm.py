@@ -113,6 +113,7 @@ def test_every_trait_at_once(tmp_path: Path) -> None:
     assert found.to_dict() == read_description(found.to_dict()).to_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -69,6 +69,7 @@ def test_the_stride_of_a_bottleneck_is_not_in_the_file(tmp_path: Path, options: 
     assert_same_logits(network, tmp_path, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_and_its_torchvision_twin_are_the_same(tmp_path: Path, kind: str) -> None:
     theirs = lively(hugging_face(kind, width=64))

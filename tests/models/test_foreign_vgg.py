@@ -65,6 +65,7 @@ def shapes_of(network: nn.Module, prefix: str = "") -> dict[str, tuple[int, ...]
     return {prefix + key: tuple(value.shape) for key, value in network.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", GROUPS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_and_depth_is_read(family: str, depth: int) -> None:
@@ -104,6 +105,7 @@ def test_torchvisions_reads_images_of_its_own_size(tmp_path: Path) -> None:
         torch.testing.assert_close(found(images), network((images - 0.5) / 0.25), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_file_of_a_spiking_vgg_is_read_once_its_neurons_are_told(family: str, tmp_path: Path) -> None:
     torch.save(lively(theirs(family)).double().state_dict(), tmp_path / "theirs.pth")

@@ -64,6 +64,7 @@ def test_torch_export_with_a_batch_of_any_size(name: str) -> None:
         assert float(expected.detach().std()) > 1e-3
 
 
+@pytest.mark.slow
 def test_what_is_exported_can_be_trained() -> None:
     """The surrogate is in the program, so that its gradients are those of the network."""
     model, x = network(), images()

@@ -30,6 +30,7 @@ def network() -> nn.Module:
     return model.double().eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel, lambda net: {"epoch": 2, "model": net}])
 def test_the_function_is_the_modules_own(wrap: Callable[[nn.Module], object], zipped: bool, tmp_path: Path) -> None:

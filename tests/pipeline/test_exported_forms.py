@@ -41,6 +41,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name in packages else there(name))
 
 
+@pytest.mark.slow
 def test_nir_is_verified_on_the_images_of_the_students_recipe(run: Path, capsys: Capture) -> None:
     before = contents(run)
     found = invoke(capsys, "export", run / "student.safetensors", "-o", "s.nir", "--verify", "5")
@@ -205,6 +206,7 @@ def test_a_damaged_file_stops_every_command(
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_images_that_leave_nothing_are_refused_in_every_form(capsys: Capture) -> None:
     save_network(Path("vgg.safetensors"), "student", build_description("spiking-vgg11", 10, width=2, timesteps=2))
     for target in ("x.nir", "x.onnx", "x.pt2"):

@@ -74,6 +74,7 @@ def copy(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
+@pytest.mark.slow
 def test_a_run_makes_every_file(capsys: Capture, recipe: Path, tmp_path: Path) -> None:
     found = invoke(capsys, "run", recipe, "--run-dir", tmp_path / "a" / "b", "--json")
     assert found.code == 0
@@ -90,6 +91,7 @@ def test_a_run_makes_every_file(capsys: Capture, recipe: Path, tmp_path: Path) -
         ]
 
 
+@pytest.mark.slow
 def test_the_same_run_elsewhere_and_step_by_step_gives_the_same_bytes(
     capsys: Capture, recipe: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -266,6 +268,7 @@ def test_epochs_must_stay_where_the_schedule_knows_its_end(recipe: Path, tmp_pat
         teacher_step(open_run(recipe, tmp_path, word, "teacher.epochs=3"))
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_until_the_first_ends(capsys: Capture, recipe: Path, finished: Path) -> None:
     before = contents(finished)
     with FileLock(finished / ".lock"):

@@ -87,6 +87,7 @@ def test_a_baseline_that_is_not_asked_for_is_not_measured(recipe: Path, tmp_path
     assert [row["name"] for row in measured.figures["results"]] == ["teacher", "student"]
 
 
+@pytest.mark.slow
 def test_the_source_may_be_another_network_than_the_teacher(recipe: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     (tmp_path / "other").mkdir()

@@ -39,6 +39,7 @@ spaced = ["a: b", "a #b", " a", "a ", "a\nb", "a\tb", "\u2028", "\x85", "9" * 80
 tricky = st.sampled_from([*odd, *spaced, *"-?'\"@`,=\\"])
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(
     root=st.none() | words | tricky,

@@ -120,6 +120,7 @@ def test_a_wrong_override_is_named_in_place_of_a_line(path: Path, word: str, tex
     assert word.isprintable() is False or f"override '{word}': " in caught.value.message
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(
     key=st.sampled_from(["distill.alpha", "data.normalise", "seed", "student.arch", "runtime.device"]) | st.text(),

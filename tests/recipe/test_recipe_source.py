@@ -171,6 +171,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=400)
 @given(text=st.one_of(st.text(max_size=60), st.lists(FRAGMENTS, max_size=25).map("".join)))
 def test_random_text_gives_a_recipe_or_a_recipe_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
@@ -188,6 +189,7 @@ VALUES = st.recursive(
 KEYS = st.sampled_from(["data", "student", "distill", "normalise", "augment", "dataset", "milestones", "mean", "seed"])
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(plain=st.dictionaries(KEYS, st.one_of(VALUES, st.dictionaries(KEYS, VALUES, max_size=4)), max_size=4))
 def test_random_data_gives_a_recipe_or_a_recipe_error(plain: dict[str, Any]) -> None:

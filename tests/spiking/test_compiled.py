@@ -45,6 +45,7 @@ def norm_of(channels: int, dtype: torch.dtype = torch.float32) -> BatchNorm:
     return norm.to(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neuron", [HARD, SOFT, FULL], ids=["hard", "soft", "full"])
 @pytest.mark.parametrize("steps", [1, 4, 11])
 @pytest.mark.parametrize(("channels", "size"), [(3, 5), (16, 8), (1100, 1)])

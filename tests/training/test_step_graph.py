@@ -175,6 +175,7 @@ def test_steps_without_the_host_learn_the_same(tmp_path: Path, monkeypatch: pyte
         torch.testing.assert_close(weights(watched)[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_a_captured_step_is_freed_with_its_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the collector of cycles: a teacher's graph would hold its memory while the student is trained."""
     kept: list[weakref.ref[Any]] = []
