@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from foreign_networks import torchvision_state
-from hub_stand_in import TOKEN, StandIn, connected
+from hub_stand_in import TOKEN, StandIn
 from invoking import invoke
 
 from idsnn_cli import load
@@ -26,13 +25,6 @@ def content() -> bytes:
     from safetensors.torch import save
 
     return save({key: value.contiguous() for key, value in torchvision_state(ANN).items()})
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    monkeypatch.chdir(tmp_path)
-    with connected(tmp_path / "cache", monkeypatch) as made:
-        yield made
 
 
 def blobs() -> list[Path]:

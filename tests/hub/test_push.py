@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from foreign_networks import save_torchvision
-from hub_stand_in import TOKEN, StandIn, connected
+from hub_stand_in import TOKEN, StandIn
 from invoking import Outcome, invoke, save_network
 
 from idsnn_cli import load, save
@@ -48,11 +47,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    monkeypatch.chdir(tmp_path)
-    with connected(tmp_path / "cache", monkeypatch) as standing:
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        yield standing
+def hub(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """Whoever pushes has said who they are."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    return hub
 
 
 def card_of(text: str) -> Any:

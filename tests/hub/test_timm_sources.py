@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hub_stand_in import StandIn, connected
+from hub_stand_in import StandIn
 from invoking import invoke
 
 from idsnn_cli import load
@@ -22,13 +21,6 @@ from idsnn_cli.sources.names import Published, parse_source
 
 timm = pytest.importorskip("timm", reason="timm is a test extra")
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    monkeypatch.chdir(tmp_path)
-    with connected(tmp_path / "cache", monkeypatch) as made:
-        yield made
 
 
 def weights(name: str) -> tuple[Any, bytes]:

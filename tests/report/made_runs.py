@@ -46,3 +46,12 @@ def made_run(
     row = {"name": "student", "top1": student[-1]} | ({} if energy is None else {"energy": {"energy_uj": energy}})
     evaluation = None if student[-1] is None else {"split": "test", "results": [row]}
     return Run(f"runs/{label}-{seed}", label, label, seed, settings, teacher, TEACHER, trainings, evaluation)
+
+
+def three_runs() -> list[Run]:
+    """Two seeds of one arm, each with its baseline, and a run of another arm."""
+    return [
+        made_run("both", [40.0, 61.0, 59.0], seed=0, baseline=[20.0, 30.0, 50.0], energy=2.0),
+        made_run("both", [45.0, None, 63.0], seed=1, baseline=[25.0, 54.0, 52.0], energy=4.0),
+        made_run("start only", [30.0, 51.0, 49.0], distill={"alpha": 0}),
+    ]
