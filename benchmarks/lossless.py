@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studies import parser_of
+
 from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory, read_records
 from idsnn_cli.pipeline.steps.base import steps_of_run
@@ -198,18 +200,8 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(STUDIES, "runs/lossless", __doc__)
     parser.add_argument("--source", help="a network of the student's size; not needed with --table")
-    parser.add_argument("--teacher", help="the network that teaches; not needed with --table")
-    parser.add_argument("--data-root", help="the folder of the images")
-    parser.add_argument("--study", action="append", choices=list(STUDIES), help="only this study; may be repeated")
-    parser.add_argument("--arm", action="append", help="only this arm; may be repeated")
-    parser.add_argument("--seeds", default="0,1", help="comma-separated")
-    parser.add_argument("--override", action="append", default=[], help="a recipe override for every run")
-    parser.add_argument("--threads", type=int, help="threads of torch")
-    parser.add_argument("--work", type=Path, default=Path("runs/lossless"), help="where run directories are kept")
-    parser.add_argument("--json", type=Path, help="write what is finished here")
-    parser.add_argument("--table", action="store_true", help="print what is finished and train nothing")
     options = parser.parse_args(words)
     if not options.table and not (options.source and options.teacher and options.data_root):
         parser.error("--source, --teacher and --data-root are needed")

@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def places(options: argparse.Namespace) -> list[Place]:
     wanted = list(STUDIES) if options.study is None else options.study
     seeds = [int(seed) for seed in options.seeds.split(",")]
     found = [(study, arm, seed) for seed in seeds for study in wanted for arm in STUDIES[study]]
-    return [place for place in found if options.arm in (None, place[1])]
+    return [place for place in found if options.arm is None or place[1] in options.arm]
 
 
 def folder_of(options: argparse.Namespace, place: Place) -> Path:
@@ -158,19 +159,25 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
     return {study: describe_runs(runs, target) for study, runs in found.items() if runs}
 
 
-def parse(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--teacher", help="the public ResNet-56 of CIFAR-10; not needed with --table")
-    parser.add_argument("--same-size", help="a public ResNet-20, for the study of sources")
-    parser.add_argument("--data-root", help="the folder of CIFAR-10")
-    parser.add_argument("--study", action="append", choices=list(STUDIES), help="only this study; may be repeated")
-    parser.add_argument("--arm", help="only this arm")
+def parser_of(studies: Iterable[str], work: str, description: str | None) -> argparse.ArgumentParser:
+    """What any command of studies asks for; ``work`` is where run directories are kept by default."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--teacher", help="the public network that teaches; not needed with --table")
+    parser.add_argument("--data-root", help="the folder of the images; not needed with --table")
+    parser.add_argument("--study", action="append", choices=list(studies), help="only this study; may be repeated")
+    parser.add_argument("--arm", action="append", help="only this arm; may be repeated")
     parser.add_argument("--seeds", default="0,1", help="comma-separated")
     parser.add_argument("--override", action="append", default=[], help="a recipe override for every run")
     parser.add_argument("--threads", type=int, help="threads of torch")
-    parser.add_argument("--work", type=Path, default=Path("runs/studies"), help="where run directories are kept")
-    parser.add_argument("--json", type=Path, help="write the studies' reports here")
+    parser.add_argument("--work", type=Path, default=Path(work), help="where run directories are kept")
+    parser.add_argument("--json", type=Path, help="write what is finished here")
     parser.add_argument("--table", action="store_true", help="print what is finished and train nothing")
+    return parser
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    parser = parser_of(STUDIES, "runs/studies", __doc__)
+    parser.add_argument("--same-size", help="a public ResNet-20, for the study of sources")
     options = parser.parse_args(words)
     if not options.table and not (options.teacher and options.data_root):
         parser.error("--teacher and --data-root are needed")

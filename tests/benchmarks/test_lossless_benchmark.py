@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from foreign_networks import save_torchvision
+from study_options import study_options
 
-from idsnn_cli.architecture import build_description
 from idsnn_cli.recipe import load_recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -24,23 +21,7 @@ TINY = ("data.subset=20", "data.test_subset=20", "pretrain.epochs=1", "distill.e
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    """Options for a random ResNet-20 and 40 images of noise."""
-    drawn = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for part in ("train", "test"):
-        arrays[f"{part}_images"] = drawn.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
-        arrays[f"{part}_labels"] = np.arange(40, dtype=np.int64) % 10
-    np.savez(tmp_path / "cifar10.npz", **arrays)
-    save_torchvision(tmp_path / "public.pth", build_description("resnet20", 10, width=16))
-    given = {
-        "source": tmp_path / "public.pth",
-        "teacher": tmp_path / "public.pth",
-        "data-root": tmp_path,
-        "seeds": 3,
-        "work": tmp_path / "work",
-        "json": tmp_path / "lossless.json",
-    }
-    return [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    return study_options(tmp_path, ("source", "teacher"), width=16)
 
 
 def test_every_arm_is_a_recipe_and_no_two_of_a_study_are_alike(words: list[str]) -> None:
@@ -75,7 +56,7 @@ def test_an_arm_takes_over_what_it_does_not_change(
     before = [path.stat() for path in files]
     lossless.main(asked)
     assert [path.stat() for path in files] == before
-    runs = json.loads((tmp_path / "lossless.json").read_text())
+    runs = json.loads((tmp_path / "found.json").read_text())
     assert [(run["study"], run["arm"], run["seed"]) for run in runs] == [("choices", arm, 3) for arm in arms]
     for run in runs:
         student = next(row for row in run["results"] if row["name"] == "student")

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from foreign_networks import save_torchvision
+from study_options import study_options
 
-from idsnn_cli.architecture import build_description
 from idsnn_cli.recipe import load_recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -23,24 +20,7 @@ TINY = ("data.subset=20", "data.validation=20", "data.test_subset=20", "distill.
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    """Options for a random ResNet-20 and 40 images of noise."""
-    drawn = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for part in ("train", "test"):
-        arrays[f"{part}_images"] = drawn.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
-        arrays[f"{part}_labels"] = np.arange(40, dtype=np.int64) % 10
-    np.savez(tmp_path / "cifar10.npz", **arrays)
-    # A foreign file does not say how its images were normalised.
-    save_torchvision(tmp_path / "teacher.pth", build_description("resnet20", 10, shortcut="pad"))
-    given = {
-        "teacher": tmp_path / "teacher.pth",
-        "same-size": tmp_path / "teacher.pth",
-        "data-root": tmp_path,
-        "seeds": 3,
-        "work": tmp_path / "work",
-        "json": tmp_path / "studies.json",
-    }
-    options = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    options = study_options(tmp_path, ("teacher", "same-size"), shortcut="pad")
     return options + [word for override in TINY for word in ("--override", override)]
 
 
@@ -68,7 +48,7 @@ def test_a_run_is_trained_once_and_set_against_the_baseline(
     studies.main([*words, "--study", "source"])
     studies.main([*words, "--study", "arms", "--arm", "baseline"])
     assert student.stat() == before
-    documents = json.loads((tmp_path / "studies.json").read_text())
+    documents = json.loads((tmp_path / "found.json").read_text())
     assert list(documents) == ["arms", "source"]
     best = documents["arms"]["networks"][0]["best"]
     assert [document["targets"][0]["top1"] for document in documents.values()] == [best, best]
