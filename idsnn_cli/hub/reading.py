@@ -276,9 +276,7 @@ def _check(found: Located, file: str, path: Path) -> None:
     expected = found.hashes.get(file)
     if expected is None:
         return
-    with path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    if digest == expected:
+    if _sha256(path) == expected:
         return
     for each in {path.resolve(), path}:
         each.unlink(missing_ok=True)
@@ -286,6 +284,11 @@ def _check(found: Located, file: str, path: Path) -> None:
         f"{found.name.of(file)}: what came is not what the hub lists (its SHA-256 differs); it was not kept",
         "Try again, or check HF_ENDPOINT, if it is set.",
     )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _require_unchanged(found: Located, file: str) -> None:
@@ -299,9 +302,7 @@ def _require_unchanged(found: Located, file: str) -> None:
     key = (kept, looks.st_size, looks.st_mtime_ns)
     if expected is None or key in _UNCHANGED:
         return
-    with kept.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    if digest != expected:
+    if _sha256(kept) != expected:
         raise HubError(
             f"{found.name.of(file)}: the cache's file was changed since it was fetched (its SHA-256 differs): {kept}",
             "Remove that file, and the command fetches it again.",
