@@ -267,7 +267,7 @@ def test_times_are_read_as_sbatch_reads_them(time: str, found: int) -> None:
     assert minutes(time) == found
 
 
-@pytest.mark.parametrize("time", ["0", "1:30", "-5", "1.5", "0:00:00", "3 days"])
+@pytest.mark.parametrize("time", ["0", "1:30", "-5", "1.5", "0:00:00", "1:99:99", "1:00:60", "3 days"])
 def test_other_times_are_refused(time: str) -> None:
     with pytest.raises(UsageError, match="is no time"):
         minutes(time)

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from idsnn_cli.recipe import Recipe, changed_keys, changes, dump_resolved, load_recipe, recipe_from_mapping, shipped
+from idsnn_cli.recipe import (
+    Recipe,
+    changed_keys,
+    changes,
+    dump_portable,
+    dump_resolved,
+    load_recipe,
+    recipe_from_mapping,
+    shipped,
+)
 from idsnn_cli.recipe.fields import model_of
 
 positive = st.floats(min_value=1e-300, max_value=1e300)
@@ -116,3 +125,13 @@ def test_changes_see_keys_of_one_side_and_lists() -> None:
         "gone: null -> absent",
         'a.c: absent -> "x y"',
     ]
+
+
+def test_what_names_files_of_one_machine_is_left_out_and_listed() -> None:
+    shards = {"train": "/mine/train-{000..009}.tar", "test": "/mine/test.tar", "classes": "/mine/names.txt"}
+    data = {"dataset": "webdataset", "root": "/mine", "shards": shards}
+    recipe = recipe_from_mapping({"data": data, "teacher": {"arch": "resnet18"}}, origin="a test")
+    first, _, rest = dump_portable(recipe).partition("\n")
+    left_out = "data.root, data.shards.train, data.shards.test, data.shards.classes"
+    assert first == f"# Left out, for they name files of one machine: {left_out}."
+    assert "/mine" not in rest
