@@ -43,7 +43,8 @@ class Peer(Format):
             what = "no Spiking ResNet" if architecture.spiking is None else f"a {architecture.name}"
             raise UsageError(f"{where} is {what}, for which there are no lines here", "Use --format nir, onnx or pt2.")
         if architecture.amplitude != "one":
-            fix = "Use --format nir." if architecture.scaled_shortcuts else "Fold them (--format fold), and use nir."
+            after = "" if architecture.scaled_shortcuts else "Fold them (--format fold) first. "
+            fix = f"{after}Use --format nir, onnx or pt2."
             raise UsageError(f"the spikes of {where} count other than 1 ({architecture.amplitude} amplitudes)", fix)
         return architecture
 
