@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -253,7 +254,8 @@ def open_conversion(
     name = f"{source.kind}-{source.name}" if isinstance(source, Published) else source.stem
     say = None if events is None else events.say
     loaded = recipe_of(str(checkpoint), data, timesteps, normalise, option_a, words, say)
-    return run_of(loaded, Path(run_dir or Path("runs") / f"convert-{name}"), force=force, events=events)
+    run = run_of(loaded, Path(run_dir or Path("runs") / f"convert-{name}"), force=force, events=events)
+    return replace(run, command="convert")
 
 
 def require_elsewhere(run: RunDirectory, output: Path) -> None:

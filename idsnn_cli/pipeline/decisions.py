@@ -105,7 +105,10 @@ def _refuse(run: RunDirectory, step: Step, differences: list[str]) -> NoReturn:
     shown = differences[:12] + ([f"... and {len(differences) - 12} more"] if len(differences) > 12 else [])
     if any(".epochs: " in each for each in differences):
         shown.append("(epochs may grow where the schedule is step or constant, and may not shrink)")
-    alone = f"this step anew with `idsnn {step.name}" if step.alone else "every step anew with `idsnn run"
+    if step.alone and run.command is None:
+        alone = f"this step anew with `idsnn {step.name}"
+    else:
+        alone = f"every step anew with `idsnn {run.command or 'run'}"
     raise RunConflictError(
         f"{run.path} holds a {step.name} step made from other settings:\n  " + "\n  ".join(shown),
         f"Start {alone} ... --force` (its outputs are replaced), or keep both with another --run-dir.",

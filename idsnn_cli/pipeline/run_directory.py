@@ -39,11 +39,15 @@ class Record:
 
 @dataclass
 class RunDirectory:
-    """The folder ``path`` in which ``workspace`` works; with ``force`` steps are done anew, replacing what is there."""
+    """The folder ``path`` in which ``workspace`` works; with ``force`` steps are done anew, replacing what is there.
+
+    ``command`` does all steps of a recipe that no other command is given.
+    """
 
     path: Path
     workspace: Workspace
     force: bool = False
+    command: str | None = None
 
     def records(self) -> dict[str, Record]:
         """Every step's record by its name; an empty dictionary for a new run directory."""

@@ -61,6 +61,10 @@ def test_a_network_becomes_a_student_and_goes_on_where_it_stopped(capsys: Captur
     again = invoke(capsys, *words, "-o", "again.safetensors", "--json")
     assert {step["status"] for step in again.document["steps"]} == {"unchanged"}
     assert Path("again.safetensors").read_bytes() == Path("student.safetensors").read_bytes()
+    # There is no recipe that another command could be given.
+    refused = invoke(capsys, *words, "pretrain.lr=0.5")
+    assert refused.code == 1
+    assert "every step anew with `idsnn convert ... --force`" in " ".join(refused.err.split())
 
 
 def test_a_network_of_another_shape_is_refused(capsys: Capture) -> None:
