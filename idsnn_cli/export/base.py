@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -180,9 +179,7 @@ def export(
     form = registry.find(FORMATS, name, Format)
     if not source.exists():
         raise MissingInputError(f"the checkpoint is not there: {source}", "Correct its path.")
-    if os.path.realpath(source) == os.path.realpath(target):
-        raise UsageError(f"{target} would be read and replaced by the same command", "Give another -o FILE.")
-    check_output(target, force=force)
+    check_output(target, force=force, reads=[source])
     with open_checkpoint(source) as file:
         metadata = file.metadata
         architecture = described_in(metadata)
