@@ -29,6 +29,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "grey": ("spiking-resnet8", {"in_channels": 1}),
     "folded": ("spiking-resnet8", {"amplitude": "folded", "shortcut": "pad"}),
     "folded by layer": ("spiking-resnet14", {"amplitude": "folded-layer", "shortcut": "pad"}),
+    "thresholds": ("spiking-resnet14", {"amplitude": "folded", "shortcut": "pad", "spiking_block": "ms"}),
+    "thresholds by layer": ("spiking-resnet8", {"amplitude": "folded-layer", "spiking_block": "ms"}),
     "vgg": ("spiking-vgg11", {}),
     "learnt decays": ("spiking-resnet8", {"learn_decay": "layer"}),
 }
@@ -50,7 +52,7 @@ def network(name: str, classes: int = 6, **changed: Any) -> Model:
             ):
                 assert tensor is not None
                 tensor.data.uniform_(low, high, generator=draws)
-        elif part.endswith("amplitude"):
+        elif part.endswith(("amplitude", "gain")):
             getattr(module, "weight", torch.ones(1)).data.uniform_(0.5, 1.5, generator=draws)
         elif isinstance(module, LIF) and module.decay_logit is not None:
             module.decay_logit.data.uniform_(-2, 3, generator=draws)

@@ -31,6 +31,7 @@ from idsnn_cli.architecture.parts import (
     SpikingBlock,
     Start,
     Stem,
+    is_scale,
 )
 from idsnn_cli.architecture.protocol import Architecture, Nested, Spaces
 
@@ -62,6 +63,7 @@ __all__ = [
     "ann_names",
     "build_description",
     "forward_macs",
+    "is_scale",
     "options_like",
     "read_description",
     "spiking_names",

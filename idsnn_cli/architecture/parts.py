@@ -30,6 +30,12 @@ LEAST_LEARNT_DECAY = 1e-6
 DECAY_LOGIT = "decay_logit"
 
 
+def is_scale(name: str) -> bool:
+    """Whether a tensor is by what a network multiplies spikes, or sums of membranes: an amplitude or a gain."""
+    part = name.rpartition(".")[0].rpartition(".")[2]
+    return part.startswith("amplitude") or part in ("gain", "final_gain")
+
+
 @dataclass(frozen=True, slots=True)
 class Neuron:
     """Constants of the leaky integrate-and-fire neuron (eq. 1-4).
@@ -69,6 +75,7 @@ _AMPLITUDES = {
     "folded": "folded amplitudes",
     "folded-layer": "folded amplitudes of layers",
 }
+_GAINS = {"folded": "thresholds by channel", "folded-layer": "thresholds by layer"}
 # The traits of a description of which :class:`Spiking` is made, in the order of its fields.
 SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude", "learn_decay")
 
@@ -82,7 +89,8 @@ class Spiking:
     (``poisson``), or the next of T different ``frames``.
     ``amplitude`` is what a spike counts: one, a number that each ``channel`` learns (Real Spike), behind the neuron and
     of a 7x7 stem behind its pool, or one in a network into which such numbers were ``folded``: shortcuts without
-    weights then have amplitudes of their own, one for each channel, or one in all (``folded-layer``).
+    weights then have amplitudes of their own, one for each channel, or one in all (``folded-layer``); in MS blocks it
+    is the neurons that read a sum who multiply it so, which gives them thresholds of their own.
     With ``learn_decay`` layer each layer of neurons has a decay of its own, sigmoid(w) of a tensor w () that is learnt
     (Fang et al., ICCV 2021), and the neuron's is what they started from.
     """
@@ -107,7 +115,7 @@ class Spiking:
             "a frame at each step" if self.coding == "frames" else f"{self.coding} coding",
         ]
         if self.amplitude != "one":
-            words.append(_AMPLITUDES[self.amplitude])
+            words.append((_GAINS if self.block == "ms" else _AMPLITUDES)[self.amplitude])
         return words
 
     def _leak(self) -> str:

@@ -241,7 +241,17 @@ class Architecture(ABC):
     @property
     def scaled_shortcuts(self) -> bool:
         """Whether shortcuts without weights multiply the spikes that they pass on, since amplitudes are folded."""
-        return self.amplitude in ("folded", "folded-layer")
+        return self.amplitude in ("folded", "folded-layer") and not self.membranes
+
+    @property
+    def gains(self) -> bool:
+        """Whether neurons that read a sum of membranes multiply it, each by its own number: thresholds of their own."""
+        return self.amplitude in ("folded", "folded-layer") and self.membranes
+
+    @property
+    def membranes(self) -> bool:
+        """Whether blocks add what no activation has seen, which those that read the sum do."""
+        return False
 
     @property
     def learn_decay(self) -> LearnDecay:

@@ -42,6 +42,8 @@ class Peer(Format):
         if not isinstance(architecture, ResNetArchitecture) or architecture.spiking is None:
             what = "no Spiking ResNet" if architecture.spiking is None else f"a {architecture.name}"
             raise UsageError(f"{where} is {what}, for which there are no lines here", "Use --format nir, onnx or pt2.")
+        if architecture.gains:
+            raise UsageError(f"the neurons of {where} have thresholds of their own", "Use --format nir, onnx or pt2.")
         if architecture.amplitude != "one":
             after = "" if architecture.scaled_shortcuts else "Fold them (--format fold) first. "
             fix = f"{after}Use --format nir, onnx or pt2."

@@ -13,6 +13,10 @@ start and T = L gives the L levels of QCFS for steady currents, but for ties, fo
 
 An identity or option-A shortcut adds the spikes themselves to a current. They keep their worth only where both streams
 have one lambda, which is why such streams share theirs, and where theta is 1.
+
+In MS blocks it is a sum of currents that shortcuts pass on. Where the neurons that read it have gains, the sum is the
+ANN's and each gain is theta / lambda; where they have none, what is added is multiplied by theta / the lambda that they
+share.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import torch
 from torch import Tensor
 
 from idsnn_cli import rulebook
-from idsnn_cli.architecture import QCFS, Architecture, Convolution, Spaces
+from idsnn_cli.architecture import QCFS, Architecture, Convolution, Spaces, is_scale
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.activations import activation_spaces
 from idsnn_cli.initializer.plan import BlockPair, Entry, Plan
@@ -43,16 +47,22 @@ class Conversion:
     reference: Model
 
 
-def require_convertible(target: Architecture) -> None:
-    """Raise :class:`UsageError` for a target whose rates cannot stand for an ANN's activations."""
+def require_convertible(target: Architecture, source: Architecture | None = None) -> None:
+    """Raise :class:`UsageError` for a target whose rates cannot stand for an ANN's activations, those of ``source``."""
     refusal = None
     if target.kind != "spiking":
         refusal = ("a spiking target", "Use convert: none.")
-    elif target.spiking_block == "ms":
+    elif target.membranes and not (source is not None and source.membranes):
         refusal = (
-            "spiking blocks: an MS block's shortcut adds membranes, values of either sign, where an ANN's adds what a "
-            "ReLU gave",
-            "Use student.block=spiking.",
+            "spiking blocks: an MS block's shortcut adds membranes, values of either sign, where this ANN's adds what "
+            "a ReLU gave",
+            "Use student.block=spiking, or train an ANN of such blocks first (pretrain.epochs=N "
+            "pretrain.activation=qcfs).",
+        )
+    elif source is not None and source.membranes and not target.membranes:
+        refusal = (
+            "students of MS blocks where the source's blocks add what no activation has seen",
+            "Use student.block=ms.",
         )
     elif target.spiking_block == "sew":
         refusal = ("spiking blocks: a SEW block's sum of spikes is no ReLU of a sum", "Use student.block=spiking.")
@@ -79,6 +89,7 @@ def require_convertible(target: Architecture) -> None:
     elif (
         target.amplitude == "one"
         and target.neuron.v_threshold != 1
+        and not target.membranes
         and any(target.passes_input(*at) for at in target.blocks())
     ):
         theta = target.neuron.v_threshold
@@ -88,11 +99,6 @@ def require_convertible(target: Architecture) -> None:
         )
     if refusal is not None:
         raise UsageError(f"convert is for {refusal[0]}", refusal[1])
-
-
-def _passes(target: Architecture) -> bool:
-    """Whether an identity or option-A shortcut passes spikes on."""
-    return any(target.passes_input(*at) for at in target.blocks())
 
 
 def convert(
@@ -105,7 +111,7 @@ def convert(
     where images are missing or the target cannot be converted.
     """
     rules, target = plan.rules, plan.target
-    require_convertible(target)
+    require_convertible(target, plan.source)
     neuron = target.neuron
     if say is not None and (neuron.decay != 1 or neuron.reset != "soft"):
         say(
@@ -140,6 +146,8 @@ def scales(target: Architecture, lambdas: Mapping[str, float]) -> dict[str, floa
     ``lambdas`` go by channel space, or by activation where each learnt its own (:func:`apart`). A spike that stands for
     one lambda becomes one of another by the scale of the shortcut that passes it, in a target whose shortcuts have one.
     """
+    if target.membranes:
+        return _scales_of_membranes(target, lambdas)
     spaces, theta = target.streams(), target.neuron.v_threshold
     acts = {conv.name: act for act, conv in target.activation_layers().items()}
     found: dict[str, float] = {}
@@ -171,6 +179,51 @@ def scales(target: Architecture, lambdas: Mapping[str, float]) -> dict[str, floa
     return {name: factor for name, factor in found.items() if factor != 1.0}
 
 
+def _scales_of_membranes(target: Architecture, lambdas: Mapping[str, float]) -> dict[str, float]:
+    """:func:`scales` of blocks that add membranes: ``worth`` is what a current of 1 in a stream stands for."""
+    spaces, theta = target.streams(), target.neuron.v_threshold
+    found: dict[str, float] = {}
+
+    def of(act: str, space: str) -> float:
+        return lambdas.get(act, lambdas.get(space, 1.0))
+
+    def write(conv: Convolution, worth: float) -> None:
+        found.update(dict.fromkeys((f"{conv.norm}.weight", f"{conv.norm}.bias"), 1 / worth))
+
+    def worth_of(act: str, space: str) -> float:
+        """Also says by which gain its reader ``act`` makes currents of theta of it."""
+        if not target.gains:
+            return of(act, space) / theta
+        found[f"{act.rpartition('.act')[0]}.gain.weight" if ".act" in act else "final_gain.weight"] = theta / of(
+            act, space
+        )
+        return 1.0
+
+    stem = target.stem_convolution()
+    blocks = list(target.blocks())
+    readers = [f"stages.{stage}.{block}.act0" for stage, block in blocks] + ["final_act"]
+    space = spaces.writes[stem.name]
+    worth = worth_of(readers[0], space)
+    write(stem, worth)
+    for (stage, block), reader, following in zip(blocks, readers, readers[1:], strict=False):
+        convolutions = target.block_convolutions(stage, block)
+        fired, before = of(reader, space), worth
+        for i, conv in enumerate(convolutions[:-1], 1):
+            found[f"{conv.name}.weight"] = fired
+            fired = of(f"stages.{stage}.{block}.act{i}", spaces.writes[conv.name])
+            write(conv, fired / theta)
+        found[f"{convolutions[-1].name}.weight"] = fired
+        space = spaces.writes[convolutions[-1].name]
+        worth = worth_of(following, space)
+        write(convolutions[-1], worth)
+        projection = target.shortcut_convolution(stage, block)
+        if projection is not None:
+            found[f"{projection.name}.weight"] = before
+            write(projection, worth)
+    found["head.weight"] = of("final_act", space)
+    return {name: factor for name, factor in found.items() if factor != 1.0}
+
+
 def apart(source: Architecture) -> bool:
     """Whether each activation of a QCFS network learnt a lambda of its own, also along identity shortcuts."""
     return isinstance(source.activation, QCFS) and source.activation.limits == "each"
@@ -184,9 +237,10 @@ def ann_twin(plan: Plan, state: Mapping[str, Tensor]) -> Model:
         kind="ann",
         activation="qcfs" if quantised else "relu",
         levels=source.levels if source is not None and quantised else 0,
+        membranes=plan.target.membranes,
         **({"limits": "each"} if source is not None and apart(source) else {}),
     )
-    tensors = {name: value for name, value in state.items() if ".amplitude" not in name}
+    tensors = {name: value for name, value in state.items() if not is_scale(name)}
     if quantised:
         like = state["head.weight"]
         for act, space in activation_spaces(description).items():
@@ -234,10 +288,10 @@ def lambdas_apart(target: Architecture, pairs: Sequence[BlockPair], learnt: Mapp
         theirs = act if pair is None else f"stages.{pair.stage}.{pair.source_block}.{leaf}"
         if theirs in learnt:
             found[act] = learnt[theirs]
-    if not target.scaled_shortcuts and not _joins_equals(target, found):
+    if not (target.scaled_shortcuts or target.gains) and not _joins_equals(target, found):
         raise MappingError(
-            "the source learnt a threshold for each activation, and the target's identity shortcuts pass spikes on as "
-            "they are, to be added to spikes of another",
+            "the source learnt a threshold for each activation, and the target's identity shortcuts pass on what they "
+            "get as it is, to be added to what counts by another",
             "Give the student thresholds of its own (student.threshold=channel, or layer), or use a source with one "
             "threshold for each residual stream.",
         )
@@ -245,7 +299,10 @@ def lambdas_apart(target: Architecture, pairs: Sequence[BlockPair], learnt: Mapp
 
 
 def _joins_equals(target: Architecture, lambdas: Mapping[str, float]) -> bool:
-    """Whether shortcuts that pass spikes on add them to spikes of the same worth."""
+    """Whether shortcuts that pass something on add it to what is of the same worth."""
+    if target.membranes:
+        owners = target.changed(kind="ann", activation="qcfs", levels=1, membranes=True).activations()
+        return all(lambdas.get(act, 1.0) == lambdas.get(owner, 1.0) for act, owner in owners)
     last = {(conv.stage, conv.block): act for act, conv in target.activation_layers().items()}
     stream = lambdas.get(last.get((None, None), ""), 1.0)
     for at in target.blocks():

@@ -83,12 +83,14 @@ def calibrate(model: Model, conversion: Conversion, batches: Sequence[Tensor]) -
     In network order, each layer behind those that are corrected already: beta -= theta * (E[rate] - E[activation] /
     lambda), means over neurons, steps and ``batches``, images (N, C, H, W) in 0 to 1 on the model's device (Li et al.
     2021, "light pipeline"; the bias that they correct is BatchNorm's beta). A block's sum is corrected in its last
-    BatchNorm. ``model`` runs in evaluation mode; its modes are as before afterwards.
+    BatchNorm; where a gain multiplies the sum, by 1 / gain of that. ``model`` runs in evaluation mode; its modes are as
+    before afterwards.
     """
     theta = model.architecture.neuron.v_threshold
     wanted: dict[str, _Mean] = defaultdict(_Mean)
     run_watched(conversion.reference, batches, lambda _space, where, maps: wanted[where].add(maps))
     layers, spaces = model.architecture.activation_layers(), activation_spaces(model.architecture)
+    state = model.state_dict()
     for name, space in spaces.items():
         rate = _Mean()
 
@@ -101,4 +103,7 @@ def calibrate(model: Model, conversion: Conversion, batches: Sequence[Tensor]) -
         # A block's last activation is what the block gives, and seen under the block's name.
         activation = wanted[name if name in wanted else name.rpartition(".")[0]].value()
         error = rate.value() - activation / conversion.lambdas.get(name, conversion.lambdas.get(space, 1.0))
-        norm.bias.sub_((theta * error).to(norm.bias.dtype).to(norm.bias.device))
+        place, act, _ = name.rpartition("act0")
+        gain = state.get("final_gain.weight" if name == "final_act" else f"{place}gain.weight" if act else "")
+        error = theta * error.to(norm.bias.device)
+        norm.bias.sub_((error if gain is None else error / gain).to(norm.bias.dtype))

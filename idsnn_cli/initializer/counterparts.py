@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from idsnn_cli.architecture import DECAY_LOGIT, Architecture, Convolution
+from idsnn_cli.architecture import DECAY_LOGIT, Architecture, Convolution, is_scale
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.conversion import apart, lambdas_apart, learnt_lambdas
 from idsnn_cli.initializer.entries import Findings, Planner
@@ -30,12 +30,15 @@ class _Network(Planner):
             )
 
     def amplitudes(self) -> None:
-        """Raises :class:`MappingError` where the source's kernels were trained on spikes that do not count one."""
-        learnt = [name for name in self.source_shapes if ".amplitude" in name]
+        """Raises :class:`MappingError` where the source's kernels were trained on spikes that do not count one, or on
+        those of thresholds that it learnt.
+        """
+        learnt = [name for name in self.source_shapes if is_scale(name)]
         if learnt:
+            what = "a spike's amplitude" if ".amplitude" in learnt[0] else "a learnt threshold's"
             raise MappingError(
-                f"{self.names.get(learnt[0], learnt[0])} is a spike's amplitude, for which the target has no place: "
-                "its spikes count 1 at first",
+                f"{self.names.get(learnt[0], learnt[0])} is {what}, for which the target has no place: "
+                "its spikes count 1, and its thresholds are one, at first",
                 "Start from the network that the source was started from.",
             )
 

@@ -63,7 +63,7 @@ def check_rules(rules: Rules, source: Architecture, target: Architecture, *, has
             raise UsageError(f"{rule} is for an ANN source, but this one is spiking", "Use another rule.")
     require_neurons(rules, target)
     if rules.convert != NONE:
-        require_convertible(target)
+        require_convertible(target, source)
     for rule in used:
         if "learnt" in rule.asks and not isinstance(source.activation, QCFS):
             raise UsageError(

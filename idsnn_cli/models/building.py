@@ -12,7 +12,7 @@ from importlib import import_module
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.architecture import DECAY_LOGIT, QCFS, Architecture
+from idsnn_cli.architecture import DECAY_LOGIT, QCFS, Architecture, is_scale
 from idsnn_cli.errors import UsageError
 from idsnn_cli.models.base import Model
 from idsnn_cli.rules import RandomKernels
@@ -36,8 +36,8 @@ def first_value(architecture: Architecture, name: str, seed: int, random: Random
     Convolutions: ``he``, normal with variance 2 / (out * k * k), or ``torch``, its default (kaiming_uniform with a =
     sqrt(5)), uniform within 1 / sqrt(fan in), fan in = in / groups * k * k. Norms: gamma 1, or theta in a spiking
     network (tdBN), beta 0. The linear layer, the biases of attention and ECA's kernels: uniform within 1 / sqrt(fan
-    in), as torch draws them. Amplitudes of spikes: 1. Learnt decays: the neuron's. Raises :class:`KeyError` for a name
-    that the architecture does not have.
+    in), as torch draws them. Amplitudes of spikes and gains: 1. Learnt decays: the neuron's. Raises :class:`KeyError`
+    for a name that the architecture does not have.
     """
     shapes = _shapes(architecture)
     shape = shapes[name]
@@ -47,7 +47,7 @@ def first_value(architecture: Architecture, name: str, seed: int, random: Random
         return torch.tensor(0)
     if leaf in _CONSTANTS:
         return torch.full(shape, _CONSTANTS[leaf])
-    if part.startswith("amplitude"):
+    if is_scale(name):
         return torch.ones(shape)
     if leaf == DECAY_LOGIT:
         return first_logit(architecture.neuron.decay)

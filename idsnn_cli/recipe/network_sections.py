@@ -200,8 +200,9 @@ class Student(Network):
     ``learn_decay`` layer lets each layer of neurons learn its decay, from that one on (PLIF).
     ``amplitude`` channel lets each channel learn what its spikes count (Real Spike); ``idsnn export`` folds it.
     ``threshold`` channel lets each channel learn its threshold: it is learnt in gamma and beta of the BatchNorm before
-    the neuron, and shortcuts without weights learn by what they multiply the spikes that they pass on, each channel's;
-    with ``layer`` such a factor is one for all channels.
+    the neuron, and shortcuts without weights learn by what they multiply the spikes that they pass on, each channel's
+    (in blocks ``ms`` neurons before which there is a sum learn by what they multiply that); with ``layer`` such a
+    factor is one for all channels.
     """
 
     arch: str = "spiking-resnet18"
@@ -239,8 +240,8 @@ class Student(Network):
             )
         if self.block != "sew" and self.join != "add":
             raise ValueError(f"join {self.join} is for block sew")
-        if self.threshold != "fixed" and (self.amplitude, self.block) != ("one", "spiking"):
-            raise ValueError(f"threshold {self.threshold} is for block spiking and amplitude one")
+        if self.threshold != "fixed" and (self.amplitude != "one" or self.block == "sew"):
+            raise ValueError(f"threshold {self.threshold} is for blocks spiking and ms, and amplitude one")
         if self.block == "sew" and self.amplitude == "channel":
             raise ValueError("amplitude channel is for block spiking: the sums of sew cannot be folded")
         if self.block == "ms" and self.amplitude == "channel":
@@ -250,9 +251,12 @@ class Student(Network):
         return self
 
     def ann(self, num_classes: int, in_channels: int = 3, **traits: Any) -> Architecture:
-        """The ANN of the student's shape, whose weights are the student's by name and shape."""
+        """The ANN of the student's shape, whose weights are the student's by name and shape; its blocks add what no
+        activation has seen where the student's do.
+        """
         name = self.arch.removeprefix("spiking-")
-        return self.build(name, num_classes, in_channels, stem_padding=self.stem_padding, **traits)
+        found = self.build(name, num_classes, in_channels, stem_padding=self.stem_padding, **traits)
+        return found.changed(membranes=True) if self.block == "ms" else found
 
     def leak(self) -> float:
         """The decay: 0.25 where neither ``decay`` nor ``tau`` is given."""

@@ -18,8 +18,10 @@ __all__ = [
     "LIF",
     "BatchNorm",
     "PoissonEncoder",
+    "add_normed",
     "decay_of",
     "fire",
+    "fire_membranes",
     "first_logit",
     "lif",
     "lif_reference",
@@ -31,6 +33,7 @@ __getattr__ = handed_out(
     {
         "encoding": ("PoissonEncoder", "seed_encoders"),
         "fused": ("fire",),
+        "membranes": ("add_normed", "fire_membranes"),
         "learnt_decay": ("decay_of", "first_logit"),
         "neuron": ("LIF", "lif"),
         "norm": ("BatchNorm",),

@@ -3,7 +3,8 @@
 Its own canonical tensor names, beside those that all families share: ``stages.{s}.{b}.shortcut.conv`` and
 ``.shortcut.norm``, ``stages.{s}.{b}.attention.reduce`` and ``.expand``, or ``.mix``, ``final_norm``; and with learnt
 amplitudes ``stem.amplitude`` and ``stages.{s}.{b}.amplitude{i}``, or once they are folded
-``stages.{s}.{b}.shortcut.amplitude``. Learnt decays are ``decay_logit`` of a layer of neurons.
+``stages.{s}.{b}.shortcut.amplitude``, in MS blocks ``stages.{s}.{b}.gain`` and ``final_gain``. Learnt decays are
+``decay_logit`` of a layer of neurons.
 """
 
 from __future__ import annotations
@@ -209,15 +210,21 @@ class ResNetArchitecture(Architecture):
     def block_stride(self, stage: int, block: int) -> int:
         return 2 if stage > 0 and block == 0 else 1
 
+    @property
+    def membranes(self) -> bool:
+        """Whether blocks add what no activation has seen, which those that read the sum do (MS blocks)."""
+        return self.block_part.membranes or self.spiking_block == "ms"
+
     def activations(self) -> Iterator[tuple[str, str]]:
         """Of a network without pre-activation or deep stem. Identities and option-A shortcuts carry one activation's
         output into another's input, and both then share a range; itself where a projection, or nothing, stands before
-        the sum, or where each activation learnt a range of its own. None shares one in MS blocks.
+        the sum, or where each activation learnt a range of its own. Where blocks add membranes, those share one that
+        read one stream.
         """
-        if self.spiking_block == "ms":
-            yield from ((name, name) for name in self.activation_layers())
-            return
         own = isinstance(self.activation, QCFS) and self.activation.limits != "shared"
+        if self.membranes:
+            yield from self._reading_streams(own)
+            return
         stream = "stem.act"
         yield stream, stream
         for stage, block in self.blocks():
@@ -226,11 +233,21 @@ class ResNetArchitecture(Architecture):
             stream = stream if self.passes_input(stage, block) else names[-1]
             yield names[-1], names[-1] if own else stream
 
+    def _reading_streams(self, own: bool) -> Iterator[tuple[str, str]]:
+        stream = ""
+        for stage, block in self.blocks():
+            first, *inside = (f"stages.{stage}.{block}.act{i}" for i in range(self.block_part.length))
+            stream = first if own else stream or first
+            yield first, stream
+            yield from ((name, name) for name in inside)
+            stream = stream if self.passes_input(stage, block) else ""
+        yield "final_act", "final_act" if own else stream or "final_act"
+
     def activation_layers(self) -> dict[str, Convolution]:
         """In MS blocks ``act{i}`` stands before ``conv{i}``, and reads what the convolution before that gave (alone, or
         added to the stream).
         """
-        if self.spiking_block != "ms":
+        if not self.membranes:
             return Architecture.activation_layers(self)
         found, before = {}, self.stem_convolution()
         for stage, block in self.blocks():
@@ -249,7 +266,7 @@ class ResNetArchitecture(Architecture):
         learnt = {owner for _, owner in self.activations()} if isinstance(self.activation, QCFS) else set()
         for conv in self.stem_convolutions():
             shapes |= normed(conv)
-        shapes |= {} if self.spiking_block == "ms" else self.learnt_decay("stem.act")
+        shapes |= {} if self.membranes else self.learnt_decay("stem.act")
         shapes |= self.spike_amplitude("stem.amplitude", self.stem_width, "channel")
         shapes |= self._limit("stem.act", self.stem_width) if "stem.act" in learnt else {}
         for stage, block in self.blocks():
@@ -257,17 +274,22 @@ class ResNetArchitecture(Architecture):
             for i, conv in enumerate(self.block_convolutions(stage, block)):
                 shapes |= normed(conv) | self.learnt_decay(f"{at}.act{i}")
                 shapes |= self.spike_amplitude(f"{at}.amplitude{i}", conv.out_channels, "channel")
-                shapes |= self._limit(f"{at}.act{i}", conv.out_channels) if f"{at}.act{i}" in learnt else {}
+                fired = conv.in_channels if self.membranes else conv.out_channels
+                shapes |= self._limit(f"{at}.act{i}", fired) if f"{at}.act{i}" in learnt else {}
             shapes |= self.attention_tensors(stage, block)
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:
                 shapes |= normed(projection)
                 shapes |= self.learnt_decay(f"{at}.shortcut_act") if self.spiking_block == "sew" else {}
-            else:
+            elif self.scaled_shortcuts:
                 shapes |= self.spike_amplitude(f"{at}.shortcut.amplitude", self.block_input(stage, block), "folded")
+            if self.gains:
+                shapes |= self.spike_amplitude(f"{at}.gain", self.block_input(stage, block), "folded")
         if self.preactivation and self.final_norm:
             shapes |= norm_tensors("final_norm", self.features)
-        shapes |= self.learnt_decay("final_act") if self.spiking_block == "ms" else {}
+        shapes |= self.spike_amplitude("final_gain", self.features, "folded") if self.gains else {}
+        shapes |= self.learnt_decay("final_act") if self.membranes else {}
+        shapes |= self._limit("final_act", self.features) if "final_act" in learnt else {}
         shapes["head.weight"] = (self.num_classes, self.features)
         shapes["head.bias"] = (self.num_classes,)
         return shapes
@@ -344,7 +366,7 @@ class ResNetArchitecture(Architecture):
         blocks as what the neurons that read it do.
         """
         spaces = self.streams()
-        if self.spiking_block == "ms":
+        if self.membranes:
             return [(spaces.writes[conv.name], act, None) for act, conv in self.activation_layers().items()]
         found: list[tuple[str, str, str | None]] = []
         stem = self.stem_convolutions()

@@ -16,21 +16,24 @@ from idsnn_cli.networks.resnet.part import Part
 @dataclass(frozen=True, slots=True)
 class Block(Part):
     """A residual block. With ``preactivation`` (v2) BatchNorm and activation stand before each of its convolutions, and
-    the network ends in a norm of its own where ``final_norm`` says so.
+    the network ends in a norm of its own where ``final_norm`` says so. With ``membranes`` the activation stands before
+    and BatchNorm behind, as in MS blocks, and the network ends in an activation: an ANN that becomes a student of them.
     """
 
     preactivation: bool
     final_norm: bool
+    membranes: bool
 
     expansion: ClassVar[int]
     length: ClassVar[int]
 
     @classmethod
     def of(cls, traits: Mapping[str, Any]) -> Self:
-        return cls(traits["preactivation"], traits["final_norm"])
+        return cls(traits["preactivation"], traits["final_norm"], traits["membranes"])
 
     def traits(self) -> dict[str, Any]:
-        return {"block": self.kind, "preactivation": self.preactivation, "final_norm": self.final_norm}
+        order = {"preactivation": self.preactivation, "final_norm": self.final_norm, "membranes": self.membranes}
+        return {"block": self.kind, **order}
 
     def inner(self, stage: int, widths: tuple[int, ...]) -> int:
         """Channels between its convolutions."""
@@ -58,6 +61,8 @@ class Block(Part):
 
     def order_words(self) -> list[str]:
         """What stands before what, where that is not as usual, in words."""
+        if self.membranes:
+            return ["activations before convolutions (MS)"]
         return ["pre-activation" + ("" if self.final_norm else " without a last norm")] if self.preactivation else []
 
 
@@ -93,7 +98,7 @@ class BottleneckBlock(Block):
     @classmethod
     def of(cls, traits: Mapping[str, Any]) -> Self:
         own = (traits["groups"], traits["inner_widths"], traits["bottleneck_stride"])
-        return cls(traits["preactivation"], traits["final_norm"], *own)
+        return cls(traits["preactivation"], traits["final_norm"], traits["membranes"], *own)
 
     def traits(self) -> dict[str, Any]:
         own = {"groups": self.groups, "inner_widths": self.inner_widths, "bottleneck_stride": self.stride}

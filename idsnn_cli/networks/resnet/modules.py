@@ -18,7 +18,7 @@ from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 from idsnn_cli.networks.resnet.attention import ChannelConvolution, SqueezeExcitation
 from idsnn_cli.networks.resnet.blocks import AveragedProjection, PaddedIdentity
 from idsnn_cli.networks.resnet.stems import AveragePool, CeilPool, StridedConvolution
-from idsnn_cli.spiking import BatchNorm, fire
+from idsnn_cli.spiking import BatchNorm, add_normed, fire, fire_membranes
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, groups: int) -> Tensor:
@@ -238,18 +238,26 @@ class SEWBlock(ResidualBlock):
 class MembraneBlock(ResidualBlock):
     """MS-ResNet's: act-conv-BN two or three times, the shortcut added, and no neuron behind the sum.
 
-    The stream holds membranes: a projection, without a neuron of its own, reads them as they are.
+    The stream holds membranes: a projection, without a neuron of its own, reads them as they are. A ``gain`` multiplies
+    them for the first neurons alone, which is as if their threshold were theta over it.
     """
+
+    def __init__(self, architecture: ResNetArchitecture, stage: int, block: int, activation: Activation) -> None:
+        super().__init__(architecture, stage, block, activation)
+        self.gain = None
+        if architecture.gains:
+            entry = architecture.block_input(stage, block)
+            self.gain = Amplitude(1 if architecture.amplitude == "folded-layer" else entry)
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm, act = self.parts(0)
-        spikes: Tensor = act(x)
+        spikes: Tensor = fire_membranes(act, x, None if self.gain is None else self.gain.weight)
         for i in range(1, self.length):
             following = self.parts(i)
             spikes = fire(norm, following[2], conv(spikes))
             conv, norm, _ = following
-        # In place as in fire(): nobody else reads what the last norm gave.
-        return norm(conv(spikes)).add_(self.shortcut(x))  # type: ignore[no-any-return]  # a module's call is untyped
+        total: Tensor = add_normed(norm, conv(spikes), self.shortcut(x))
+        return total
 
 
 def stem_pool(architecture: ResNetArchitecture) -> nn.Module:

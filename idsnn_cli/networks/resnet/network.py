@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from idsnn_cli.models.amplitudes import Amplitude
 from idsnn_cli.models.base import Model
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
 from idsnn_cli.networks.resnet.modules import (
@@ -18,23 +19,23 @@ from idsnn_cli.networks.resnet.modules import (
     StemModule,
 )
 from idsnn_cli.networks.resnet.stems import DeepStem
-from idsnn_cli.spiking import BatchNorm
+from idsnn_cli.spiking import BatchNorm, fire_membranes
 
 
 class ResNet(Model):
     """The ANN and the student. Behind pre-activation blocks stand a norm and an activation before the pooling, behind
-    MS blocks the last neurons.
+    blocks that add membranes the last activations.
     """
 
     def __init__(self, architecture: ResNetArchitecture) -> None:
         super().__init__(architecture)
         activation = self.activation()
         deep = isinstance(architecture.stem_part, DeepStem)
-        membranes = architecture.spiking_block == "ms"
+        membranes = architecture.membranes
         stem: Callable[..., nn.Module] = MembraneStem if membranes else StemModule
         self.stem = (DeepStemModule if deep else stem)(architecture, activation)
         blocks = {"spiking": ResidualBlock, "sew": SEWBlock, "ms": MembraneBlock}
-        block: Callable[..., nn.Module] = blocks[architecture.spiking_block]
+        block: Callable[..., nn.Module] = blocks["ms" if membranes else architecture.spiking_block]
         if architecture.preactivation:
             block = PreactivationBlock
         self.stages = nn.Sequential(
@@ -47,6 +48,8 @@ class ResNet(Model):
         self.fired_end = self.normed_end or membranes
         if self.normed_end:
             self.final_norm = BatchNorm(architecture.features)
+        if architecture.gains:
+            self.final_gain = Amplitude(1 if architecture.amplitude == "folded-layer" else architecture.features)
         if self.fired_end:
             self.final_act = activation()
         self.head = nn.Linear(architecture.features, architecture.num_classes)
@@ -54,7 +57,11 @@ class ResNet(Model):
     def ending(self, maps: Tensor) -> Tensor:
         if not self.fired_end:
             return maps
-        fired: Tensor = self.final_act(self.final_norm(maps) if self.normed_end else maps)
+        fired: Tensor
+        if self.normed_end:
+            fired = self.final_act(self.final_norm(maps))
+            return fired
+        fired = fire_membranes(self.final_act, maps, self.final_gain.weight if self.architecture.gains else None)
         return fired
 
 

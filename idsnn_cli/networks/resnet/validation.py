@@ -41,6 +41,7 @@ ANN_TRAITS: dict[str, Any] = {
     "attention": "none",
     "attention_sizes": (),
     "preactivation": False,
+    "membranes": False,
     "stem_pool": "usual",
     "attention_bias": True,
     "attention_activated": False,
@@ -114,7 +115,7 @@ def check_traits(traits: Traits) -> None:
     _validate_ann_traits(traits)
     _validate_attention(traits)
     _validate_activation(traits)
-    for key in ("preactivation", "attention_bias", "attention_activated", "final_norm"):
+    for key in ("preactivation", "membranes", "attention_bias", "attention_activated", "final_norm"):
         if type(traits[key]) is not bool:
             raise UsageError(f"{key} is {traits[key]!r}", "Give true or false.")
     if issubclass(SHORTCUTS[traits["shortcut"]], PaddedIdentity):
@@ -132,11 +133,11 @@ def _validate_amplitude(traits: Traits) -> None:
         return
     if traits["kind"] == "ann":
         raise UsageError(f"amplitude is {traits['amplitude']}, but an ANN has no spikes", "Use amplitude: one.")
-    found = {
-        "sew": "in SEW blocks, whose sums no single amplitude can be folded out of",
-        "ms": "in MS blocks, whose shortcuts add membranes, not spikes",
-    }.get(traits["spiking_block"])
-    if found is not None:
+    if traits["spiking_block"] == "sew":
+        found = "in SEW blocks, whose sums no single amplitude can be folded out of"
+        raise UsageError(f"spikes of learnt amplitudes {found}", "Use block: spiking, or amplitude: one.")
+    if traits["spiking_block"] == "ms" and traits["amplitude"] == "channel":
+        found = "in MS blocks, whose shortcuts add membranes, not spikes"
         raise UsageError(f"spikes of learnt amplitudes {found}", "Use block: spiking, or amplitude: one.")
 
 
@@ -181,6 +182,10 @@ def _validate_attention(traits: Traits) -> None:
     if traits["preactivation"] and (traits["attention"] != "none" or padded):
         raise UsageError(
             "pre-activation blocks with attention or option-A shortcuts", "Use projections, and no attention."
+        )
+    if traits["membranes"] and (traits["attention"] != "none" or traits["preactivation"] or traits["stem"] == "deep"):
+        raise UsageError(
+            "blocks that add membranes, with attention, pre-activation or a deep stem", "Leave membranes out, or these."
         )
     if traits["attention"] != "se" and (traits["attention_activated"] or not traits["attention_bias"]):
         raise UsageError("attention_bias and attention_activated are traits of se", "Use attention: se.")

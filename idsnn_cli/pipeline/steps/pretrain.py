@@ -55,7 +55,8 @@ class PretrainStep(Step):
         quantised = recipe.pretrain.activation == "qcfs"
         levels: tuple[str, ...] = ("student.timesteps",) if quantised and recipe.pretrain.levels is None else ()
         levels += ("student.threshold",) if quantised else ()
-        keys = ("seed", *_SHAPE, *FOREIGN, *batches, *levels)
+        order = ("student.block",) if recipe.student.block == "ms" else ()
+        keys = ("seed", *_SHAPE, *order, *FOREIGN, *batches, *levels)
         return Reads(("data", "pretrain", "init", "runtime"), keys, ("pretrain.keep", *_LATER))
 
     def taught(self, recipe: Recipe) -> bool:

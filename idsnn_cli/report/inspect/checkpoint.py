@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
-from idsnn_cli.architecture import DECAY_LOGIT
+from idsnn_cli.architecture import DECAY_LOGIT, is_scale
 from idsnn_cli.checkpoint import checkpoint_files
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Reading
@@ -155,7 +155,7 @@ def _described(plan: Plan, network: OpenNetwork) -> LayerMap:
     """The layer map; of a network that export has folded since, it is that of the network as it was trained."""
     mapping = describe_mapping(plan)
     if network.architecture.scaled_shortcuts and not plan.target.scaled_shortcuts:
-        learnt = sum(".amplitude" in entry.target for entry in plan.entries)
+        learnt = sum(is_scale(entry.target) for entry in plan.entries)
         words = "are folded into what reads their spikes since (idsnn export); the map is of the network before that"
         return replace(mapping, notes=[*mapping.notes, MapNote(learnt, "tensors of amplitudes", words)])
     return mapping

@@ -7,7 +7,7 @@ between BatchNorm, addition and neuron is not rounded to bf16, which is the only
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,6 +31,19 @@ from idsnn_cli.spiking.neuron import STEPS_PER_BYTE, surrogate_window
 from idsnn_cli.spiking.norm import BatchNorm
 
 
+class ByChannel(Protocol):
+    """``scale`` x + ``shift``, each (C,) in float64, by channel: BatchNorm's, or a gain's."""
+
+    @property
+    def scale(self) -> Tensor: ...
+
+    @property
+    def shift(self) -> Tensor: ...
+
+    def gradients(self, x: Tensor, current: Tensor, sums: Any, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Those of ``x`` and of the two parameters that it came from, as :meth:`Affine.gradients` says."""
+
+
 class _Fire(torch.autograd.Function):
     """The gradient passes through the statistics, which are the batch's wherever one is asked for."""
 
@@ -41,7 +54,7 @@ class _Fire(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         residual: Tensor | None,
-        affine: Affine,
+        affine: ByChannel,
         neuron: Neuron,
         timesteps: int,
         repeat: int,
@@ -110,6 +123,15 @@ def compiled_fire(
     keep_state = asks_gradient(x, residual, norm.weight)
     affine = Affine.of(norm, x, repeat)
     spikes: Tensor = _Fire.apply(x, norm.weight, norm.bias, residual, affine, neuron, timesteps, repeat, keep_state)
+    return spikes
+
+
+def fire_affine(
+    affine: ByChannel, weight: Tensor, bias: Tensor, neuron: Neuron, timesteps: int, x: Tensor, *, keep_state: bool
+) -> Tensor:
+    """The spikes (T * N, C, H, W) of ``neuron`` over ``affine`` of ``x``, which came from ``weight`` and ``bias``
+    (C,)."""
+    spikes: Tensor = _Fire.apply(x, weight, bias, None, affine, neuron, timesteps, 1, keep_state)
     return spikes
 
 

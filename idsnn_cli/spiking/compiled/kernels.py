@@ -241,3 +241,33 @@ def combine(grad, x, of_grad, of_x, constant, out, first, last):
         low = number * run
         high = min(low + run, out.shape[0])
         _combined(grad[low:high], x[low:high], of_grad, of_x, constant, out[low:high])
+
+
+@compiled
+def _multiply_up(grad, x, by_shift, by_scale):
+    for k in range(x.shape[0]):
+        value = wide(grad[k])
+        by_shift[k] += value
+        by_scale[k] += value * wide(x[k])
+
+
+@compiled
+def products(grad, x, sums, run, first, last):
+    """Add up ``grad`` and its product with ``x``, flat (size,), by channel, over the blocks ``first`` to ``last``.
+
+    ``sums`` (blocks, 2, C) float64 gets each block's own.
+    """
+    channels = sums.shape[2]
+    runs = (x.shape[0] + run - 1) // run
+    each = (runs + sums.shape[0] - 1) // sums.shape[0]
+    by_shift, by_scale = np.empty(run, np.float32), np.empty(run, np.float32)
+    for block in range(first, last):
+        by_shift[:] = 0
+        by_scale[:] = 0
+        for number in range(block * each, min((block + 1) * each, runs)):
+            low = number * run
+            high = min(low + run, x.shape[0])
+            _multiply_up(grad[low:high], x[low:high], by_shift, by_scale)
+        for k in range(run):
+            sums[block, 0, k % channels] += by_shift[k]
+            sums[block, 1, k % channels] += by_scale[k]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from idsnn_cli.spiking.compiled.chain import ByChannel
 from idsnn_cli.spiking.compiled.maps import BLOCKS, Affine, flat, run_of, share, tiled
 from idsnn_cli.spiking.norm import BatchNorm
 
@@ -27,7 +28,7 @@ class _Quantise(torch.autograd.Function):
         bias: Tensor,
         residual: Tensor | None,
         limit: Tensor,
-        affine: Affine,
+        affine: ByChannel,
         levels: int,
     ) -> Tensor:
         out = torch.empty_like(x)
@@ -47,7 +48,7 @@ class _Quantise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         x, limit, *added = ctx.saved_tensors
-        affine: Affine = ctx.affine
+        affine: ByChannel = ctx.affine
         sums, current = np.zeros((BLOCKS, 3, x.shape[1])), torch.empty_like(x)
         read, written = flat(x)[0], flat(current)[0]
         given = flat(grads[0].contiguous(memory_format=torch.channels_last))[0]
@@ -74,4 +75,10 @@ def compiled_quantise(norm: BatchNorm, limit: Tensor, levels: int, x: Tensor, re
     """
     affine = Affine.of(norm, x, 1)
     quantised: Tensor = _Quantise.apply(x, norm.weight, norm.bias, residual, limit, affine, levels)
+    return quantised
+
+
+def quantise_affine(affine: ByChannel, weight: Tensor, bias: Tensor, limit: Tensor, levels: int, x: Tensor) -> Tensor:
+    """QCFS of ``affine`` of ``x`` (N, C, H, W), which came from ``weight`` and ``bias`` (C,)."""
+    quantised: Tensor = _Quantise.apply(x, weight, bias, None, limit, affine, levels)
     return quantised
