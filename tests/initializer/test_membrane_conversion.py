@@ -85,8 +85,8 @@ def test_the_error_falls_with_the_steps(amplitude: str) -> None:
 
 
 def test_calibration_corrects_the_sums_by_their_gains() -> None:
-    """Few steps and a hard start leave channels below their activations; the first reader of the stem's sum is mended by
-    what it lacks over its gain, and all of them are nearer to the ANN afterwards.
+    """Few steps from an empty membrane leave channels below their activations. The first reader of the stem's sum is
+    mended by what it lacks over its gain, and all are nearer to the ANN afterwards.
     """
     own = source_of("each", "pad", "resnet8", levels=4)
     with torch.no_grad():
