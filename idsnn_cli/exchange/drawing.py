@@ -80,11 +80,9 @@ class Drawing:
         return self.add(name, node, stream, (len(weight), after[0], after[1]))
 
     def fire(
-        self, name: str, stream: Stream, *, v_threshold: float | Array | None = None, decay: float | None = None
+        self, name: str, stream: Stream, *, v_threshold: float | None = None, decay: float | None = None
     ) -> Stream:
-        """Neurons over the sum of a stream, the network's own unless constants are given: a threshold is one of all,
-        or (C, 1, 1).
-        """
+        """Neurons over the sum of a stream, the network's own unless constants are given."""
         size = self.sizes[stream[0]]
         decay = self.decays.get(name, self.decay) if decay is None else decay
         threshold = np.full(size, self.v_threshold if v_threshold is None else v_threshold)

@@ -165,20 +165,26 @@ def _take(found: dict[str, Array], graph: nir.NIRGraph, name: str, kind: Any, sh
 
 
 def _amplitudes(graph: nir.NIRGraph, architecture: ResNetArchitecture) -> dict[str, Array]:
-    """What kernels of shortcuts without weights hold of folded amplitudes."""
-    found = {}
+    """What kernels of shortcuts without weights hold of folded amplitudes, and those before neurons of their gains."""
+    found, tensors = {}, architecture.tensors()
+
+    def take(name: str, node: str, channels: int, before: int = 0) -> None:
+        if f"{name}.weight" not in tensors:
+            return
+        kernel = np.asarray(graph.nodes[node].weight)
+        each = kernel[before + np.arange(channels), np.arange(channels), 0, 0]
+        one = architecture.amplitude == "folded-layer"
+        if one and not (each == each[0]).all():
+            raise CheckpointError(f"'{node}' multiplies channels by several numbers, its description by one.", _AGAIN)
+        found[f"{name}.weight"] = each[:1] if one else each
+
     for stage, block in architecture.blocks():
-        at = f"stages.{stage}.{block}.shortcut"
-        if f"{at}.amplitude.weight" in architecture.tensors():
-            entry, part = architecture.block_input(stage, block), architecture.shortcut_part
-            extra = architecture.stage_channels(stage) - entry
-            before = part.before(extra) if isinstance(part, PaddedIdentity) else 0
-            kernel = np.asarray(graph.nodes[at].weight)
-            each = kernel[before + np.arange(entry), np.arange(entry), 0, 0]
-            one = architecture.amplitude == "folded-layer"
-            if one and not (each == each[0]).all():
-                raise CheckpointError(f"'{at}' multiplies channels by several numbers, its description by one.", _AGAIN)
-            found[f"{at}.amplitude.weight"] = each[:1] if one else each
+        at, part = f"stages.{stage}.{block}", architecture.shortcut_part
+        entry = architecture.block_input(stage, block)
+        before = part.before(architecture.stage_channels(stage) - entry) if isinstance(part, PaddedIdentity) else 0
+        take(f"{at}.shortcut.amplitude", f"{at}.shortcut", entry, before)
+        take(f"{at}.gain", f"{at}.gain", entry)
+    take("final_gain", "final_gain", architecture.features)
     return found
 
 

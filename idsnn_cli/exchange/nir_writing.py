@@ -117,7 +117,7 @@ def _resnet(on: Drawing, architecture: ResNetArchitecture, state: State, image: 
     for stage, index in architecture.blocks():
         stream = block(on, architecture, state, stage, index, stream)
     if architecture.spiking_block == "ms":
-        stream = on.fire("final_act", stream, v_threshold=_threshold(architecture, state, "final_gain"))
+        stream = on.fire("final_act", _gained(on, state, "final_gain", stream))
     _, height, width = on.sizes[stream[0]]
     return on.flatten("flatten", on.average("average", stream, (height, width)))
 
@@ -180,23 +180,20 @@ def _membrane(
 ) -> Stream:
     at, branch = f"stages.{stage}.{block}", stream
     for i, conv in enumerate(architecture.block_convolutions(stage, block)):
-        threshold = None if i else _threshold(architecture, state, f"{at}.gain")
-        branch = _normed(on, state, conv, on.fire(f"{at}.act{i}", branch, v_threshold=threshold))
+        read = branch if i else _gained(on, state, f"{at}.gain", branch)
+        branch = _normed(on, state, conv, on.fire(f"{at}.act{i}", read))
     return branch + _around(on, architecture, state, stage, block, stream)
 
 
-def _threshold(architecture: ResNetArchitecture, state: State, gain: str) -> Array | None:
-    """theta / gain, (1, 1, 1) or (C, 1, 1), of the neurons that a gain serves; None without one.
-
-    Raises :class:`UsageError` for a gain that is not above 0: such neurons fire where the sum is low.
-    """
-    if not architecture.gains:
-        return None
-    values = state[f"{gain}.weight"].astype(np.float64)
-    if not (values > 0).all():
-        raise UsageError(f"{gain} has learnt {values.min():g}, and NIR's thresholds are above 0", "Use --format onnx.")
-    thresholds: Array = architecture.neuron.v_threshold / values[:, None, None]
-    return thresholds
+def _gained(on: Drawing, state: State, name: str, stream: Stream) -> Stream:
+    """The stream that neurons with a gain read: a 1x1 kernel multiplies it, for few readers know several thresholds."""
+    values = state.get(f"{name}.weight")
+    if values is None:
+        return stream
+    channels = on.sizes[stream[0]][0]
+    weight = np.zeros((channels, channels, 1, 1))
+    weight[np.arange(channels), np.arange(channels), 0, 0] = values
+    return on.convolve(name, weight, None, stream, 1, 0)
 
 
 def _vgg(on: Drawing, architecture: VGGArchitecture, state: State, image: Stream) -> Stream:

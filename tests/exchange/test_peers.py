@@ -39,6 +39,7 @@ REFUSED = {
     ("spikingjelly", "sew iand"): "option-A shortcuts",
     ("spikingjelly", "no memory"): "forget at once",
     ("spikingjelly", "ms"): "MS blocks",
+    **{(form, name): "thresholds of their own" for form in FORMS for name in ("thresholds", "thresholds by layer")},
     ("spikingjelly", "ms, max-pool"): "MS blocks",
     ("spikingjelly", "learnt, ms"): "MS blocks",
     ("spikingjelly", "bottlenecks, iand"): "by IAND",

@@ -304,6 +304,36 @@ def test_sew_blocks_poisson_coding_and_amplitudes_have_the_same_shape(
         assert described.changed(kind="ann").depths == STUDENT.depths
 
 
+def test_the_ann_of_ms_blocks_adds_what_no_activation_has_seen(recipe: Path, teacher: Path, tmp_path: Path) -> None:
+    """As the student will; the blocks of a student are then part of what the ANN was made by."""
+    session = opened(recipe, teacher, tmp_path, "student.block=ms")
+    pretrain_step(session)
+    assert load(file_of(session, "pretrain")).architecture == STUDENT.changed(membranes=True)
+    with pytest.raises(RunConflictError, match=r"student\.block"):
+        pretrain_step(opened(recipe, teacher, tmp_path))
+
+
+@pytest.mark.parametrize("threshold", ["layer", "channel"])
+def test_learnt_thresholds_of_ms_blocks(recipe: Path, teacher: Path, tmp_path: Path, threshold: str) -> None:
+    """Each lambda becomes a gain, which training then moves, in the units of the ANN."""
+    neuron = ("v_threshold=1", "decay=1", "reset=soft", "start=half", "reset_gradient=full", "timesteps=4", "stem=3x3")
+    words = (f"student.threshold={threshold}", "student.block=ms", *(f"student.{word}" for word in neuron))
+    converted = ("pretrain.activation=qcfs", "init.convert=learnt-thresholds", "distill.source_rates=true")
+    session = opened(recipe, teacher, tmp_path, *words, *converted)
+    run_all(session)
+    quantised, start, student = (load(file_of(session, each)) for each in ("pretrain", "init", "distill"))
+    limits = {name: value for name, value in quantised.state_dict().items() if name.endswith(".limit")}
+    assert len(limits) == 2 * 3 + 1
+    gains = {name: value for name, value in start.state_dict().items() if "gain" in name}
+    assert len(gains) == 3 + 1
+    for name, gain in gains.items():
+        place = name.removesuffix("gain.weight")
+        limit = limits[f"{place}{'act' if place == 'final_' else 'act0'}.limit"]
+        assert torch.allclose(gain, 1 / limit.expand_as(gain))
+        assert gain.numel() == (1 if threshold == "layer" else start.get_submodule(f"{place}gain").weight.numel())
+        assert not torch.equal(student.state_dict()[name], gain)
+
+
 def test_conversion_of_a_smaller_network(recipe: Path, teacher: Path, tmp_path: Path) -> None:
     """What conversion alone cannot do: another depth and width, once it was trained as an ANN."""
     neuron = ("student.v_threshold=1", "student.decay=1", "student.reset=soft", "student.start=half")
