@@ -64,7 +64,10 @@ def export(
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
-    """Write a student in another form: for simulators and chips, for other programs, or with its amplitudes folded."""
+    """Write a student in another form: for simulators and chips, for other programs, or with its amplitudes folded.
+
+    With --verify, exit 1 where the written file chooses another class for an image.
+    """
     size = None if image_size is None else _size(image_size)
     from idsnn_cli.cli.progress import TrainingDisplay
     from idsnn_cli.export.base import FORMATS as PLACE
@@ -88,6 +91,10 @@ def export(
     console.line(form.tell(done.facts))
     for each in done.verified or ():
         console.line(each.words())
+    others = [each.reader for each in done.verified or () if not each.agrees]
+    if others:
+        console.say(f"{done.file} chooses other classes than the student for some images, run by {', '.join(others)}")
+        raise typer.Exit(1)
     following = form.next(output)
     if following is not None:
         console.say(f"Next: {following}")

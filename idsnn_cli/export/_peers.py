@@ -31,8 +31,8 @@ class Peer(Format):
     title: str
     package: str
 
-    def require(self, architecture: Architecture, path: Path) -> None:
-        self.network(architecture, path)
+    def require(self, architecture: Architecture, where: object) -> None:
+        self.network(architecture, where)
 
     def network(self, architecture: Architecture, where: object) -> ResNetArchitecture:
         """The network as one that the library's lines can build. Raises :class:`UsageError`, naming what they cannot.

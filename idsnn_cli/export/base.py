@@ -71,6 +71,11 @@ class Compared(Result):
     differing: Annotated[int | None, "of those, how many differ"] = None
     layers: Annotated[dict[str, int] | None, "spikes that differ, by layer"] = None
 
+    @property
+    def agrees(self) -> bool:
+        """Whether both choose the same class for every image; true of a reader that ran nothing."""
+        return self.left_out is not None or self.top1_equal == self.images
+
     def words(self) -> str:
         """The line for a person."""
         if self.left_out is not None:
@@ -113,8 +118,8 @@ class Format(ABC):
     sized: bool = False
 
     @abstractmethod
-    def require(self, architecture: Architecture, path: Path) -> None:
-        """Raise :class:`UsageError` where the network in ``path`` cannot be said in this format, naming what."""
+    def require(self, architecture: Architecture, where: object) -> None:
+        """Raise :class:`UsageError` where the network in ``where`` cannot be said in this format, naming what."""
 
     @abstractmethod
     def write(self, student: Student, target: Path) -> tuple[str, dict[str, Any]]:
@@ -166,14 +171,15 @@ def export(
     force: bool = False,
     image_size: Callable[[], Size] = no_size,
     images: Callable[[], Images] | None = None,
+    called: object | None = None,
 ) -> Exported:
     """Write the student in ``source`` to ``target`` in a format, by its name or the ending of ``target``.
 
     ``image_size`` is asked by formats that depend on it; with ``images`` the written file is run beside the student.
-    Raises :class:`MissingInputError` where ``source`` is not there, :class:`CheckpointError` where idsnn did not write
-    it, :class:`UsageError` where the format cannot say the network or ``target`` is ``source``,
-    :class:`MissingPackageError` where the format's library is not installed, and :class:`WriteError` where ``target``
-    is there and not ``force``, or cannot be.
+    ``called`` is what messages call ``source``, which may lie in a cache. Raises :class:`MissingInputError` where
+    ``source`` is not there, :class:`CheckpointError` where idsnn did not write it, :class:`UsageError` where the format
+    cannot say the network or ``target`` is ``source``, :class:`MissingPackageError` where the format's library is not
+    installed, and :class:`WriteError` where ``target`` is there and not ``force``, or cannot be.
     """
     name = format_of(target, format)
     form = registry.find(FORMATS, name, Format)
@@ -185,12 +191,12 @@ def export(
         architecture = described_in(metadata)
     if metadata is None or architecture is None:
         raise CheckpointError(
-            f"{source} is not a checkpoint of idsnn, so it holds no student to export",
+            f"{called or source} is not a checkpoint of idsnn, so it holds no student to export",
             "Give a student that idsnn trained.",
         )
     if form.extra is not None:
         require_extra(form.extra[0], f"the format {name}", *form.extra[1])
-    form.require(architecture, source)
+    form.require(architecture, called or source)
     seen = None if images is None else images()
     student = Student(load(source), source, metadata, file_sha256(source), image_size)
     words, facts = form.write(student, target)

@@ -26,8 +26,8 @@ class Fold(Format):
     key = "folded"
     words = "a checkpoint of binary spikes, learnt amplitudes folded into the weights"
 
-    def require(self, architecture: Architecture, path: Path) -> None:
-        require_amplitudes(architecture, path)
+    def require(self, architecture: Architecture, where: object) -> None:
+        require_amplitudes(architecture, where)
 
     def write(self, student: Student, target: Path) -> tuple[str, dict[str, Any]]:
         state = student.model.state_dict()

@@ -26,10 +26,10 @@ class Nir(Format):
     sized = True
     extra = ("nir", ("nir", "h5py"))
 
-    def require(self, architecture: Architecture, path: Path) -> None:
+    def require(self, architecture: Architecture, where: object) -> None:
         from idsnn_cli.exchange.nir_writing import require_sayable
 
-        require_sayable(architecture, path)
+        require_sayable(architecture, where)
 
     def write(self, student: Student, target: Path) -> tuple[str, dict[str, Any]]:
         # NIR's package and HDF5 are installed by an extra.

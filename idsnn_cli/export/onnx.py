@@ -33,8 +33,8 @@ class Onnx(Format):
     sized = True
     extra = ("onnx", ("onnx", "onnxscript"))
 
-    def require(self, architecture: Architecture, path: Path) -> None:
-        require_recordable(architecture, path)
+    def require(self, architecture: Architecture, where: object) -> None:
+        require_recordable(architecture, where)
 
     def write(self, student: Student, target: Path) -> tuple[str, dict[str, Any]]:
         # The packages are installed by an extra.

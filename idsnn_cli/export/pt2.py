@@ -24,8 +24,8 @@ class Pt2(Format):
     words = "torch.export's program, which PyTorch runs without idsnn"
     sized = True
 
-    def require(self, architecture: Architecture, path: Path) -> None:
-        require_recordable(architecture, path)
+    def require(self, architecture: Architecture, where: object) -> None:
+        require_recordable(architecture, where)
 
     def write(self, student: Student, target: Path) -> tuple[str, dict[str, Any]]:
         dtype = student.model.head.weight.dtype

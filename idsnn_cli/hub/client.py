@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 from idsnn_cli.errors import HubError, IdsnnError, WriteError
@@ -15,6 +16,7 @@ from idsnn_cli.version import __version__
 
 # The client and what it connects by, which differs with its version: all that these raise is a failure to fetch.
 _THEIRS = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet")
+_XET = ("_upload_xet_files", "xet_get")  # of huggingface_hub, which call Xet's client
 _LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may"
 _UNREACHABLE = "Check the connection (and HF_ENDPOINT, if it is set), and try again."
 
@@ -82,8 +84,16 @@ def _typed(what: str, error: Exception, writes: bool) -> IdsnnError:
     for each in causes:
         if type(each).__name__ in ("ConnectError", "ConnectionError", "ConnectTimeout", "ReadTimeout", "ProxyError"):
             return _silent(f"{what}: the hub is not reached: {_reason(each)}", _UNREACHABLE)
+    if any(_by_xet(each) for each in causes):
+        words = f"{what} could not be {'published' if writes else 'fetched'} by Xet: {_reason(error)}"
+        return _silent(words, f"{_UNREACHABLE} HF_HUB_DISABLE_XET=1 does it by plain HTTP.")
     words = f"{what} could not be {'published' if writes else 'fetched'}: {_reason(error)}"
     return HubError(words, _UNREACHABLE) if isinstance(error, ValueError) else _silent(words, _UNREACHABLE)
+
+
+def _by_xet(error: BaseException) -> bool:
+    """Whether Xet's client was called: it is compiled, and raises what names it nowhere (RuntimeError)."""
+    return any(frame.f_code.co_name in _XET for frame, _ in walk_tb(error.__traceback__))
 
 
 def _silent(message: str, fix: str) -> HubError:

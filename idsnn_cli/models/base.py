@@ -134,7 +134,8 @@ class Model(nn.Module):
 
         ``images`` (N, C, H, W) in 0 to 1 may be others at every step, as in a stream of frames; where they stay, T
         steps from :meth:`reset` give the T rows of :meth:`forward`, and more go on beyond T. A neuron does the same
-        arithmetic in both, but convolutions of N maps may round otherwise than those of T * N. Raises
+        arithmetic in both, but convolutions of N maps may round otherwise than those of T * N. A :meth:`forward` in
+        between starts anew, and leaves the stream where it is. Raises
         :class:`UsageError` for an ANN, in training mode (whose BatchNorm sees all steps at once), and for images of
         another shape than the step before.
         """

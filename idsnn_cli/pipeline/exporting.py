@@ -81,5 +81,6 @@ def export_checkpoint(
         force=force,
         image_size=size,
         images=None if verify is None else images,
+        called=source,
     )
     return replace(done, source=str(source))

@@ -45,6 +45,11 @@ def _measured(workspace: Workspace, name: str, path: Source, split: str) -> Meas
     check_classes(workspace, model.architecture, path, teaches=False)
     place(model, workspace.device)
     workspace.say(f"measuring {name}: {path}")
+    if workspace.measuring_precision != workspace.precision:
+        workspace.say_once(
+            f"networks are measured in {workspace.measuring_precision}, though trainings, the figures of their epochs "
+            f"too, are computed in {workspace.precision}"
+        )
     wanted, images = workspace.recipe.eval, workspace.split(split)
     with computing(workspace.measuring_precision, workspace.device):
         figures, more = measure_fully(

@@ -253,7 +253,7 @@ def measuring_workspace(request: Request, data: str | None, device: Sequence[str
     """
     path, overrides, foreign = request.source, request.overrides(), request.foreign
     if isinstance(path, Path) and not path.exists():
-        raise MissingInputError(f"the checkpoint is not there: {path}", "Correct --checkpoint.")
+        raise MissingInputError(f"the checkpoint is not there: {path}", "Correct its path.")
     shelf, reading = Shelf(request.events.say), request.reading()
     with shelf.open(path, reading, download=False) as opened:
         metadata = opened.metadata

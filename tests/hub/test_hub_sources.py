@@ -111,6 +111,9 @@ def test_ours_is_measured_inspected_exported_and_loaded(capsys: Capture, hub: St
     done = invoke(capsys, "export", "hf://me/snn", "-o", "net.pt2", "--image-size", "32", "--json")
     assert done.code == 0, done.err
     assert done.document["source"] == "hf://me/snn"
+    refused = invoke(capsys, "export", "hf://me/snn", "-o", "folded.safetensors", "--format", "fold")
+    assert refused.code == 2
+    assert "hf://me/snn has nothing to fold" in refused.err
     image = torch.rand((1, 3, 32, 32), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(load("hf://me/snn")(image), load("ours.safetensors")(image))

@@ -273,6 +273,33 @@ def test_without_a_connection(capsys: Capture, hub: StandIn, made: Path, monkeyp
     assert "the hub is not reached" in refused(invoke(capsys, "push", made, "hf://me/snn"), hub)
 
 
+def test_an_upload_by_xet_that_fails_says_how_to_do_without(
+    capsys: Capture, hub: StandIn, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Xet's client is compiled: its errors are RuntimeErrors that only their caller tells apart."""
+
+    class Client:
+        def __init__(self, client: Any) -> None:
+            self.client = client
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.client, name)
+
+        def create_commit(self, *_words: Any, **_more: Any) -> None:
+            self._upload_xet_files()
+
+        def _upload_xet_files(self) -> None:
+            raise RuntimeError("Data processing error: CAS service error : error sending request")
+
+    from idsnn_cli.hub import client
+
+    theirs = client.api()
+    monkeypatch.setattr("idsnn_cli.hub.publishing.api", lambda: Client(theirs))
+    said = refused(invoke(capsys, "push", made, "hf://me/snn"), hub)
+    assert "by Xet: Data processing error" in said
+    assert "HF_HUB_DISABLE_XET=1" in said
+
+
 def test_what_cannot_be_pushed(capsys: Capture, hub: StandIn, made: Path, tmp_path: Path) -> None:
     save_torchvision(Path("theirs.pth"), build_description("resnet18", 10, width=4, stem="3x3"))
     save_network(Path("ours.safetensors"), "student", SPIKING)

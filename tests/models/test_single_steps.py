@@ -72,6 +72,17 @@ def test_steps_go_on_beyond_t() -> None:
         torch.testing.assert_close(found, longer(x), rtol=1e-13, atol=1e-13)
 
 
+def test_a_forward_in_the_middle_leaves_the_stream_where_it_is() -> None:
+    model, x = network("thin"), images(2)
+    with torch.no_grad():
+        whole = model(x)
+        model.reset()
+        found = [model.step(x)]
+        assert torch.equal(model(images(3)[1:]), model(images(3)[1:]))
+        found += [model.step(x) for _ in range(2)]
+    torch.testing.assert_close(torch.stack(found), whole, rtol=1e-13, atol=1e-13)
+
+
 def test_poisson_draws_go_on_as_calls_do() -> None:
     """T steps take the draws of one call, the next T those of the next call."""
     model, x = network("poisson"), images(2)

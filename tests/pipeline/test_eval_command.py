@@ -19,6 +19,7 @@ from idsnn_cli.checkpoint import open_checkpoint, write_checkpoint
 from idsnn_cli.data import Split, load_data
 from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.recipe.schema import Data
+from idsnn_cli.spiking.precision import SWITCH
 
 Capture = pytest.CaptureFixture[str]
 DOCUMENT = {"command", "dataset", "split", "images", "classes", "device", "results"}
@@ -246,6 +247,17 @@ def test_a_student_trained_in_half_precision_is_measured_on_a_cpu(capsys: Captur
         write_checkpoint(Path("half.safetensors"), {key: file.get(key) for key in file.keys()}, described)  # noqa: SIM118  # no mapping
     found = evaluate(capsys, "--checkpoint", "half.safetensors", "--device", "cpu")["results"][0]
     assert found["top1"] == history(folder / "run", "distill")[-1]["test_top1"]
+
+
+def test_it_says_where_measuring_is_not_as_training_is(
+    capsys: Capture, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a training's last line and the table would differ without a word."""
+    words = ("eval", "--checkpoint", folder / "run" / "student.safetensors", "--device", "cpu")
+    said = "networks are measured in fp32, though trainings"
+    for switch, bf16 in (("0", False), ("1", True)):
+        monkeypatch.setenv(SWITCH, switch)
+        assert (said in " ".join(invoke(capsys, *words).err.split())) is bf16
 
 
 def test_what_cannot_be_measured_says_so(capsys: Capture, folder: Path, tmp_path: Path) -> None:

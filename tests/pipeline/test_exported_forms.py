@@ -12,9 +12,10 @@ import torch
 from invoking import invoke, save_network
 from tiny_runs import contents, open_run, write_recipe
 
-from idsnn_cli import extras
+from idsnn_cli import extras, registry
 from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.checkpoint import write_checkpoint
+from idsnn_cli.export.base import FORMATS, Compared, Format
 from idsnn_cli.models import load
 from idsnn_cli.pipeline.run import run_all
 
@@ -60,6 +61,19 @@ def test_nir_is_verified_on_the_images_of_the_students_recipe(run: Path, capsys:
     shown = invoke(capsys, "eval", "--checkpoint", "s.nir", "--json").document
     own = invoke(capsys, "eval", "--checkpoint", run / "student.safetensors", "--json").document
     assert shown["results"][0]["top1_by_step"] == own["results"][0]["top1_by_step"]
+
+
+def test_a_file_that_answers_otherwise_ends_in_1(run: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file stays: what is in it can be looked at."""
+    found = (Compared("a reader", 3, "float32", None, 0.5, 2), Compared("another", 3, "float32", "not installed"))
+    monkeypatch.setattr(registry.find(FORMATS, "pt2", Format), "verify", lambda *_words: found)
+    outcome = invoke(capsys, "export", run / "student.safetensors", "-o", "s.pt2", "--verify", "3", "--json")
+    assert outcome.code == 1
+    assert [each["top1_equal"] for each in outcome.document["verified"]] == [2, None]
+    assert "s.pt2 chooses other classes than the student for some images, run by a reader" in " ".join(
+        outcome.err.split()
+    )
+    assert Path("s.pt2").is_file()
 
 
 def test_the_size_can_be_given_and_must_fit_the_images(run: Path, capsys: Capture) -> None:
