@@ -167,7 +167,7 @@ def _classes(path: Path, labels: Mapping[Part, Tensor], names: tuple[str, ...] |
 def _headers(path: Path) -> dict[str, tuple[Shape, np.dtype[Any]]]:
     """Key -> shape and dtype of every array of the file, without reading one."""
     if not path.is_file():
-        raise DataError(f"there is no file {path}", "Give data.path the .npz file to read.")
+        raise DataError(f"there is no file {path}", "Give data.path (or --data npz:FILE) the .npz file to read.")
     found: dict[str, tuple[Shape, np.dtype[Any]]] = {}
     try:
         with zipfile.ZipFile(path) as archive:

@@ -67,7 +67,8 @@ def _stepped(images: Tensor, frames: int) -> Tensor:
     if recorded and images.shape[1] == frames:
         return images.transpose(0, 1).flatten(0, 1)
     found = f"recordings of {images.shape[1]} frames" if recorded else "images"
-    fix = "Measure it on images." if frames == IMAGE else f"Bin recordings to {frames} frames: (N, {frames}, C, H, W)."
+    alone = "Measure it on images; a stream's frames are steps of their own: model.step(frames[:, t])."
+    fix = alone if frames == IMAGE else f"Bin recordings to {frames} frames: (N, {frames}, C, H, W)."
     reads = "one image, which it repeats" if frames == IMAGE else f"{frames} frames, one at each time step"
     raise UsageError(f"the network reads {reads}, and these are {found}", fix)
 
