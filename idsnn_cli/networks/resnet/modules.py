@@ -301,7 +301,8 @@ class MembraneStem(ConvNorm):
     def forward(self, x: Tensor, repeat: int = 1) -> Tensor:
         """``x`` is (T * N, ...), or (N, ...) with ``repeat`` = T where the input is the same at every step."""
         y: Tensor = self.pool(super().forward(x, repeat))
-        return y.repeat(repeat, 1, 1, 1) if repeat > 1 else y
+        # Joined, for a repeated map is NCHW whatever it was.
+        return torch.cat([y] * repeat) if repeat > 1 else y
 
 
 class DeepStemModule(nn.Module):

@@ -40,8 +40,14 @@ class ByChannel(Protocol):
     @property
     def shift(self) -> Tensor: ...
 
+    @property
+    def onward(self) -> Tensor:
+        """By what the gradient of its sum is multiplied at once, (C,)."""
+
     def gradients(self, x: Tensor, current: Tensor, sums: Any, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Those of ``x`` and of the two parameters that it came from, as :meth:`Affine.gradients` says."""
+        """Those of ``x`` and of the two parameters that it came from, as :meth:`Affine.gradients` says; ``current`` is
+        times :attr:`onward`.
+        """
 
 
 class _Fire(torch.autograd.Function):
@@ -96,7 +102,7 @@ class _Fire(torch.autograd.Function):
         neuron: Neuron = ctx.neuron
         window = surrogate_window(neuron)
         assert window is not None
-        sums, run = np.zeros((BLOCKS, 2, x.shape[1])), run_of(x.shape[1])
+        sums, onward = np.zeros((BLOCKS, 2, x.shape[1])), tiled(ctx.affine.onward)
         current = torch.empty_like(x)
         given = flat(grads[0].contiguous(memory_format=torch.channels_last), ctx.timesteps)
         read, written = (flat(each, ctx.timesteps // ctx.repeat) for each in (x, current))
@@ -105,7 +111,7 @@ class _Fire(torch.autograd.Function):
         constants = floats(neuron.decay, passed, window.height)
         share(
             BLOCKS,
-            lambda first, last: loops().backward(given, read, *marks, written, sums, run, first, last, constants),
+            lambda first, last: loops().backward(given, read, *marks, onward, written, sums, first, last, constants),
         )
         # What is added has the current's own gradient, which must then stay.
         of_x, *of_parameters = ctx.affine.gradients(x, current, sums.sum(0), keep=ctx.adds)

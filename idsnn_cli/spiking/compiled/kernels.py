@@ -173,12 +173,12 @@ def _forget(fired, bit, membrane):
 
 
 @compiled
-def sum_up(membrane, x, out, by_shift, by_scale):
+def sum_up(membrane, x, factor, out, by_shift, by_scale):
     for k in range(x.shape[0]):
         value = membrane[k]
         by_shift[k] += value
         by_scale[k] += value * wide(x[k])
-        out[k] = stored(out[k], value)
+        out[k] = stored(out[k], value * factor[k])
 
 
 @compiled
@@ -188,15 +188,17 @@ def _add_up(membrane, total):
 
 
 @compiled
-def backward(grad, x, inside, fired, out, sums, run, first, last, neuron):
+def backward(grad, x, inside, fired, factor, out, sums, first, last, neuron):
     """Gradients of the currents in the blocks ``first`` to ``last``, as :func:`forward` names things.
 
-    ``grad`` (T, M) is that of the spikes, ``out`` gets that of the currents, (T, M), or (1, M) for an ``x`` that every
-    step got, whose gradients are added. ``sums`` (blocks, 2, C) float64 gets, by channel, their sums and those of their
-    products with ``x``. ``neuron`` is (decay, what the reset passes of theta, the surrogate's height).
+    ``grad`` (T, M) is that of the spikes, ``out`` gets that of the currents times ``factor``, tiled, (T, M), or (1, M)
+    for an ``x`` that every step got, whose gradients are added. ``sums`` (blocks, 2, C) float64 gets, by channel, their
+    sums and those of their products with ``x``. ``neuron`` is (decay, what the reset passes of theta, the surrogate's
+    height).
     """
     decay, taken, height = neuron
     steps, size, channels, same = grad.shape[0], grad.shape[1], sums.shape[2], x.shape[0] == 1
+    run = factor.shape[0]
     runs = (size + run - 1) // run
     each = (runs + sums.shape[0] - 1) // sums.shape[0]
     membrane, total = np.empty(run, np.float32), np.empty(run, np.float32)
@@ -219,9 +221,9 @@ def backward(grad, x, inside, fired, out, sums, run, first, last, neuron):
                 if same:
                     _add_up(u, added)
                 else:
-                    sum_up(u, x[t, low:high], out[t, low:high], by_shift, by_scale)
+                    sum_up(u, x[t, low:high], factor, out[t, low:high], by_shift, by_scale)
             if same:
-                sum_up(added, x[0, low:high], out[0, low:high], by_shift, by_scale)
+                sum_up(added, x[0, low:high], factor, out[0, low:high], by_shift, by_scale)
         for k in range(run):
             sums[block, 0, k % channels] += by_shift[k]
             sums[block, 1, k % channels] += by_scale[k]

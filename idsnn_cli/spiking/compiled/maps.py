@@ -79,7 +79,9 @@ def run_of(channels: int) -> int:
 
 def tiled(by_channel: Tensor) -> Any:
     """What belongs to each channel (C,), repeated over a run, in float32."""
-    return by_channel.float().repeat(run_of(len(by_channel)) // len(by_channel)).numpy()
+    run = np.empty((run_of(len(by_channel)) // len(by_channel), len(by_channel)), np.float32)
+    run[:] = by_channel.detach().numpy()
+    return run.reshape(-1)
 
 
 def floats(*values: float) -> tuple[Any, ...]:
@@ -132,6 +134,11 @@ class Affine:
         inverse = torch.rsqrt(variance + norm.eps)
         scale = norm.weight.detach().double() * inverse
         return cls(scale, norm.bias.detach().double() - mean * scale, mean, inverse)
+
+    @property
+    def onward(self) -> Tensor:
+        """Ones: the gradient of ``x`` needs all sums."""
+        return torch.ones_like(self.scale)
 
     def gradients(self, x: Tensor, current: Tensor, sums: Any, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Those of ``x``, gamma and beta, from ``current``, that of scale x + shift, and its ``sums`` (2 or more, C).

@@ -45,8 +45,8 @@ def _quantise_back(grad, current, upper, to_steps, inside, by_limit):
 
 
 @compiled
-def quantise_back(grad, x, residual, scale, shift, to_steps, upper, out, sums, first, last):
-    """Gradients of y in the blocks ``first`` to ``last``, as :func:`quantise` names things, into ``out``.
+def quantise_back(grad, x, residual, scale, shift, to_steps, upper, factor, out, sums, first, last):
+    """Gradients of y in the blocks ``first`` to ``last``, as :func:`quantise` names things; ``out`` times ``factor``.
 
     ``sums`` (blocks, 3, C) float64 gets, by channel, their sums, those of their products with ``x``, and L times
     lambda's gradient, with the floor taken for the identity.
@@ -68,7 +68,7 @@ def quantise_back(grad, x, residual, scale, shift, to_steps, upper, out, sums, f
             if residual.shape[0] > 0:
                 add(residual[low:high], now)
             _quantise_back(grad[low:high], now, upper, to_steps, passed, by_limit)
-            sum_up(passed, x[low:high], out[low:high], by_shift, by_scale)
+            sum_up(passed, x[low:high], factor, out[low:high], by_shift, by_scale)
         for k in range(run):
             sums[block, 0, k % channels] += by_shift[k]
             sums[block, 1, k % channels] += by_scale[k]

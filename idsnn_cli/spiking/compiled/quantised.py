@@ -55,10 +55,12 @@ class _Quantise(torch.autograd.Function):
         other = flat(added[0])[0] if added else read[:0]
         bound = limit.double().expand(x.shape[1])
         factors = [tiled(each) for each in (affine.scale, affine.shift, ctx.levels / bound)]
-        upper = np.float32(ctx.levels)
+        upper, onward = np.float32(ctx.levels), tiled(affine.onward)
         share(
             BLOCKS,
-            lambda first, last: _loops().quantise_back(given, read, other, *factors, upper, written, sums, first, last),
+            lambda first, last: _loops().quantise_back(
+                given, read, other, *factors, upper, onward, written, sums, first, last
+            ),
         )
         total = sums.sum(0)
         of_x, *of_parameters = affine.gradients(x, current, total, keep=bool(added))

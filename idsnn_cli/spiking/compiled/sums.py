@@ -20,26 +20,19 @@ from idsnn_cli.spiking.norm import BatchNorm
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A gain as the ``scale`` x + ``shift`` of the loops, each (C,) in float64; ``learnt`` says whether it is not 1."""
+    """A gain as the ``scale`` x + ``shift`` of the loops, each (C,) in float64."""
 
     scale: Tensor
     shift: Tensor
-    learnt: bool
+
+    @property
+    def onward(self) -> Tensor:
+        """The gain: nothing else is between the gradient of the sum and that of ``x``."""
+        return self.scale
 
     def gradients(self, x: Tensor, current: Tensor, sums: Any, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Those of ``x``, of the gain of each channel and of the shift, as :meth:`Affine.gradients` gives its own."""
-        by_shift, by_gain = torch.from_numpy(sums[0]), torch.from_numpy(sums[1])
-        if not self.learnt:
-            return current, by_gain, by_shift
-        out = torch.empty_like(x) if keep else current
-        nothing = tiled(self.shift)
-        given, read, written = (flat(each)[0] for each in (current, x, out))
-        factors = tiled(self.scale), nothing, nothing
-        share(
-            -(-len(read) // run_of(x.shape[1])),
-            lambda first, last: loops().combine(given, read, *factors, written, first, last),
-        )
-        return out, by_gain, by_shift
+        return current, torch.from_numpy(sums[1]), torch.from_numpy(sums[0])
 
 
 def _scale(gain: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor, Scale]:
@@ -48,7 +41,7 @@ def _scale(gain: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor, Scale]:
     nothing = torch.zeros(channels, dtype=torch.float64)
     # Expanded outside of the operation, so that autograd sums up what one gain of all channels gets.
     each = torch.ones(channels) if gain is None else gain.expand(channels)
-    return each, nothing, Scale(each.detach().double(), nothing, gain is not None)
+    return each, nothing, Scale(each.detach().double(), nothing)
 
 
 class _Sum(torch.autograd.Function):
