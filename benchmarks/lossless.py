@@ -52,10 +52,10 @@ def _each(*words: str) -> dict[str, Arm]:
 
 # Studies by name and their arms; the first is what the others are set against.
 STUDIES: dict[str, dict[str, Arm]] = {
-    # From a public ResNet-20 to a Spiking ResNet-20 at T = 4, and the paper's way and plain training at equal cost: 18
+    # From a public ResNet-20 to a Spiking ResNet-20 at T = 4, and the paper's way and plain training at equal cost: 21
     # epochs of the lossless arm take as many operations as 14 spiking ones.
     "full": {
-        "lossless": Arm(("pretrain.epochs=6", "distill.epochs=12")),
+        "lossless": Arm(("pretrain.epochs=12", "distill.epochs=9")),
         "the paper's, from the same networks": Arm((*LONG, "distill.epochs=14"), "presets/paper"),
         "random weights, no teacher": Arm(
             (*LONG, "distill.epochs=14", "init.rule=none", "distill.alpha=0"), "presets/paper", source=False
@@ -74,7 +74,7 @@ STUDIES: dict[str, dict[str, Arm]] = {
     "choices": {
         "the preset": Arm(SMALL),
         **_each(
-            "distill.alpha=1",
+            "distill.alpha=0.3",
             "distill.lr=0.05",
             "distill.lr=0.005",
             "distill.loss_on=steps",
@@ -84,12 +84,13 @@ STUDIES: dict[str, dict[str, Arm]] = {
             "student.surrogate_scale=0.25",
             "student.surrogate_scale=1",
             "student.surrogate=triangle",
-            "student.threshold=layer",
+            "student.threshold=channel",
             "student.threshold=fixed",
+            "student.block=spiking student.threshold=channel",
+            "student.block=spiking student.threshold=layer",
             f"student.learn_decay=layer student.decay=0.9 {PLAIN}",
-            f"student.block=ms student.threshold=fixed {PLAIN}",
             "pretrain.levels=8",
-            "pretrain.alpha=1 distill.alpha=1",
+            "pretrain.alpha=0.3 distill.alpha=0.3",
             "pretrain.percentile=97",
             "pretrain.epochs=0 init.convert=weight-normalisation init.percentile=99",
         ),

@@ -60,7 +60,17 @@ def student_words(source: Architecture, where: object) -> list[str]:
             f"{where} is a {source.describe()}, and there is no student of that shape to convert it to",
             "Use `idsnn init` with a student of another shape and `idsnn distill`.",
         )
-    return [f"student.{key}={value}" for key, value in {"arch": name, **options}.items()]
+    blocks = {} if _takes_membranes(name, source.num_classes) else {"block": "spiking", "threshold": "channel"}
+    return [f"student.{key}={value}" for key, value in {"arch": name, **options, **blocks}.items()]
+
+
+def _takes_membranes(name: str, classes: int) -> bool:
+    """Whether a student of this name may have the preset's blocks, which add membranes."""
+    try:
+        build_description(name, classes, spiking_block="ms")
+    except UsageError:
+        return False
+    return True
 
 
 def _same_shape(source: Architecture, name: str, options: Mapping[str, Any]) -> bool:

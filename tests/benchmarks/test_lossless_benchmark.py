@@ -44,10 +44,10 @@ def test_an_arm_takes_over_what_it_does_not_change(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = [word for override in TINY for word in ("--override", override)]
-    arms = ["the preset", "distill.alpha=1", "pretrain.levels=8"]
+    arms = ["the preset", "distill.alpha=0.3", "pretrain.levels=8"]
     asked = [*words, *tiny, "--study", "choices", *(word for arm in arms for word in ("--arm", arm))]
     lossless.main(asked)
-    folders = [tmp_path / "work" / "choices" / name / "seed=3" for name in ("the-preset", "distill.alpha=1")]
+    folders = [tmp_path / "work" / "choices" / name / "seed=3" for name in ("the-preset", "distill.alpha=0.3")]
     other = tmp_path / "work" / "choices" / "pretrain.levels=8" / "seed=3"
     files = [folder / "pretrain.safetensors" for folder in (*folders, other)]
     assert files[0].samefile(files[1])
