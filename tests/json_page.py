@@ -33,7 +33,8 @@ DRY_RUN = """Of every step, and of `run`. Of a grid it is `run_dir` and `grid`, 
 the folders of what it shares with others, by step."""
 CLOSING = """## Failures
 
-A failure prints `{"error": {"type", "message", "fix"}}`, and the exit code is 1 or 2.
+A failure prints `{"error": {"type", "message", "fix"}}`, and the exit code is 1 or 2. What `doctor`,
+`inspect --exit-code` and `export --verify` find is no failure: they print their document, and end in 1.
 """
 
 

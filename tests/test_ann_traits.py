@@ -85,6 +85,7 @@ def test_a_bottleneck_strides_where_it_says() -> None:
         (SPIKING18, {"membranes": True}, "a Spiking ResNet cannot have"),
         (RESNET18, {"membranes": True, "preactivation": True}, "blocks that add membranes, with"),
         (RESNET18, {"membranes": True, "attention": "eca", "attention_sizes": (3, 3, 3, 3)}, "blocks that add membr"),
+        (RESNET50, {"membranes": True, "bottleneck_stride": "average"}, "blocks that add membranes, with"),
         (RESNET18, {"membranes": True, "stem": "deep", "stem_widths": (32, 64)}, "blocks that add membranes, with"),
         (SPIKING18, {"preactivation": True}, "a Spiking ResNet cannot have"),
         (SPIKING18, {"stem_pool": "average"}, "a Spiking ResNet cannot have"),

@@ -94,7 +94,7 @@ def place_thresholds(keys: Mapping[str, Shape], used: Mapping[str, str]) -> Thre
 def own_thresholds(keys: Iterable[str]) -> Thresholds | None:
     """Thresholds under our own names; None where the names are others'."""
     every = list(keys)
-    ours = all(re.fullmatch(r"stem\.act\.limit|stages\.\d+\.\d+\.act\d\.limit", key) for key in every)
+    ours = all(re.fullmatch(r"(stem\.|final_)act\.limit|stages\.\d+\.\d+\.act\d\.limit", key) for key in every)
     return Thresholds({key: key for key in every}, ("shared", "each", "channel")) if ours else None
 
 

@@ -15,6 +15,7 @@ STEM_STRIDE = "the stem's stride, padding and pooling"
 BOTTLENECK_STRIDE = "which convolution of a bottleneck strides"
 AVERAGED_SHORTCUTS = "whether a projection reads the mean of 2x2 pixels"
 OPTION_A_CHANNELS = "where option-A shortcuts put their zeros (half before, half behind is assumed; --option-a)"
+MEMBRANES = "whether blocks add what no activation has seen (MS blocks; what a ReLU gave is assumed)"
 INPUT_NORMALISATION = "the input normalisation"
 NEURONS = "whether the network spikes, and its neurons' constants"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
+from idsnn_cli.architecture import QCFS
 from idsnn_cli.errors import FamilyError, UsageError
 from idsnn_cli.families.activations import (
     is_of_neuron,
@@ -23,6 +24,7 @@ from idsnn_cli.families.reading import (
     AVERAGED_SHORTCUTS,
     BOTTLENECK_STRIDE,
     INPUT_NORMALISATION,
+    MEMBRANES,
     NEURONS,
     OPTION_A_CHANNELS,
     STEM_STRIDE,
@@ -153,9 +155,11 @@ def _quantised(
     used = {name: key.removeprefix(root) for name, key in layout.sources.items()}
     found = own_thresholds(inside) or place_thresholds(inside, used)
     given = {name: shape_of_limit(inside[key]) for name, key in found.used.items()}
+    # The activation behind the last sum is that of blocks that add membranes.
+    order = {"membranes": True} if "final_act.limit" in given else {}
     for limits in found.limits:
         try:
-            architecture = layout.architecture.changed(activation="qcfs", levels=reading.levels, limits=limits)
+            architecture = layout.architecture.changed(activation="qcfs", levels=reading.levels, limits=limits, **order)
         except UsageError as error:
             raise FamilyError(f"a ResNet that cannot be described: {error.message}.", error.fix or RESNET) from error
         wanted = {name: shape for name, shape in architecture.tensors().items() if name.endswith(".limit")}
@@ -208,6 +212,8 @@ def _unknown(
         AVERAGED_SHORTCUTS: architecture.shortcut.startswith("pad")
         or not (best.scheme.name in _ANY_SHORTCUT or any(".shortcut." in name for name in filled)),
         OPTION_A_CHANNELS: architecture.shortcut != "pad" or reading.option_a is not None,
+        # Nobody else's networks of these names have such blocks, and thresholds tell.
+        MEMBRANES: best.scheme.name != "idsnn" or isinstance(architecture.activation, QCFS),
         INPUT_NORMALISATION: "input.mean" in best.used,
         NEURONS: not best.scheme.spiking,
     }

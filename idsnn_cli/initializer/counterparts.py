@@ -89,6 +89,8 @@ class _Network(Planner):
         notes += self.attention(stage, block, chosen)
         notes += self.shortcut(stage, block, chosen, projection)
         notes += self.decays_left(stage, chosen)
+        if self.source.membranes and not self.target.membranes:
+            notes.append("the source's block adds what no activation has seen, the target's what one gave")
         return BlockPair(stage, block, chosen, "; ".join(notes) or None)
 
     def bottleneck(self, ours: tuple[Convolution, ...], theirs: tuple[Convolution, ...]) -> list[str]:

@@ -254,6 +254,9 @@ class Student(Network):
         """The ANN of the student's shape, whose weights are the student's by name and shape; its blocks add what no
         activation has seen where the student's do.
         """
+        if self.block == "ms":
+            # Networks that cannot have such blocks say so of the student.
+            self.architecture(num_classes, in_channels)
         name = self.arch.removeprefix("spiking-")
         found = self.build(name, num_classes, in_channels, stem_padding=self.stem_padding, **traits)
         return found.changed(membranes=True) if self.block == "ms" else found

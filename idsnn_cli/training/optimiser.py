@@ -26,7 +26,7 @@ def make_optimiser(
 ) -> torch.optim.Optimizer:
     """SGD or AdamW over the model's parameters; weight decay leaves out what is no kernel where asked.
 
-    That is BatchNorm, biases, spike amplitudes, learnt decays and QCFS limits: all but the kernels of convolutions and
+    That is BatchNorm, biases, amplitudes, gains, learnt decays and QCFS limits: all but the kernels of convolutions and
     linear layers.
     ``scales`` says by parameter what it was multiplied by when a network was converted, 1 where it is not named. Such a
     parameter p = c q is trained as q would have been: SGD on q moves p by c^2 times what SGD on p does, AdamW's step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,8 @@ def test_an_upload_by_xet_that_fails_says_how_to_do_without(
 
     from idsnn_cli.hub import client
 
+    modules = [import_module(f"huggingface_hub.{name}") for name in ("_commit_api", "file_download")]
+    assert all(any(hasattr(module, name) for module in modules) for name in client._XET)
     theirs = client.api()
     monkeypatch.setattr("idsnn_cli.hub.publishing.api", lambda: Client(theirs))
     said = refused(invoke(capsys, "push", made, "hf://me/snn"), hub)

@@ -330,7 +330,7 @@ def test_learnt_thresholds_of_ms_blocks(recipe: Path, teacher: Path, tmp_path: P
         place = name.removesuffix("gain.weight")
         limit = limits[f"{place}{'act' if place == 'final_' else 'act0'}.limit"]
         assert torch.allclose(gain, 1 / limit.expand_as(gain))
-        assert gain.numel() == (1 if threshold == "layer" else start.get_submodule(f"{place}gain").weight.numel())
+        assert gain.numel() == (1 if threshold == "layer" else start.get_parameter(f"{place}gain.weight").numel())
         assert not torch.equal(student.state_dict()[name], gain)
 
 

@@ -53,6 +53,8 @@ def threshold(planner: Planner, thresholds: Mapping[str, float], neuron: Neuron)
     factors = {"head.weight": limit(planner.ours.features)}
     for conv in planner.target.convolutions():
         into, out = 1.0 / limit(planner.ours.reads[conv.name]), limit(planner.ours.writes[conv.name])
+        # A sum of membranes is in units of the threshold, spikes are not.
+        into *= neuron.v_threshold if conv.name in planner.target.reading_membranes() else 1.0
         fire = neuron.v_threshold / out
         for part, scale in (("weight", fire), ("bias", fire), ("running_mean", into), ("running_var", into**2)):
             factors[f"{conv.norm}.{part}"] = scale

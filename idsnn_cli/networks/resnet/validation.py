@@ -183,9 +183,11 @@ def _validate_attention(traits: Traits) -> None:
         raise UsageError(
             "pre-activation blocks with attention or option-A shortcuts", "Use projections, and no attention."
         )
-    if traits["membranes"] and (traits["attention"] != "none" or traits["preactivation"] or traits["stem"] == "deep"):
+    odd = {"attention": ("none",), "preactivation": (False,), "bottleneck_stride": ("3x3", "1x1")}
+    if traits["membranes"] and (traits["stem"] == "deep" or any(traits[key] not in fit for key, fit in odd.items())):
         raise UsageError(
-            "blocks that add membranes, with attention, pre-activation or a deep stem", "Leave membranes out, or these."
+            "blocks that add membranes, with attention, pre-activation, strides by averages or a deep stem",
+            "Leave membranes out, or these.",
         )
     if traits["attention"] != "se" and (traits["attention_activated"] or not traits["attention_bias"]):
         raise UsageError("attention_bias and attention_activated are traits of se", "Use attention: se.")
