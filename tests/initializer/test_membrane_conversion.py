@@ -198,7 +198,8 @@ def test_the_ann_is_the_block_as_written() -> None:
 
     def quantised(x: Tensor, act: str) -> Tensor:
         limit = state[f"{act}.limit"]
-        return limit * (torch.floor(x * 5 / limit + 0.5) / 5).clamp(0, 1)
+        y: Tensor = limit * (torch.floor(x * 5 / limit + 0.5) / 5).clamp(0, 1)
+        return y
 
     def normed(x: Tensor, at: str, number: str, stride: int = 1) -> Tensor:
         y = nn.functional.conv2d(x, state[f"{at}.conv{number}.weight"], None, stride, 1)
