@@ -237,7 +237,7 @@ def ann_twin(plan: Plan, state: Mapping[str, Tensor]) -> Model:
         kind="ann",
         activation="qcfs" if quantised else "relu",
         levels=source.levels if source is not None and quantised else 0,
-        membranes=plan.target.membranes,
+        **({"membranes": True} if plan.target.membranes else {}),
         **({"limits": "each"} if source is not None and apart(source) else {}),
     )
     tensors = {name: value for name, value in state.items() if not is_scale(name)}
