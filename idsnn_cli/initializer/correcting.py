@@ -105,5 +105,6 @@ def calibrate(model: Model, conversion: Conversion, batches: Sequence[Tensor]) -
         error = rate.value() - activation / conversion.lambdas.get(name, conversion.lambdas.get(space, 1.0))
         place, act, _ = name.rpartition("act0")
         gain = state.get("final_gain.weight" if name == "final_act" else f"{place}gain.weight" if act else "")
-        error = theta * error.to(norm.bias.device)
-        norm.bias.sub_((error if gain is None else error / gain).to(norm.bias.dtype))
+        # Where the sums are: an Apple GPU has no float64.
+        error = theta * error if gain is None else theta * error / gain.to(error.device).to(error.dtype)
+        norm.bias.sub_(error.to(norm.bias.dtype).to(norm.bias.device))
