@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 from idsnn_cli.architecture.parts import QCFS, SPIKING_TRAITS, Convolution, Neuron, ReLU, Spiking, norm_tensors, normed
 from idsnn_cli.architecture.protocol import Architecture, Nested, Size, Spaces
 from idsnn_cli.errors import UsageError
+from idsnn_cli.networks.resnet.activations import activations, membrane_layers, watched_places
 from idsnn_cli.networks.resnet.attention import ATTENTIONS, Attention
 from idsnn_cli.networks.resnet.blocks import BLOCKS, SHORTCUTS, Block, BottleneckBlock, PaddedIdentity, Shortcut
 from idsnn_cli.networks.resnet.stems import STEMS, Stem
@@ -216,44 +217,16 @@ class ResNetArchitecture(Architecture):
         return self.block_part.membranes or self.spiking_block == "ms"
 
     def activations(self) -> Iterator[tuple[str, str]]:
-        """Of a network without pre-activation or deep stem. Identities and option-A shortcuts carry one activation's
-        output into another's input, and both then share a range; itself where a projection, or nothing, stands before
-        the sum, or where each activation learnt a range of its own. Where blocks add membranes, those share one that
-        read one stream.
-        """
-        own = isinstance(self.activation, QCFS) and self.activation.limits != "shared"
-        if self.membranes:
-            yield from self._reading_streams(own)
-            return
-        stream = "stem.act"
-        yield stream, stream
-        for stage, block in self.blocks():
-            names = [f"stages.{stage}.{block}.act{i}" for i in range(self.block_part.length)]
-            yield from ((name, name) for name in names[:-1])
-            stream = stream if self.passes_input(stage, block) else names[-1]
-            yield names[-1], names[-1] if own else stream
-
-    def _reading_streams(self, own: bool) -> Iterator[tuple[str, str]]:
-        stream = ""
-        for stage, block in self.blocks():
-            first, *inside = (f"stages.{stage}.{block}.act{i}" for i in range(self.block_part.length))
-            stream = first if own else stream or first
-            yield first, stream
-            yield from ((name, name) for name in inside)
-            stream = stream if self.passes_input(stage, block) else ""
-        yield "final_act", "final_act" if own else stream or "final_act"
+        return activations(self)
 
     def activation_layers(self) -> dict[str, Convolution]:
-        """In MS blocks ``act{i}`` stands before ``conv{i}``, and reads what the convolution before that gave (alone, or
-        added to the stream).
-        """
-        if not self.membranes:
-            return Architecture.activation_layers(self)
-        found, before = {}, self.stem_convolution()
-        for stage, block in self.blocks():
-            for i, conv in enumerate(self.block_convolutions(stage, block)):
-                found[f"stages.{stage}.{block}.act{i}"], before = before, conv
-        return {**found, "final_act": before}
+        return membrane_layers(self) if self.membranes else Architecture.activation_layers(self)
+
+    def gain_of(self, act: str) -> str | None:
+        place, _, last = act.rpartition(".")
+        if not self.gains or (place and last != "act0"):
+            return None
+        return f"{place}.gain.weight" if place else "final_gain.weight"
 
     def reading_membranes(self) -> set[str]:
         if self.spiking_block != "ms":
@@ -361,35 +334,7 @@ class ResNetArchitecture(Architecture):
         return replace(spaces, features=stream)
 
     def watched_places(self) -> list[tuple[str, str, str | None]]:
-        """A stream is seen behind every block of it, and behind the stem (before its pool) where that writes it. Before
-        pre-activation blocks it is seen as what each block's first BatchNorm and activation make of it, and before MS
-        blocks as what the neurons that read it do.
-        """
-        spaces = self.streams()
-        if self.membranes:
-            return [(spaces.writes[conv.name], act, None) for act, conv in self.activation_layers().items()]
-        found: list[tuple[str, str, str | None]] = []
-        stem = self.stem_convolutions()
-        for conv in stem:
-            if conv.norm is None:
-                continue  # before pre-activation blocks
-            # One activation module serves all of a deep stem's convolutions.
-            deep = len(stem) > 1
-            where = conv.name.removesuffix(".conv") if deep else "stem.act"
-            found.append((spaces.writes[conv.name], where, "stem.act" if deep else None))
-        at = ""
-        for stage, block in self.blocks():
-            at = f"stages.{stage}.{block}"
-            convolutions = self.block_convolutions(stage, block)
-            if self.preactivation:
-                found += [(spaces.reads[conv.name], f"{at}.act{i}", None) for i, conv in enumerate(convolutions)]
-                continue
-            found += [(spaces.writes[conv.name], f"{at}.act{i}", None) for i, conv in enumerate(convolutions[:-1])]
-            found.append((spaces.writes[convolutions[-1].name], at, None))
-        if self.preactivation:
-            # Without a last norm the linear layer reads the sum as it is.
-            found.append((spaces.features, "final_act" if self.final_norm else at, None))
-        return found
+        return watched_places(self)
 
     def first_norm(self) -> tuple[str, bool]:
         conv = self.stem_convolution()
