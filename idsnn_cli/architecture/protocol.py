@@ -253,6 +253,10 @@ class Architecture(ABC):
         """Whether blocks add what no activation has seen, which those that read the sum do."""
         return False
 
+    def gain_of(self, act: str) -> str | None:
+        """The tensor by which the layer of neurons ``act`` multiplies the sum that it reads; None without one."""
+        return None
+
     @property
     def learn_decay(self) -> LearnDecay:
         return "none" if self.spiking is None else self.spiking.learn_decay

@@ -192,11 +192,10 @@ def _scales_of_membranes(target: Architecture, lambdas: Mapping[str, float]) -> 
 
     def worth_of(act: str, space: str) -> float:
         """Also says by which gain its reader ``act`` makes currents of theta of it."""
-        if not target.gains:
+        gain = target.gain_of(act)
+        if gain is None:
             return of(act, space) / theta
-        found[f"{act.rpartition('.act')[0]}.gain.weight" if ".act" in act else "final_gain.weight"] = theta / of(
-            act, space
-        )
+        found[gain] = theta / of(act, space)
         return 1.0
 
     stem = target.stem_convolution()

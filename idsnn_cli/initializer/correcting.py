@@ -103,8 +103,7 @@ def calibrate(model: Model, conversion: Conversion, batches: Sequence[Tensor]) -
         # A block's last activation is what the block gives, and seen under the block's name.
         activation = wanted[name if name in wanted else name.rpartition(".")[0]].value()
         error = rate.value() - activation / conversion.lambdas.get(name, conversion.lambdas.get(space, 1.0))
-        place, act, _ = name.rpartition("act0")
-        gain = state.get("final_gain.weight" if name == "final_act" else f"{place}gain.weight" if act else "")
+        gain = state.get(model.architecture.gain_of(name) or "")
         # Where the sums are: an Apple GPU has no float64.
         error = theta * error if gain is None else theta * error / gain.to(error.device).to(error.dtype)
         norm.bias.sub_(error.to(norm.bias.dtype).to(norm.bias.device))
