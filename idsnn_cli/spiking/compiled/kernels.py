@@ -57,6 +57,20 @@ def stored(context: Any, like: Any, value: Any) -> Any:
 
 
 @compiled
+def by_channel(tile, sums):
+    """Add the sums of a run to those of its channels (C,)."""
+    for k in range(tile.shape[0]):
+        sums[k % sums.shape[0]] += tile[k]
+
+
+@compiled
+def runs_each(size, run, blocks):
+    """How many runs ``size`` values have, and how many of them each of so many blocks."""
+    runs = (size + run - 1) // run
+    return runs, (runs + blocks - 1) // blocks
+
+
+@compiled
 def _add_moments(x, shift, total, square):
     for k in range(x.shape[0]):
         value = wide(x[k]) - shift[k]
@@ -80,9 +94,8 @@ def moments(x, shift, first, last, sums):
         end = min((block + 1) * each, x.shape[0])
         for start in range(block * each, end, run):
             _add_moments(x[start : min(start + run, end)], shift, total, square)
-        for k in range(run):
-            sums[block, 0, k % channels] += total[k]
-            sums[block, 1, k % channels] += square[k]
+        by_channel(total, sums[block, 0])
+        by_channel(square, sums[block, 1])
 
 
 @compiled
@@ -197,10 +210,8 @@ def backward(grad, x, inside, fired, factor, out, sums, first, last, neuron):
     height).
     """
     decay, taken, height = neuron
-    steps, size, channels, same = grad.shape[0], grad.shape[1], sums.shape[2], x.shape[0] == 1
-    run = factor.shape[0]
-    runs = (size + run - 1) // run
-    each = (runs + sums.shape[0] - 1) // sums.shape[0]
+    steps, size, run, same = grad.shape[0], grad.shape[1], factor.shape[0], x.shape[0] == 1
+    runs, each = runs_each(size, run, sums.shape[0])
     membrane, total = np.empty(run, np.float32), np.empty(run, np.float32)
     by_shift, by_scale = np.empty(run, np.float32), np.empty(run, np.float32)
     for block in range(first, last):
@@ -224,9 +235,8 @@ def backward(grad, x, inside, fired, factor, out, sums, first, last, neuron):
                     sum_up(u, x[t, low:high], factor, out[t, low:high], by_shift, by_scale)
             if same:
                 sum_up(added, x[0, low:high], factor, out[0, low:high], by_shift, by_scale)
-        for k in range(run):
-            sums[block, 0, k % channels] += by_shift[k]
-            sums[block, 1, k % channels] += by_scale[k]
+        by_channel(by_shift, sums[block, 0])
+        by_channel(by_scale, sums[block, 1])
 
 
 @compiled
@@ -259,9 +269,7 @@ def products(grad, x, sums, run, first, last):
 
     ``sums`` (blocks, 2, C) float64 gets each block's own.
     """
-    channels = sums.shape[2]
-    runs = (x.shape[0] + run - 1) // run
-    each = (runs + sums.shape[0] - 1) // sums.shape[0]
+    runs, each = runs_each(x.shape[0], run, sums.shape[0])
     by_shift, by_scale = np.empty(run, np.float32), np.empty(run, np.float32)
     for block in range(first, last):
         by_shift[:] = 0
@@ -270,6 +278,5 @@ def products(grad, x, sums, run, first, last):
             low = number * run
             high = min(low + run, x.shape[0])
             _multiply_up(grad[low:high], x[low:high], by_shift, by_scale)
-        for k in range(run):
-            sums[block, 0, k % channels] += by_shift[k]
-            sums[block, 1, k % channels] += by_scale[k]
+        by_channel(by_shift, sums[block, 0])
+        by_channel(by_scale, sums[block, 1])

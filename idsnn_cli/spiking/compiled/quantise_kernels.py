@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from idsnn_cli.spiking.compiled.kernels import add, compiled, normalise, stored, sum_up, wide
+from idsnn_cli.spiking.compiled.kernels import add, by_channel, compiled, normalise, runs_each, stored, sum_up, wide
 
 
 @compiled
@@ -51,9 +51,8 @@ def quantise_back(grad, x, residual, scale, shift, to_steps, upper, factor, out,
     ``sums`` (blocks, 3, C) float64 gets, by channel, their sums, those of their products with ``x``, and L times
     lambda's gradient, with the floor taken for the identity.
     """
-    run, size, channels = scale.shape[0], out.shape[0], sums.shape[2]
-    runs = (size + run - 1) // run
-    each = (runs + sums.shape[0] - 1) // sums.shape[0]
+    run, size = scale.shape[0], out.shape[0]
+    runs, each = runs_each(size, run, sums.shape[0])
     current, inside = np.empty(run, np.float32), np.empty(run, np.float32)
     by_shift, by_scale, by_limit = np.empty(run, np.float32), np.empty(run, np.float32), np.empty(run, np.float32)
     for block in range(first, last):
@@ -69,7 +68,6 @@ def quantise_back(grad, x, residual, scale, shift, to_steps, upper, factor, out,
                 add(residual[low:high], now)
             _quantise_back(grad[low:high], now, upper, to_steps, passed, by_limit)
             sum_up(passed, x[low:high], factor, out[low:high], by_shift, by_scale)
-        for k in range(run):
-            sums[block, 0, k % channels] += by_shift[k]
-            sums[block, 1, k % channels] += by_scale[k]
-            sums[block, 2, k % channels] += by_limit[k]
+        by_channel(by_shift, sums[block, 0])
+        by_channel(by_scale, sums[block, 1])
+        by_channel(by_limit, sums[block, 2])
