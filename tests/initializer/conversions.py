@@ -64,6 +64,17 @@ class Rate(nn.Module):
         return x.clamp(0, 1)
 
 
+class Level(nn.Module):
+    """What an integrate-and-fire neuron that starts at half gives of a constant current in ``levels`` steps: a rate."""
+
+    def __init__(self, levels: int, theta: float = 1.0) -> None:
+        super().__init__()
+        self.levels, self.theta = levels, theta
+
+    def forward(self, x: Tensor, _repeat: int = 1) -> Tensor:
+        return torch.floor(x / self.theta * self.levels + 0.5).clamp(0, self.levels) / self.levels
+
+
 def rates(model: Model, x: Tensor) -> dict[str, Tensor]:
     """The output of every activation."""
     found: dict[str, Tensor] = {}

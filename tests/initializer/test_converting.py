@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from conversions import FIRE, ann, as_rates, converted, images, rates, shown, space, spiking
-from torch import Tensor, nn
+from conversions import FIRE, Level, ann, as_rates, converted, images, rates, shown, space, spiking
+from torch import nn
 
 from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.errors import MappingError, UsageError
@@ -260,17 +260,6 @@ def test_a_leak_and_a_random_head_are_told_of() -> None:
         rules = Rules(convert="weight-normalisation", head=head)
         initialize(source, spiking(source, 2, neuron=neuron), rules=rules, images=shown(images()), say=said.append)
         assert [words in line for words, line in zip(wanted, said, strict=True)] == [True] * len(wanted)
-
-
-class Level(nn.Module):
-    """What an integrate-and-fire neuron that starts at half gives of a constant current in ``levels`` steps: a rate."""
-
-    def __init__(self, levels: int) -> None:
-        super().__init__()
-        self.levels = levels
-
-    def forward(self, x: Tensor, _repeat: int = 1) -> Tensor:
-        return torch.floor(x * self.levels + 0.5).clamp(0, self.levels) / self.levels
 
 
 @pytest.mark.parametrize("amplitude", ["folded", "folded-layer"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conversions import ann, converted, images, rates, shown, spiking
+from conversions import Level, ann, converted, images, rates, shown, spiking
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import Architecture, build_description
@@ -33,17 +33,6 @@ def source_of(limits: str, shortcut: str, name: str = "resnet14", levels: int = 
         for _ in range(30):
             own.train()(images())
     return own.eval()
-
-
-class Level(nn.Module):
-    """What an integrate-and-fire neuron that starts at half gives of a constant current in ``levels`` steps: a rate."""
-
-    def __init__(self, levels: int, theta: float) -> None:
-        super().__init__()
-        self.levels, self.theta = levels, theta
-
-    def forward(self, x: Tensor, _repeat: int = 1) -> Tensor:
-        return torch.floor(x / self.theta * self.levels + 0.5).clamp(0, self.levels) / self.levels
 
 
 def as_levels(model: Model, levels: int) -> Model:
