@@ -59,8 +59,10 @@ def stored(context: Any, like: Any, value: Any) -> Any:
 @compiled
 def by_channel(tile, sums):
     """Add the sums of a run to those of its channels (C,)."""
-    for k in range(tile.shape[0]):
-        sums[k % sums.shape[0]] += tile[k]
+    channels = sums.shape[0]
+    for start in range(0, tile.shape[0], channels):
+        for channel in range(channels):  # no division in the loop: it would take longer than a small map's passes
+            sums[channel] += tile[start + channel]
 
 
 @compiled
