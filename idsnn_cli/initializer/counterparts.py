@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from idsnn_cli.architecture import DECAY_LOGIT, Architecture, Convolution, is_scale
 from idsnn_cli.errors import MappingError
-from idsnn_cli.initializer.conversion import apart, lambdas_apart, learnt_lambdas
+from idsnn_cli.initializer.conversion import apart, lambdas_apart, learnt_lambdas, limits_kept
 from idsnn_cli.initializer.entries import Findings, Planner
 from idsnn_cli.initializer.kernels import Kernel
 from idsnn_cli.initializer.plan import DECAY_START, NORM_PARTS, BlockPair, Entry, Plan, constant_reason
@@ -315,6 +315,8 @@ def planned(
     planner.hidden()
     planner.head()
     planner.decays()
+    for name, other in limits_kept(source, target, names, pairs).items():
+        planner.entries[name] = Entry(name, (), "copied", names[other], ())
     for name in planner.target_shapes:
         reason = constant_reason(name)
         if reason is not None and name not in planner.entries:

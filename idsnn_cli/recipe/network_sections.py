@@ -135,7 +135,7 @@ class Pretrain(Training):
     L = CE + alpha * temperature^2 * KL(teacher || student). With 0 ``epochs``, the default, there is none, and the
     other keys mean nothing. With ``activation`` qcfs its activations have ``levels`` values above 0 (the student's T
     where it is not given), as a spiking neuron of so many steps has; each lambda starts at the ``percentile`` (99) of
-    what the mapped network's ReLU gives on training images, and is learnt.
+    what the mapped network's ReLU gives on training images, or at that of a quantised source, and is learnt.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 0

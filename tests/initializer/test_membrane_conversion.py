@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,25 @@ def test_rates_are_the_levels(limits: str, amplitude: str, shortcut: str, theta:
     assert torch.equal(got.argmax(1), wanted.argmax(1))
     assert wanted.std(0).min() > 0.01
     assert any("gain" in name for name in found.state) is (amplitude != "one")
+
+
+def test_a_quantised_target_takes_what_its_source_learnt() -> None:
+    """The lambda of the activation in the block that each block is made of: the last two of three, and where a stage strides its first."""
+    own = source_of("each", "pad", "resnet20")
+    target = own.architecture.changed(depths=(2, 2, 2), levels=5)
+    found = initialize(own, target, rules=Rules(blocks="last", head="copy"))
+    for stage, block, act in itertools.product(range(3), range(2), range(2)):
+        of = 2 if block == 1 else (1 if stage == 0 else 0)
+        theirs = own.get_parameter(f"stages.{stage}.{of}.act{act}.limit")
+        assert found.state[f"stages.{stage}.{block}.act{act}.limit"] == theirs.float()
+    assert found.state["final_act.limit"] == own.get_parameter("final_act.limit").float()
+
+
+def test_a_target_of_other_blocks_takes_no_limit() -> None:
+    """An activation that reads a sum has another range than one that reads a convolution."""
+    own = source_of("each", "pad")
+    found = initialize(own, own.architecture.changed(membranes=False), rules=Rules(head="copy"))
+    assert all(value == 8 for name, value in found.state.items() if name.endswith("limit"))
 
 
 @pytest.mark.parametrize("amplitude", ["one", "folded-layer"])

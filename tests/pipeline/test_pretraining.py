@@ -334,6 +334,23 @@ def test_learnt_thresholds_of_ms_blocks(recipe: Path, teacher: Path, tmp_path: P
         assert not torch.equal(student.state_dict()[name], gain)
 
 
+def test_a_quantised_source_keeps_its_ranges(recipe: Path, teacher: Path, tmp_path: Path) -> None:
+    """Training goes on from the lambdas that it learnt, not from percentiles of what its ReLUs would give."""
+    words = ("student.threshold=channel", "pretrain.activation=qcfs", "init.convert=learnt-thresholds")
+    words = (*words, "student.v_threshold=1", "student.decay=1", "student.reset=soft", "student.start=half")
+    first = opened(recipe, teacher, tmp_path / "first", *words)
+    pretrain_step(first)
+    source = file_of(first, "pretrain")
+    later = opened(recipe, teacher, tmp_path / "later", *words, f"init.source={source}", "pretrain.lr=1e-9")
+    pretrain_step(later)
+    before, after = (load(file_of(session, "pretrain")).state_dict() for session in (first, later))
+    limits = [name for name in before if name.endswith(".limit")]
+    assert len(limits) == 2 * 3 + 1
+    assert len({float(before[name]) for name in limits}) == len(limits)
+    for name in limits:
+        assert float(after[name]) == pytest.approx(float(before[name]), rel=1e-5)
+
+
 def test_conversion_of_a_smaller_network(recipe: Path, teacher: Path, tmp_path: Path) -> None:
     """What conversion alone cannot do: another depth and width, once it was trained as an ANN."""
     neuron = ("student.v_threshold=1", "student.decay=1", "student.reset=soft", "student.start=half")

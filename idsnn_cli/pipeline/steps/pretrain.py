@@ -6,6 +6,7 @@ it has no time steps; the student then starts from a network of its own shape th
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ class PretrainStep(Step):
             model = build(architecture, seed=0)
             model.load_state_dict(first[0][0].state)
             if recipe.pretrain.activation == "qcfs":
-                _start_limits(workspace, model)
+                kept = {entry.target for entry in first[0][0].plan.entries if entry.action == "copied"}
+                _start_limits(workspace, model, kept)
             return model, network
 
         def metadata(record: dict[str, Any]) -> dict[str, Any]:
@@ -143,8 +145,9 @@ def pretrained_shape(recipe: Recipe, num_classes: int, in_channels: int) -> Arch
     return network if recipe.student.threshold == "fixed" else network.changed(limits="each")
 
 
-def _start_limits(workspace: Workspace, model: Model) -> None:
-    """Let each lambda of ``model`` start at the percentile of what a ReLU in its place gives on training images.
+def _start_limits(workspace: Workspace, model: Model, kept: Container[str]) -> None:
+    """Let each lambda of ``model`` start at the percentile of what a ReLU in its place gives on training images, but
+    for those ``kept``, which a quantised source learnt.
 
     BatchNorm's statistics are re-estimated for that, since a network that was cut sees other values than its source.
     """
@@ -161,7 +164,7 @@ def _start_limits(workspace: Workspace, model: Model) -> None:
     found = activation_thresholds(twin, batches, recipe.pretrain.percentile or _PERCENTILE)
     for name, owner in model.architecture.activations():
         start = max(found.get(each, 0.0) for each, whose in model.architecture.activations() if whose == owner)
-        if name == owner and start > 0:
+        if name == owner and start > 0 and f"{owner}.limit" not in kept:
             with torch.no_grad():
                 model.get_parameter(f"{owner}.limit").fill_(start)
 
