@@ -63,7 +63,7 @@ def test_rates_are_the_levels(limits: str, amplitude: str, shortcut: str, theta:
 
 
 def test_a_quantised_target_takes_what_its_source_learnt() -> None:
-    """The lambda of the activation in the block that each block is made of: the last two of three, and where a stage strides its first."""
+    """That of the block that each block is made of: the last two of three, and where a stage strides its first."""
     own = source_of("each", "pad", "resnet20")
     target = own.architecture.changed(depths=(2, 2, 2), levels=5)
     found = initialize(own, target, rules=Rules(blocks="last", head="copy"))
