@@ -337,11 +337,11 @@ def test_learnt_thresholds_of_ms_blocks(recipe: Path, teacher: Path, tmp_path: P
 def test_a_quantised_source_keeps_its_ranges(recipe: Path, teacher: Path, tmp_path: Path) -> None:
     """Training goes on from the lambdas that it learnt, not from percentiles of what its ReLUs would give."""
     words = ("student.threshold=channel", "pretrain.activation=qcfs", "init.convert=learnt-thresholds")
-    words = (*words, "student.v_threshold=1", "student.decay=1", "student.reset=soft", "student.start=half")
-    first = opened(recipe, teacher, tmp_path / "first", *words)
+    neuron = ("student.v_threshold=1", "student.decay=1", "student.reset=soft", "student.start=half")
+    first = opened(recipe, teacher, tmp_path / "first", *words, *neuron)
     pretrain_step(first)
     source = file_of(first, "pretrain")
-    later = opened(recipe, teacher, tmp_path / "later", *words, f"init.source={source}", "pretrain.lr=1e-9")
+    later = opened(recipe, teacher, tmp_path / "later", *words, *neuron, f"init.source={source}", "pretrain.lr=1e-9")
     pretrain_step(later)
     before, after = (load(file_of(session, "pretrain")).state_dict() for session in (first, later))
     limits = [name for name in before if name.endswith(".limit")]
