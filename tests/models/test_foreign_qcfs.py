@@ -210,6 +210,23 @@ def test_our_own_state_dict_tells_whose_its_thresholds_are(tmp_path: Path) -> No
         assert load(tmp_path / "ours.pth", levels=LEVELS, kind="ann").architecture == network.architecture
 
 
+@pytest.mark.parametrize(
+    "network",
+    [Released(one()), Replaced(one(), shared=True), Released(each)],
+    ids=["released", "one a block", "channels"],
+)
+def test_a_network_of_other_levels_starts_from_their_thresholds(network: nn.Module, tmp_path: Path) -> None:
+    """One for all of a layer's channels, however their file shapes it; a range by channel is another network's."""
+    path = settled(network, tmp_path)
+    theirs = load(path, normalise=HALF, levels=LEVELS)
+    target = theirs.architecture.changed(levels=2, limits="each")
+    found = initialize(path, target, rules=Rules(head="copy"), levels=LEVELS).state
+    limits = {name: value for name, value in theirs.state_dict().items() if name.endswith("limit")}
+    assert len(limits) == len([name for name in found if name.endswith("limit")]) > 0
+    for name, value in limits.items():
+        assert float(found[name]) == (float(value.float()) if value.dim() == 0 else 8.0)
+
+
 def test_thresholds_convert_where_a_stream_has_one(tmp_path: Path) -> None:
     """Spikes that are added count alike, so a threshold of each activation cannot be kept; equal ones can."""
     network = Replaced(one(), shared=False)
