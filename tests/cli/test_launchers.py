@@ -38,10 +38,13 @@ GRID = ("run", "tiny.yaml", "--seeds", "0,1")
 # As much of SLURM as submitit asks for: jobs are processes of this machine, whose numbers are those of the jobs.
 SBATCH = """
 import os, subprocess, sys
-script = sys.argv[-1]
-open("sbatch.sh", "a").write(open(script).read())
+text = open(sys.argv[-1]).read()
+open("sbatch.sh", "a").write(text)
+number = str(1000 + sum(name.endswith(".pid") for name in os.listdir(os.environ["HOME"])))
+# A copy, as SLURM keeps one: submitit gives its own another name as soon as this ends.
+script = os.path.join(os.environ["HOME"], number + ".sh")
+open(script, "w").write(text)
 starts = 'echo $$ > "$HOME/$SLURM_JOB_ID.pid"; exec bash ' + script
-number = str(1000 + len(os.listdir(os.environ["HOME"])))
 open(os.path.join(os.environ["HOME"], number + ".pid"), "w").write("")
 given = dict(os.environ, SLURM_JOB_ID=number, SLURM_NTASKS="1", SLURM_PROCID="0", SLURM_LOCALID="0",
              SLURM_JOB_NUM_NODES="1", SLURM_NODEID="0", SLURM_JOB_NODELIST="here", SUBMITIT_EXECUTOR="slurm")
@@ -56,10 +59,15 @@ start = next(place for place, word in enumerate(words) if word.endswith(("python
 os.execv(words[start], words[start:])
 """
 SACCT = """
-import os
+import glob, os
 print("JobID|State|NodeList")
-for name in os.listdir(os.environ["HOME"]):
-    print(name.removesuffix(".pid") + "|RUNNING|here")
+for path in glob.glob(os.path.join(os.environ["HOME"], "*.pid")):
+    process, state = open(path).read().strip(), "RUNNING"
+    try:
+        os.kill(int(process or os.getpid()), 0)
+    except OSError:  # what died is not waited for without end
+        state = "COMPLETED"
+    print(os.path.basename(path).removesuffix(".pid"), state, "here", sep="|")
 """
 SCANCEL = """
 import os, signal, sys
