@@ -31,6 +31,7 @@ from idsnn_cli import rulebook
 from idsnn_cli.architecture import QCFS, Architecture, Convolution, Spaces, is_scale
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.activations import activation_spaces
+from idsnn_cli.initializer.limits import same_places
 from idsnn_cli.initializer.plan import BlockPair, Entry, Plan
 from idsnn_cli.models import Model, build
 
@@ -285,40 +286,6 @@ def lambdas_apart(target: Architecture, pairs: Sequence[BlockPair], learnt: Mapp
             "Give the student thresholds of its own (student.threshold=channel, or layer), or use a source with one "
             "threshold for each residual stream.",
         )
-    return found
-
-
-def same_places(target: Architecture, pairs: Sequence[BlockPair]) -> dict[str, str]:
-    """The activation of the source that stands where each of the target does, in the block that it is made of."""
-    chosen = {f"stages.{pair.stage}.{pair.block}": pair for pair in pairs}
-    found = {}
-    for act in target.activation_layers():
-        place, _, leaf = act.rpartition(".")
-        pair = chosen.get(place)
-        if pair is None:
-            found[act] = act
-        elif pair.source_block is not None:
-            found[act] = f"stages.{pair.stage}.{pair.source_block}.{leaf}"
-    return found
-
-
-def limits_kept(
-    source: Architecture, target: Architecture, names: Mapping[str, str], pairs: Sequence[BlockPair]
-) -> dict[str, str]:
-    """The limit of the source, by its canonical name, that each of a QCFS target starts from; none where activations
-    stand elsewhere in their blocks, or a range goes by channel.
-    """
-    alike = all(isinstance(each.activation, QCFS) for each in (source, target)) and all(
-        getattr(source, trait, None) == getattr(target, trait, None) for trait in ("family", "block", "membranes")
-    )
-    if not alike or source.preactivation != target.preactivation:
-        return {}
-    owners, shapes, places = dict(source.activations()), source.tensors(), same_places(target, pairs)
-    found = {}
-    for act, owner in target.activations():
-        theirs, ours = f"{owners.get(places.get(act, ''), '')}.limit", f"{act}.limit"
-        if act == owner and theirs in names and shapes[theirs] == target.tensors()[ours] == ():
-            found[ours] = theirs
     return found
 
 

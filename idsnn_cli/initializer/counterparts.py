@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from idsnn_cli.architecture import DECAY_LOGIT, Architecture, Convolution, is_scale
 from idsnn_cli.errors import MappingError
-from idsnn_cli.initializer.conversion import apart, lambdas_apart, learnt_lambdas, limits_kept
+from idsnn_cli.initializer.conversion import apart, lambdas_apart, learnt_lambdas
 from idsnn_cli.initializer.entries import Findings, Planner
 from idsnn_cli.initializer.kernels import Kernel
+from idsnn_cli.initializer.limits import limits_kept
 from idsnn_cli.initializer.plan import DECAY_START, NORM_PARTS, BlockPair, Entry, Plan, constant_reason
 from idsnn_cli.initializer.selections import IMAGE, Selection
 from idsnn_cli.rulebook import NONE

@@ -81,6 +81,16 @@ def test_a_target_of_other_blocks_takes_no_limit() -> None:
     assert all(value == 8 for name, value in found.state.items() if name.endswith("limit"))
 
 
+def test_a_limit_that_many_share_takes_none_of_several() -> None:
+    """Option-A shortcuts carry one stream through all stages, so what its readers learnt apart cannot be one of it."""
+    own = source_of("each", "pad")
+    found = initialize(own, own.architecture.changed(limits="shared"), rules=Rules(head="copy"))
+    inside = {name: value for name, value in found.state.items() if name.endswith("act1.limit")}
+    assert all(value == own.get_parameter(name).float() for name, value in inside.items())
+    assert len(inside) == 6
+    assert [float(value) for name, value in found.state.items() if name.endswith("act0.limit")] == [8.0]
+
+
 @pytest.mark.parametrize("amplitude", ["one", "folded-layer"])
 def test_the_error_falls_with_the_steps(amplitude: str) -> None:
     """Mean logits tend to those of the network of ever more levels, as 1 / T."""

@@ -6,7 +6,7 @@ it has no time steps; the student then starts from a network of its own shape th
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from idsnn_cli.architecture import Architecture
 from idsnn_cli.data import calibration_batches
 from idsnn_cli.errors import UsageError
 from idsnn_cli.initializer import Initialization, reestimate
+from idsnn_cli.initializer.plan import Entry
 from idsnn_cli.initializer.thresholds import activation_thresholds
 from idsnn_cli.models import Model, build
 from idsnn_cli.pipeline.first_weights import count_mapping, mapped, shape_source, where_from
@@ -121,8 +122,7 @@ class PretrainStep(Step):
             model = build(architecture, seed=0)
             model.load_state_dict(first[0][0].state)
             if recipe.pretrain.activation == "qcfs":
-                kept = {entry.target for entry in first[0][0].plan.entries if entry.action == "copied"}
-                _start_limits(workspace, model, kept)
+                _start_limits(workspace, model, first[0][0].plan.entries)
             return model, network
 
         def metadata(record: dict[str, Any]) -> dict[str, Any]:
@@ -145,13 +145,18 @@ def pretrained_shape(recipe: Recipe, num_classes: int, in_channels: int) -> Arch
     return network if recipe.student.threshold == "fixed" else network.changed(limits="each")
 
 
-def _start_limits(workspace: Workspace, model: Model, kept: Container[str]) -> None:
-    """Let each lambda of ``model`` start at the percentile of what a ReLU in its place gives on training images, but
-    for those ``kept``, which a quantised source learnt.
+def _start_limits(workspace: Workspace, model: Model, entries: Sequence[Entry]) -> None:
+    """Let each lambda of ``model`` start at the percentile of what a ReLU in its place gives on training images.
 
-    BatchNorm's statistics are re-estimated for that, since a network that was cut sees other values than its source.
+    Those that a quantised source learnt, as ``entries`` tell, stay where the recipe names no percentile. BatchNorm's
+    statistics are re-estimated for it, since a network that was cut sees other values than its source.
     """
-    recipe = workspace.recipe
+    recipe, activations = workspace.recipe, list(model.architecture.activations())
+    learnt = {entry.target for entry in entries if entry.source is not None}
+    kept = learnt if recipe.pretrain.percentile is None else set()
+    wanted = {owner for _, owner in activations if f"{owner}.limit" not in kept}
+    if not wanted:
+        return
     twin = build(model.architecture.changed(activation="relu", levels=0, limits="shared"), seed=0)
     twin.load_state_dict({name: value for name, value in model.state_dict().items() if not name.endswith(".limit")})
     twin.to(workspace.device)
@@ -162,9 +167,9 @@ def _start_limits(workspace: Workspace, model: Model, kept: Container[str]) -> N
     with computing(workspace.precision, workspace.device):
         reestimate(twin, batches)
     found = activation_thresholds(twin, batches, recipe.pretrain.percentile or _PERCENTILE)
-    for name, owner in model.architecture.activations():
-        start = max(found.get(each, 0.0) for each, whose in model.architecture.activations() if whose == owner)
-        if name == owner and start > 0 and f"{owner}.limit" not in kept:
+    for owner in sorted(wanted):
+        start = max(found.get(each, 0.0) for each, whose in activations if whose == owner)
+        if start > 0:
             with torch.no_grad():
                 model.get_parameter(f"{owner}.limit").fill_(start)
 
