@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from invoking import invoke
+from pretraining_runs import RECIPE, opened, trained_teacher
 from tiny_runs import (
     Heard,
     contents,
@@ -30,21 +30,11 @@ from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import MissingInputError, RecipeError, RunConflictError, UsageError
 from idsnn_cli.pipeline.collecting import gather
 from idsnn_cli.pipeline.run import run_all, summary
-from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.report.runs.side_by_side import describe_runs
 from idsnn_cli.rules import Rules
 
 pytestmark = pytest.mark.slow
 
-RECIPE = """
-data: {dataset: digits, subset: 80, test_subset: 40, augment: {crop: 2, flip: false}}
-teacher: {arch: resnet14, width: 6, stem: 7x7, epochs: 1, batch_size: 20}
-student: {arch: spiking-resnet8, width: 4, stem: 7x7, timesteps: 2}
-init: {images: 40}
-pretrain: {epochs: 2, batch_size: 20}
-distill: {epochs: 1, batch_size: 20}
-runtime: {device: cpu}
-"""
 # No step is taken, so that BatchNorm's statistics alone change.
 STILL = ("pretrain.lr=1e-30", "pretrain.momentum=0", "pretrain.weight_decay=0", "pretrain.epochs=1")
 STUDENT = build_description("resnet8", 10, width=4, stem="7x7")
@@ -57,16 +47,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    session = open_run(recipe, tmp_path_factory.mktemp("teacher"))
-    teacher_step(session)
-    return file_of(session, "teacher")
-
-
-def opened(recipe: Path, teacher: Path, folder: Path, *words: str, **more: Any) -> RunDirectory:
-    """A run that takes its teacher from a file."""
-    session = open_run(recipe, folder, f"teacher.checkpoint={teacher}", *words, **more)
-    teacher_step(session)
-    return session
+    return trained_teacher(recipe, tmp_path_factory.mktemp("teacher"))
 
 
 def trained(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -311,55 +292,6 @@ def test_the_ann_of_ms_blocks_adds_what_no_activation_has_seen(recipe: Path, tea
     assert load(file_of(session, "pretrain")).architecture == STUDENT.changed(membranes=True)
     with pytest.raises(RunConflictError, match=r"student\.block"):
         pretrain_step(opened(recipe, teacher, tmp_path))
-
-
-@pytest.mark.parametrize("threshold", ["layer", "channel"])
-def test_learnt_thresholds_of_ms_blocks(recipe: Path, teacher: Path, tmp_path: Path, threshold: str) -> None:
-    """Each lambda becomes a gain, which training then moves, in the units of the ANN."""
-    neuron = ("v_threshold=1", "decay=1", "reset=soft", "start=half", "reset_gradient=full", "timesteps=4", "stem=3x3")
-    words = (f"student.threshold={threshold}", "student.block=ms", *(f"student.{word}" for word in neuron))
-    converted = ("pretrain.activation=qcfs", "init.convert=learnt-thresholds", "distill.source_rates=true")
-    session = opened(recipe, teacher, tmp_path, *words, *converted)
-    run_all(session)
-    quantised, start, student = (load(file_of(session, each)) for each in ("pretrain", "init", "distill"))
-    limits = {name: value for name, value in quantised.state_dict().items() if name.endswith(".limit")}
-    assert len(limits) == 2 * 3 + 1
-    gains = {name: value for name, value in start.state_dict().items() if "gain" in name}
-    assert len(gains) == 3 + 1
-    for name, gain in gains.items():
-        place = name.removesuffix("gain.weight")
-        limit = limits[f"{place}{'act' if place == 'final_' else 'act0'}.limit"]
-        assert torch.allclose(gain, 1 / limit.expand_as(gain))
-        assert gain.numel() == (1 if threshold == "layer" else start.get_parameter(f"{place}gain.weight").numel())
-        assert not torch.equal(student.state_dict()[name], gain)
-
-
-def test_a_quantised_source_keeps_its_ranges(recipe: Path, teacher: Path, tmp_path: Path) -> None:
-    """Training goes on from the lambdas that it learnt, not from percentiles of what its ReLUs would give."""
-    words = ("student.threshold=channel", "pretrain.activation=qcfs", "init.convert=learnt-thresholds")
-    neuron = ("student.v_threshold=1", "student.decay=1", "student.reset=soft", "student.start=half")
-    first = opened(recipe, teacher, tmp_path / "first", *words, *neuron)
-    pretrain_step(first)
-    source = file_of(first, "pretrain")
-    later = opened(recipe, teacher, tmp_path / "later", *words, *neuron, f"init.source={source}", "pretrain.lr=1e-9")
-    pretrain_step(later)
-    before, after = (load(file_of(session, "pretrain")).state_dict() for session in (first, later))
-    limits = [name for name in before if name.endswith(".limit")]
-    assert len(limits) == 2 * 3 + 1
-    assert len({float(before[name]) for name in limits}) == len(limits)
-    for name in limits:
-        assert float(after[name]) == pytest.approx(float(before[name]), rel=1e-5)
-
-
-def test_conversion_of_a_smaller_network(recipe: Path, teacher: Path, tmp_path: Path) -> None:
-    """What conversion alone cannot do: another depth and width, once it was trained as an ANN."""
-    neuron = ("student.v_threshold=1", "student.decay=1", "student.reset=soft", "student.start=half")
-    converted = (*neuron, "init.convert=weight-normalisation", "distill.epochs=0", "student.timesteps=64")
-    # A 7x7 stem's max-pool of spikes is larger than that of rates.
-    words = (*converted, "student.stem=3x3")
-    session = opened(recipe, teacher, tmp_path, *words, "pretrain.epochs=4")
-    rows = {row.name: row.top1 for row in summary(run_all(session))}
-    assert rows["student"] == pytest.approx(rows["pretrain"], abs=10)
 
 
 @pytest.mark.parametrize(
