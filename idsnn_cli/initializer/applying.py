@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf, isfinite
 
 import torch
 from torch import Tensor
@@ -76,21 +76,21 @@ class _Extremes:
     """The smallest and the largest value of many tensors, looked at once: each look waits for the device."""
 
     def __init__(self) -> None:
-        self._names: list[tuple[str, bool]] = []
+        self._names: list[tuple[str, float]] = []
         self._found: list[Tensor] = []
 
-    def add(self, name: str, value: Tensor, *, variance: bool = False) -> None:
+    def add(self, name: str, value: Tensor, least: float = -inf) -> None:
         if value.numel():
-            self._names += [(name, variance)] * 2
+            self._names += [(name, least)] * 2
             self._found += torch.aminmax(value.detach())
 
     def first_bad(self) -> str | None:
-        """The name of the first tensor that holds NaN or infinity, or a variance below 0; None where none does."""
+        """The name of the first tensor that holds NaN, infinity or less than its least value; None where none does."""
         if not self._found:
             return None
         values = torch.stack([in_float64(each) for each in self._found]).tolist()
         found = zip(self._names, values, strict=True)
-        bad = (name for (name, variance), value in found if not isfinite(value) or (value < 0 and variance))
+        bad = (name for (name, least), value in found if not isfinite(value) or value < least)
         return next(bad, None)
 
 
@@ -114,13 +114,13 @@ class _Maker:
         self.work, self.entry, self.own = work, entry, work.start[entry.target]
         self.device = work.device
 
-    def read(self, key: str, *, variance: bool = False) -> Tensor:
+    def read(self, key: str, least: float = -inf) -> Tensor:
         """A source tensor in the target's dtype. Of BatchNorm's vectors an infinite value can make a finite result, and
         so can a variance below 0.
         """
         value = self.work.sources.get(key).to(self.own.dtype)
         if value.dim() == 1:
-            self.work.extremes.add(self.entry.target, value, variance=variance)
+            self.work.extremes.add(self.entry.target, value, least)
         return value
 
     def value(self) -> Tensor:
@@ -135,7 +135,7 @@ class _Maker:
             taken = taken.to(self.own.dtype) * entry.scale
         # Zeros around a kernel need no look.
         inner = taken.to(self.own.dtype) if taken.is_floating_point() else taken
-        self.work.extremes.add(entry.target, inner, variance=_is_variance(entry.target))
+        self.work.extremes.add(entry.target, inner, _least(entry.target))
         value = self.padded(inner)
         if tuple(value.shape) != entry.shape:
             raise MappingError(
@@ -181,7 +181,7 @@ class _Maker:
         weight = (self.columns(weight) if first else weight).to(self.own.dtype)
         if folded.gamma is None or folded.variance is None:
             return weight
-        return weight * norm_scale(self.read(folded.gamma), self.read(folded.variance, variance=True)).view(-1, 1, 1, 1)
+        return weight * norm_scale(self.read(folded.gamma), self.read(folded.variance, least=0.0)).view(-1, 1, 1, 1)
 
     def selection(self, place: int | None) -> Selection | None:
         return None if place is None else self.work.plan.selections[place]
@@ -209,7 +209,7 @@ class _Maker:
         """
         source = source.to(self.own.dtype)
         if self.entry.norm is not None:
-            gamma, variance = self.read(self.entry.norm[0]), self.read(self.entry.norm[1], variance=True)
+            gamma, variance = self.read(self.entry.norm[0]), self.read(self.entry.norm[1], least=0.0)
             if self.entry.source == self.entry.norm[0]:
                 return _mean_rows(gamma.abs(), chosen)
             weights = norm_scale(gamma, variance)
@@ -264,15 +264,30 @@ def _is_variance(name: str) -> bool:
     return name.endswith(".running_var")
 
 
+def _least(name: str) -> float:
+    """What no value of a tensor may be below."""
+    if name.endswith(".limit"):
+        # Of a range of 0 nothing is left, and one below 0 turns its activations round.
+        return torch.finfo(torch.float32).tiny
+    return 0.0 if _is_variance(name) else -inf
+
+
 def _bad_values(entry: Entry, read: Read) -> MappingError:
-    """The error of an entry whose values are not finite or variances below 0; it names the source tensor to blame where
-    there is one.
+    """The error of an entry whose values are not finite, variances below 0, or ranges not above it.
+
+    It names the source tensor to blame where there is one.
     """
     for key in _variances(entry):
         lowest = float(read(key).min())
         if isfinite(lowest) and lowest < 0:
             what = f"{key} holds a variance of {lowest:g}, and none is below 0"
             return MappingError(f"{what}: {entry.target} cannot start from it", "Use another checkpoint of the source.")
+    if entry.target.endswith(".limit") and isfinite(limit := float(read(entry.source or "").min())):
+        what = f"{entry.source} holds a range of {limit:g}, and none is 0 or below"
+        return MappingError(
+            f"{what}: {entry.target} cannot start from it",
+            "Use another source: its training drove a layer's range below 0.",
+        )
     keys = [key for key in dict.fromkeys(entry.source_keys()) if not bool(torch.isfinite(read(key)).all())]
     if keys:
         what = f"{keys[0]} holds NaN or infinite values, so {entry.target} cannot start from it"

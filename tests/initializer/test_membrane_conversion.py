@@ -81,6 +81,17 @@ def test_a_target_of_other_blocks_takes_no_limit() -> None:
     assert all(value == 8 for name, value in found.state.items() if name.endswith("limit"))
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"), [(0.0, "a range of 0"), (-0.5, "a range of -0.5"), (float("nan"), "NaN"), (float("inf"), "NaN")]
+)
+def test_a_range_that_is_none_is_refused(limit: float, said: str) -> None:
+    own = source_of("each", "pad")
+    with torch.no_grad():
+        own.get_parameter("stages.1.0.act0.limit").fill_(limit)
+    with pytest.raises(MappingError, match=rf"stages\.1\.0\.act0\.limit holds .*{said}"):
+        initialize(own, own.architecture.changed(levels=5), rules=Rules(head="copy"))
+
+
 def test_a_limit_that_many_share_takes_none_of_several() -> None:
     """Option-A shortcuts carry one stream through all stages, so what its readers learnt apart cannot be one of it."""
     own = source_of("each", "pad")
