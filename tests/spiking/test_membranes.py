@@ -47,7 +47,7 @@ def test_a_gain_is_a_threshold_over_it(neuron: Neuron, gain: str, dtype: torch.d
     learnt = None if by is None else by.clone().requires_grad_()
     act = LIF(neuron, 2)
     assert _takes_activation(act, given, learnt) is (dtype == torch.bfloat16)
-    y = fire_membranes(act, given, learnt)
+    y, _ = fire_membranes(act, given, learnt)
     torch.autograd.backward(y, grad.to(dtype))
     found = [each for each in (y, given.grad, None if learnt is None else learnt.grad) if each is not None]
     assert y.dtype == dtype
@@ -71,13 +71,47 @@ def test_qcfs_of_a_sum(gain: str) -> None:
             act.limit.fill_(1.5)
         given = maps_of(3, dtype).requires_grad_()
         learnt = None if by is None else by.clone().requires_grad_()
-        y = fire_membranes(act, given, learnt)
+        y, _ = fire_membranes(act, given, learnt)
         torch.autograd.backward(y, maps_of(4, dtype))
         found.append([y.detach(), given.grad, act.limit.grad, *([] if learnt is None else [learnt.grad])])
     for wanted, got in zip(*found, strict=True):
         assert wanted is not None
         assert got is not None
         assert float((got - wanted).norm() / wanted.norm()) < 1e-2
+
+
+@pytest.mark.parametrize("act", [LIF(FULL, 2), LIF(Neuron(), 2), QCFS(4)], ids=["full", "hard", "qcfs"])
+@pytest.mark.parametrize("reads", ["both", "around", "activation"])
+def test_what_else_reads_the_membranes_has_its_gradient_added(act: torch.nn.Module, reads: str) -> None:
+    """Once, whichever of the two is read, and rounded once: bf16's half unit in the last place of the exact sum."""
+    act, gain = copy.deepcopy(act), torch.tensor([1.25]).requires_grad_()
+    if isinstance(act, QCFS):
+        with torch.no_grad():
+            act.limit.fill_(1.5)
+    apart = {}
+    for name, grad in (("activation", maps_of(8, torch.bfloat16)), ("around", maps_of(9, torch.bfloat16))):
+        given = maps_of(10, torch.bfloat16).requires_grad_()
+        pair = dict(zip(("activation", "around"), fire_membranes(act, given, gain), strict=True))
+        assert torch.equal(pair["around"], given)
+        torch.autograd.backward(pair[name], grad)
+        assert given.grad is not None
+        apart[name] = given.grad.double()
+    assert torch.equal(apart["around"], maps_of(9, torch.float64))
+    of_gain, gain = gain.grad, gain.detach().requires_grad_()
+    given = maps_of(10, torch.bfloat16).requires_grad_()
+    y, around = fire_membranes(act, given, gain)
+    read = {"activation": (y, maps_of(8, torch.bfloat16)), "around": (around, maps_of(9, torch.bfloat16))}
+    taken = [*read] if reads == "both" else [reads]
+    torch.autograd.backward([read[name][0] for name in taken], [read[name][1] for name in taken])
+    assert given.grad is not None
+    wanted = torch.stack([apart[name] for name in taken]).sum(0)
+    # The activation's own gradient was rounded when it came alone.
+    bound = (wanted.abs() + apart["activation"].abs()) * 2**-8 * 1.01
+    assert bool(((given.grad.double() - wanted).abs() <= bound).all())
+    if "activation" in taken:
+        assert of_gain is not None
+        assert gain.grad is not None
+        assert torch.equal(gain.grad, of_gain)
 
 
 def test_the_sum_is_rounded_once() -> None:

@@ -14,9 +14,7 @@ from small_fits import StopAt, same, small_fit, student, weights
 
 from idsnn_cli.architecture import build_description
 from idsnn_cli.errors import InterruptedRun, UsageError
-from idsnn_cli.models import Model, build, place
-from idsnn_cli.models.fixed import fixed
-from idsnn_cli.spiking import BatchNorm
+from idsnn_cli.models import Model, build
 from idsnn_cli.spiking.precision import SWITCH, chosen_precision, native_bf16
 from idsnn_cli.training import Fit, Objective, fit
 from idsnn_cli.training.loop import _Trainer
@@ -113,38 +111,6 @@ def test_bf16_learns_what_fp32_does(tmp_path: Path) -> None:
     # Later epochs differ by the spikes that rounding flipped, in a network this small.
     assert losses["bf16"][0] == pytest.approx(losses["fp32"][0], rel=0.02)
     assert losses["bf16"] != losses["fp32"]
-
-
-@pytest.mark.parametrize(
-    ("name", "traits"),
-    [
-        ("resnet8", {"stem": "3x3"}),
-        ("resnet14", {"stem": "3x3", "shortcut": "pad"}),
-        ("resnet50", {"stem": "7x7"}),
-        ("preresnet20", {"stem": "3x3"}),
-        ("vgg11", {}),
-    ],
-)
-def test_a_fixed_network_gives_the_same_logits(name: str, traits: dict[str, Any]) -> None:
-    """In float64, where folding rounds at 1e-16; with statistics and affine values that are not those of a new one."""
-    preactivation = name.startswith("pre")
-    description = build_description(name.removeprefix("pre"), 10, width=8, **traits)
-    if preactivation:
-        description = description.changed(preactivation=True, final_norm=True)
-    model = build(description, seed=3)
-    place(model, CPU, torch.float64)
-    generator = torch.Generator().manual_seed(4)
-    for key, value in model.state_dict().items():
-        if value.is_floating_point() and value.dim() == 1:
-            value.copy_(torch.rand(value.shape, generator=generator, dtype=torch.float64) + 0.5)
-            assert "num_batches" not in key
-    model.eval()
-    images = torch.rand(2, 3, 32, 32, generator=generator, dtype=torch.float64)
-    read = fixed(model, torch.float64)
-    with torch.no_grad():
-        assert torch.allclose(read(images), model(images), rtol=1e-9, atol=1e-9)
-    kept, all_of_them = (sum(type(each) is BatchNorm for each in network.modules()) for network in (read, model))
-    assert kept == (all_of_them if preactivation else 0)
 
 
 def test_the_teacher_is_read_folded_in_bf16_only(tmp_path: Path) -> None:

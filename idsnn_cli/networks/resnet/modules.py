@@ -251,12 +251,12 @@ class MembraneBlock(ResidualBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm, act = self.parts(0)
-        spikes: Tensor = fire_membranes(act, x, None if self.gain is None else self.gain.weight)
+        spikes, around = fire_membranes(act, x, None if self.gain is None else self.gain.weight)
         for i in range(1, self.length):
             following = self.parts(i)
             spikes = fire(norm, following[2], conv(spikes))
             conv, norm, _ = following
-        total: Tensor = add_normed(norm, conv(spikes), self.shortcut(x))
+        total: Tensor = add_normed(norm, conv(spikes), self.shortcut(around))
         return total
 
 

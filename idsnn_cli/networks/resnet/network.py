@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from idsnn_cli.models.amplitudes import Amplitude
 from idsnn_cli.models.base import Model
 from idsnn_cli.networks.resnet.architecture import ResNetArchitecture
+from idsnn_cli.networks.resnet.joined import JoinedBlock, joins
 from idsnn_cli.networks.resnet.modules import (
     DeepStemModule,
     MembraneBlock,
@@ -54,6 +55,13 @@ class ResNet(Model):
             self.final_act = activation()
         self.head = nn.Linear(architecture.features, architecture.num_classes)
 
+    def join_parts(self) -> None:
+        for stage in self.stages:
+            assert isinstance(stage, nn.Sequential)
+            for index, block in enumerate(stage):
+                if isinstance(block, ResidualBlock) and joins(block):
+                    stage[index] = JoinedBlock(block)
+
     def ending(self, maps: Tensor) -> Tensor:
         if not self.fired_end:
             return maps
@@ -61,7 +69,7 @@ class ResNet(Model):
         if self.normed_end:
             fired = self.final_act(self.final_norm(maps))
             return fired
-        fired = fire_membranes(self.final_act, maps, self.final_gain.weight if self.architecture.gains else None)
+        fired, _ = fire_membranes(self.final_act, maps, self.final_gain.weight if self.architecture.gains else None)
         return fired
 
 

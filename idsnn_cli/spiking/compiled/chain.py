@@ -26,6 +26,7 @@ from idsnn_cli.spiking.compiled.maps import (
     run_of,
     share,
     tiled,
+    whole,
 )
 from idsnn_cli.spiking.neuron import STEPS_PER_BYTE, surrogate_window
 from idsnn_cli.spiking.norm import BatchNorm
@@ -51,7 +52,11 @@ class ByChannel(Protocol):
 
 
 class _Fire(torch.autograd.Function):
-    """The gradient passes through the statistics, which are the batch's wherever one is asked for."""
+    """The gradient passes through the statistics, which are the batch's wherever one is asked for.
+
+    Where it ``passes``, without BatchNorm and with all steps apart, ``x`` is handed on beside the spikes, and the
+    gradient that comes back for it is added in the same pass.
+    """
 
     @staticmethod
     def forward(
@@ -65,7 +70,9 @@ class _Fire(torch.autograd.Function):
         timesteps: int,
         repeat: int,
         keep_state: bool,
-    ) -> Tensor:
+        passes: bool,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
         shape = (x.shape[0] * repeat, *x.shape[1:])
         spikes = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         read, written = flat(x, timesteps // repeat), flat(spikes, timesteps)
@@ -93,29 +100,33 @@ class _Fire(torch.autograd.Function):
             ctx.save_for_backward(x, torch.from_numpy(inside), torch.from_numpy(fired))
             ctx.affine, ctx.neuron, ctx.timesteps, ctx.repeat = affine, neuron, timesteps, repeat
             ctx.weight_dtype, ctx.adds = weight.dtype, residual is not None
-        return spikes
+        return (spikes, x) if passes else spikes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         x, inside, fired = ctx.saved_tensors
+        of_spikes, of_around = whole(grads, x)
         neuron: Neuron = ctx.neuron
         window = surrogate_window(neuron)
         assert window is not None
         sums, onward = np.zeros((BLOCKS, 2, x.shape[1])), tiled(ctx.affine.onward)
         current = torch.empty_like(x)
-        given = flat(grads[0].contiguous(memory_format=torch.channels_last), ctx.timesteps)
+        given = flat(of_spikes, ctx.timesteps)
         read, written = (flat(each, ctx.timesteps // ctx.repeat) for each in (x, current))
+        around = read[:0] if of_around is None else flat(of_around, ctx.timesteps)
         marks = inside.numpy(), fired.numpy()
         passed = neuron.v_threshold if neuron.reset_gradient == "full" else 0.0
         constants = floats(neuron.decay, passed, window.height)
         share(
             BLOCKS,
-            lambda first, last: loops().backward(given, read, *marks, onward, written, sums, first, last, constants),
+            lambda first, last: loops().backward(
+                given, read, *marks, onward, around, written, sums, first, last, constants
+            ),
         )
         # What is added has the current's own gradient, which must then stay.
         of_x, *of_parameters = ctx.affine.gradients(x, current, sums.sum(0), keep=ctx.adds)
-        return of_x, *(each.to(ctx.weight_dtype) for each in of_parameters), current if ctx.adds else None, *[None] * 5
+        return of_x, *(each.to(ctx.weight_dtype) for each in of_parameters), current if ctx.adds else None, *[None] * 6
 
 
 def compiled_fire(
@@ -128,17 +139,19 @@ def compiled_fire(
     """
     keep_state = asks_gradient(x, residual, norm.weight)
     affine = Affine.of(norm, x, repeat)
-    spikes: Tensor = _Fire.apply(x, norm.weight, norm.bias, residual, affine, neuron, timesteps, repeat, keep_state)
+    spikes: Tensor = _Fire.apply(
+        x, norm.weight, norm.bias, residual, affine, neuron, timesteps, repeat, keep_state, False
+    )
     return spikes
 
 
 def fire_affine(
     affine: ByChannel, weight: Tensor, bias: Tensor, neuron: Neuron, timesteps: int, x: Tensor, *, keep_state: bool
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """The spikes (T * N, C, H, W) of ``neuron`` over ``affine`` of ``x``, which came from ``weight`` and ``bias``
-    (C,)."""
-    spikes: Tensor = _Fire.apply(x, weight, bias, None, affine, neuron, timesteps, 1, keep_state)
-    return spikes
+    (C,), without BatchNorm; and ``x`` for who else reads it."""
+    both: tuple[Tensor, Tensor] = _Fire.apply(x, weight, bias, None, affine, neuron, timesteps, 1, keep_state, True)
+    return both
 
 
 def takes_neuron(norm: BatchNorm, neuron: Neuron, x: Tensor, residual: Tensor | None) -> bool:

@@ -197,19 +197,29 @@ def sum_up(membrane, x, factor, out, by_shift, by_scale):
 
 
 @compiled
+def sum_up_onto(membrane, x, factor, around, out, by_shift, by_scale):
+    """:func:`sum_up`, with ``around`` added to what ``out`` gets."""
+    for k in range(x.shape[0]):
+        value = membrane[k]
+        by_shift[k] += value
+        by_scale[k] += value * wide(x[k])
+        out[k] = stored(out[k], value * factor[k] + wide(around[k]))
+
+
+@compiled
 def _add_up(membrane, total):
     for k in range(membrane.shape[0]):
         total[k] += membrane[k]
 
 
 @compiled
-def backward(grad, x, inside, fired, factor, out, sums, first, last, neuron):
+def backward(grad, x, inside, fired, factor, around, out, sums, first, last, neuron):
     """Gradients of the currents in the blocks ``first`` to ``last``, as :func:`forward` names things.
 
     ``grad`` (T, M) is that of the spikes, ``out`` gets that of the currents times ``factor``, tiled, (T, M), or (1, M)
-    for an ``x`` that every step got, whose gradients are added. ``sums`` (blocks, 2, C) float64 gets, by channel, their
-    sums and those of their products with ``x``. ``neuron`` is (decay, what the reset passes of theta, the surrogate's
-    height).
+    for an ``x`` that every step got, whose gradients are added. ``around`` (T, M) is added to it, the gradient of ``x``
+    by other ways; (0, M) for none. ``sums`` (blocks, 2, C) float64 gets, by channel, the currents' sums and those of
+    their products with ``x``. ``neuron`` is (decay, what the reset passes of theta, the surrogate's height).
     """
     decay, taken, height = neuron
     steps, size, run, same = grad.shape[0], grad.shape[1], factor.shape[0], x.shape[0] == 1
@@ -233,6 +243,9 @@ def backward(grad, x, inside, fired, factor, out, sums, first, last, neuron):
                 _back(grad[t, low:high], inside[t >> 3, low:high], bit, u, decay, taken, height)
                 if same:
                     _add_up(u, added)
+                elif around.shape[0] > 0:
+                    there = around[t, low:high]
+                    sum_up_onto(u, x[t, low:high], factor, there, out[t, low:high], by_shift, by_scale)
                 else:
                     sum_up(u, x[t, low:high], factor, out[t, low:high], by_shift, by_scale)
             if same:

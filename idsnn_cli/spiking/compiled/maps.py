@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -100,6 +100,14 @@ def dense(*maps: Tensor | None) -> bool:
         )
         for each in maps
     )
+
+
+def whole(grads: Sequence[Tensor | None], like: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The gradients, in NHWC, of what a layer gave and of the maps that it handed on: zeros as ``like`` for the first
+    where none came, None for the second where it handed on none or none came."""
+    given, around = (*grads, None)[:2]
+    given = torch.zeros_like(like) if given is None else given.contiguous(memory_format=torch.channels_last)
+    return given, None if around is None else around.contiguous(memory_format=torch.channels_last)
 
 
 def asks_gradient(*tensors: Tensor | None) -> bool:

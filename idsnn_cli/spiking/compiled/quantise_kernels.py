@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from idsnn_cli.spiking.compiled.kernels import add, by_channel, compiled, normalise, runs_each, stored, sum_up, wide
+from idsnn_cli.spiking.compiled.kernels import (
+    add,
+    by_channel,
+    compiled,
+    normalise,
+    runs_each,
+    stored,
+    sum_up,
+    sum_up_onto,
+    wide,
+)
 
 
 @compiled
@@ -45,8 +55,10 @@ def _quantise_back(grad, current, upper, to_steps, inside, by_limit):
 
 
 @compiled
-def quantise_back(grad, x, residual, scale, shift, to_steps, upper, factor, out, sums, first, last):
+def quantise_back(grad, x, residual, scale, shift, to_steps, upper, factor, around, out, sums, first, last):
     """Gradients of y in the blocks ``first`` to ``last``, as :func:`quantise` names things; ``out`` times ``factor``.
+
+    ``around`` (size,), or (0,) for none, is added to ``out``, the gradient of ``x`` by other ways.
 
     ``sums`` (blocks, 3, C) float64 gets, by channel, their sums, those of their products with ``x``, and L times
     lambda's gradient, with the floor taken for the identity.
@@ -67,7 +79,10 @@ def quantise_back(grad, x, residual, scale, shift, to_steps, upper, factor, out,
             if residual.shape[0] > 0:
                 add(residual[low:high], now)
             _quantise_back(grad[low:high], now, upper, to_steps, passed, by_limit)
-            sum_up(passed, x[low:high], factor, out[low:high], by_shift, by_scale)
+            if around.shape[0] > 0:
+                sum_up_onto(passed, x[low:high], factor, around[low:high], out[low:high], by_shift, by_scale)
+            else:
+                sum_up(passed, x[low:high], factor, out[low:high], by_shift, by_scale)
         by_channel(by_shift, sums[block, 0])
         by_channel(by_scale, sums[block, 1])
         by_channel(by_limit, sums[block, 2])

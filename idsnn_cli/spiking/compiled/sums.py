@@ -80,14 +80,16 @@ def compiled_sum(norm: BatchNorm, x: Tensor, residual: Tensor) -> Tensor:
     return total
 
 
-def compiled_fire_scaled(gain: Tensor | None, neuron: Neuron, timesteps: int, x: Tensor) -> Tensor:
-    """The spikes of ``neuron`` over ``gain`` x, maps (T * N, C, H, W), for what :func:`takes_activation` allows."""
+def compiled_fire_scaled(gain: Tensor | None, neuron: Neuron, timesteps: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The spikes of ``neuron`` over ``gain`` x, maps (T * N, C, H, W), for what :func:`takes_activation` allows; and
+    ``x``, through which its other readers' gradient comes back into the same pass."""
     each, nothing, scale = _scale(gain, x)
     return fire_affine(scale, each, nothing, neuron, timesteps, x, keep_state=asks_gradient(x, gain))
 
 
-def compiled_quantise_scaled(gain: Tensor | None, limit: Tensor, levels: int, x: Tensor) -> Tensor:
-    """QCFS of ``gain`` x (N, C, H, W), with ``limit`` () or (C,), for what :func:`takes_activation` allows."""
+def compiled_quantise_scaled(gain: Tensor | None, limit: Tensor, levels: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """QCFS of ``gain`` x (N, C, H, W), with ``limit`` () or (C,), for what :func:`takes_activation` allows; and ``x``
+    as :func:`compiled_fire_scaled`."""
     each, nothing, scale = _scale(gain, x)
     return quantise_affine(scale, each, nothing, limit, levels, x)
 
