@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("models",),
     ("networks.resnet.modules",),
+    ("networks.resnet.joined",),
     ("networks.resnet.network", "networks.vgg.network"),
     ("sources",),
     ("initializer", "export"),
