@@ -52,9 +52,9 @@ def _each(*words: str) -> dict[str, Arm]:
 
 # Studies by name and their arms; the first is what the others are set against.
 STUDIES: dict[str, dict[str, Arm]] = {
-    # From a public ResNet-20 to a Spiking ResNet-20 at T = 4 by the preset as it is, and by the paper's way, its halves,
-    # at equal cost: 60 epochs of the preset take as many operations as 42 spiking ones, in which nothing is unfinished
-    # (Section 4.4 of the paper).
+    # From a public ResNet-20 to a Spiking ResNet-20 at T = 4 by the preset as it is, and by the paper's way and its
+    # halves at equal cost: 60 epochs of the preset take as many operations as 42 spiking ones, in which nothing is
+    # unfinished (Section 4.4 of the paper).
     "full": {
         "lossless": Arm(),
         "random weights, no teacher": Arm(

@@ -55,3 +55,8 @@ def _is_shown(c: str) -> bool:
 def _escape(c: str) -> str:
     code = ord(c)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 thread`` or ``2 threads``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

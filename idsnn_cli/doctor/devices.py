@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Annotated
 
 from idsnn_cli.doctor.apple import mps_disagreement, mps_usable
@@ -11,6 +13,7 @@ from idsnn_cli.doctor.libraries import PACKAGE, Check, first_line, mending_comma
 from idsnn_cli.errors import UsageError
 from idsnn_cli.results import Result
 from idsnn_cli.systems import nvidia_driver, usable_cores
+from idsnn_cli.text import counted
 
 GB = 1e9
 # The paper's T, in which the kernels are looked at.
@@ -42,9 +45,13 @@ def check_devices() -> tuple[list[Check], list[Device]]:
     threads = torch.get_num_threads()
     wrong = _wrong_setting()
     bf16 = native_bf16()
-    words = "in fp32" if wrong or not bf16 else _cpu_words()
-    found = f"{threads} threads on {usable_cores()} cores, {words}"
+    named = os.environ.get("OMP_NUM_THREADS")
+    by = f" (OMP_NUM_THREADS={named})" if named else ""
+    dtype = "bf16" if bf16 else "fp32"
+    found = f"{counted(threads, 'thread')}{by} on {counted(usable_cores(), 'core')}, trainings in {dtype}"
     checks = [Check("devices", "cpu", "ok", found), *wrong]
+    if bf16 and not wrong:
+        checks.append(_loops())
     devices = [Device("cpu", threads=threads, bf16=bf16)]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -80,15 +87,22 @@ def _apple_gpu() -> tuple[Check, Device]:
     return check, Device("mps", memory_bytes=memory)
 
 
-def _cpu_words() -> str:
-    """What trainings compute in where the CPU has bf16, and whether by compiled loops."""
+def _loops() -> Check:
+    """Whether trainings in bf16 on the CPU have compiled neurons (the extra ``fast``)."""
     from idsnn_cli.spiking.compiled.maps import failure
-    from idsnn_cli.spiking.kernels import loops_available
+    from idsnn_cli.spiking.kernels import SWITCH, loops_available, setting
 
+    title = "kernels cpu"
+    if setting() == "0":
+        return Check("devices", title, "ok", f"not used: {SWITCH} is 0 in the environment")
     if not loops_available():
-        return f"in bf16, without compiled neurons (pip install '{PACKAGE}[fast]' makes training faster)"
+        fix = f"pip install '{PACKAGE}[fast]'"
+        return Check("devices", title, "warn", "neurons are not compiled; with numba trainings are faster", fix)
     reason = failure()
-    return "in bf16, with compiled neurons" if reason is None else f"in bf16; numba does not work: {reason}"
+    if reason is not None:
+        fix = "pip install --upgrade numba"
+        return Check("devices", title, "warn", f"neurons are not compiled, for numba does not work: {reason}", fix)
+    return Check("devices", title, "ok", f"neurons are compiled by numba {metadata.version('numba')}")
 
 
 def _gpu(index: int) -> tuple[list[Check], Device | None]:

@@ -53,5 +53,7 @@ def fixed(model: Model, dtype: torch.dtype) -> Model:
     for layer in copy.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.to(dtype)
-    copy.join_parts()
+    # Joined ReLUs would make a 0 of what is no number.
+    if all(bool(torch.isfinite(each).all()) for each in copy.parameters()):
+        copy.join_parts()
     return copy

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
@@ -38,13 +40,16 @@ from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
 from idsnn_cli.spiking.compiled.maps import failure
-from idsnn_cli.spiking.kernels import loops_available
-from idsnn_cli.spiking.precision import computing
+from idsnn_cli.spiking.kernels import loops_available, setting
+from idsnn_cli.spiking.precision import AMP_DTYPES, computing
+from idsnn_cli.text import counted
 from idsnn_cli.training import Fit, Objective, barrier, fit, frozen, is_main, rank, sum_over_processes, world_size
 from idsnn_cli.training.losses.cross_entropy import balanced_weights
 from idsnn_cli.training.progress import epoch_state
 from idsnn_cli.version import __version__
 
+# Reading loops from numba's cache takes less, in seconds.
+COMPILED_ANEW = 4
 METRICS, STATE = "metrics.jsonl", "state.pt"
 # Parts of a history record that depend on the machine's speed.
 TIMED = ("seconds", "images_per_second")
@@ -167,7 +172,7 @@ def train(run: RunDirectory, job: Job) -> StepResult:
             identity=_identity(job, settings),
             scales=job.scales,
         )
-        _tell_of_loops(workspace)
+        _tell_of_precision(workspace)
         history = fit(work)
     figures = _figures(history, recipe.data.select) | data
     if is_main():
@@ -195,12 +200,30 @@ def _identity(job: Job, settings: dict[str, Any]) -> str:
     return sha256(json.dumps([job.step.name, alike, job.inputs], sort_keys=True).encode()).hexdigest()
 
 
-def _tell_of_loops(workspace: Workspace) -> None:
-    """Say, once, what makes a training on this CPU slower than it need be."""
-    if workspace.device.type == "cpu" and workspace.precision == "bf16" and loops_available():
-        reason = failure()
-        if reason is not None:
-            workspace.say_once(f"numba is installed but does not work, so training is slower: {reason}")
+def _tell_of_precision(workspace: Workspace) -> None:
+    """Say, once, that trainings are not computed in float32, and on a CPU what makes them faster there.
+
+    Loops are compiled here, so that a first epoch's seconds are not those of the compiler.
+    """
+    if workspace.precision not in AMP_DTYPES:
+        return
+    words = f"trainings are computed in {workspace.precision} on {workspace.device}"
+    if workspace.device.type != "cpu":
+        workspace.say_once(words)
+        return
+    words += f" by {counted(torch.get_num_threads(), 'thread')}"
+    if not loops_available():
+        hint = "" if setting() == "0" else " (pip install 'idsnn-cli[fast]' makes them faster)"
+        workspace.say_once(f"{words}, without compiled neurons{hint}")
+        return
+    start = perf_counter()
+    reason = failure()
+    if reason is not None:
+        workspace.say_once(f"{words}, without compiled neurons, for numba does not work: {reason}")
+        return
+    took = perf_counter() - start
+    once = f", which took {took:.0f} s, once on this machine" if took > COMPILED_ANEW else ""
+    workspace.say_once(f"{words}, with compiled neurons{once}")
 
 
 def _watching(run: RunDirectory, job: Job, model: Model) -> Watching:

@@ -20,11 +20,12 @@ def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = N
     """
     # What torch.fx traces with stands for any tensor, and has no device. Triton and numba take a second to import and
     # may be missing.
-    if isinstance(act, LIF) and isinstance(x, Tensor) and is_fused(norm, act, x, residual):
+    whole = isinstance(x, Tensor) and has_all_steps(act, x, repeat)
+    if whole and isinstance(act, LIF) and is_fused(norm, act, x, residual):
         from idsnn_cli.spiking.triton.chain import fused_fire
 
         return fused_fire(norm, act.neuron, act.timesteps, x, residual, repeat)
-    if isinstance(x, Tensor) and is_compiled(norm, act, x, residual):
+    if whole and is_compiled(norm, act, x, residual):
         from idsnn_cli.spiking.compiled.chain import compiled_fire
         from idsnn_cli.spiking.compiled.quantised import compiled_quantise
 
@@ -63,6 +64,12 @@ def is_compiled(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | N
     from idsnn_cli.spiking.compiled.chain import takes_loops, takes_neuron
 
     return takes_neuron(norm, act.neuron, x, residual) if isinstance(act, LIF) else takes_loops(norm, x, residual)
+
+
+def has_all_steps(act: nn.Module, x: Tensor, repeat: int = 1) -> bool:
+    """Whether maps ``x`` are those of all T steps of the neurons ``act``, which refuse any other number by
+    themselves."""
+    return repeat > 1 or not isinstance(act, LIF) or x.shape[0] % act.timesteps == 0
 
 
 def learns_decay(act: nn.Module) -> bool:

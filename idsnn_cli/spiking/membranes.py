@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from idsnn_cli.spiking.fused import fusible, is_watched, learns_decay
+from idsnn_cli.spiking.fused import fusible, has_all_steps, is_watched, learns_decay
 from idsnn_cli.spiking.kernels import loops_available
 from idsnn_cli.spiking.neuron import LIF
 from idsnn_cli.spiking.norm import BatchNorm
@@ -22,7 +22,7 @@ def fire_membranes(act: nn.Module, x: Tensor, gain: Tensor | None = None) -> tup
     rounded to the maps' dtype. Over bf16 maps on the CPU it runs as loops that numba compiles, where they are there,
     with nobody hooked to the layer.
     """
-    if isinstance(x, Tensor) and _takes_activation(act, x, gain):
+    if isinstance(x, Tensor) and has_all_steps(act, x) and _takes_activation(act, x, gain):
         from idsnn_cli.spiking.compiled.sums import compiled_fire_scaled, compiled_quantise_scaled
 
         if isinstance(act, QCFS):

@@ -233,6 +233,11 @@ def merged_lif(x: Tensor, neuron: Neuron, timesteps: int, repeat: int = 1, logit
     decay = None if logit is None else decay_from(logit, x.dtype)
     if repeat > 1:
         return lif(x.expand(repeat, *x.shape), neuron, decay).flatten(0, 1)
+    if not is_traced() and x.shape[0] % timesteps:
+        raise UsageError(
+            f"neurons of T = {timesteps} are given {x.shape[0]} maps, which is no multiple of T",
+            "Give them the maps of all time steps, (T * N, ...), those of the first step first.",
+        )
     return lif(x.view(timesteps, x.shape[0] // timesteps, *x.shape[1:]), neuron, decay).flatten(0, 1)
 
 

@@ -27,6 +27,7 @@ from idsnn_cli.models.fixed import fixed
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.spiking import PoissonEncoder, seed_encoders
+from idsnn_cli.spiking.fused import is_watched as has_hooks
 from idsnn_cli.spiking.precision import AMP_DTYPES, computing
 from idsnn_cli.training.monitor import Watch, check_model, gradient_norms, non_finite_before, non_finite_step
 from idsnn_cli.training.objective import Learner, Objective
@@ -109,6 +110,8 @@ def _reading(work: Fit) -> nn.Module | None:
     """The teacher in the form in which it is read fastest, which rounds as autocast does anyway."""
     teacher, dtype = work.objective.teacher, AMP_DTYPES.get(work.precision)
     if dtype is None or not isinstance(teacher, Model) or teacher.architecture.kind != "ann":
+        return teacher
+    if has_hooks(*teacher.modules()):  # somebody's hooks wait for layers that would be no more
         return teacher
     return fixed(teacher, dtype)
 

@@ -279,6 +279,37 @@ def test_a_gpu_says_whether_its_kernels_are_used_and_why_not(
     assert [device.kernels for device in devices] == [None, verdict.used]
 
 
+@pytest.mark.parametrize(
+    ("said", "reason", "status", "found", "fix"),
+    [
+        (None, None, "ok", r"compiled by numba \d", ""),
+        (None, "of another numpy", "warn", "numba does not work: of another numpy", "numba"),
+        ("0", None, "ok", "IDSNN_FUSED is 0", ""),
+    ],
+)
+def test_a_cpu_with_bf16_says_whether_its_neurons_are_compiled(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, reason: str | None, status: str, found: str, fix: str
+) -> None:
+    monkeypatch.setenv("IDSNN_CPU_BF16", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("idsnn_cli.spiking.compiled.maps.failure", lambda: reason)
+    if said is not None:
+        monkeypatch.setenv(kernels.SWITCH, said)
+    kernels.forget()
+    try:
+        checks, _ = gpus.check_devices()
+    finally:
+        monkeypatch.undo()
+        kernels.forget()
+    check = only(checks, "kernels cpu")
+    assert check.status == status
+    assert re.search(found, check.found)
+    assert fix in (check.fix or "")
+    threads = only(checks, "cpu").found
+    assert threads.endswith("trainings in bf16")
+    assert "(OMP_NUM_THREADS=1)" in threads
+
+
 def test_a_wrong_word_for_the_kernels_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDSNN_FUSED", "maybe")
     kernels.forget()

@@ -97,6 +97,16 @@ def test_a_joined_block_of_whole_numbers(stride: int) -> None:
         assert torch.equal(JoinedBlock(block)(x.to(torch.bfloat16, memory_format=form)).float(), wanted)
 
 
+def test_what_is_no_number_stays_none() -> None:
+    """oneDNN's ReLU gives 0 for it, and a teacher would teach as if nothing were."""
+    model = build(build_description("resnet8", 10, width=8), seed=3).eval()
+    with torch.no_grad():
+        model.get_parameter("stages.1.0.conv0.weight")[0, 0, 0, 0] = float("nan")
+    read = fixed(model, torch.bfloat16)
+    with torch.no_grad(), computing("bf16", CPU):
+        assert bool(read(torch.rand(2, 3, 32, 32)).isnan().all())
+
+
 def test_without_the_calls_of_onednn_blocks_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("idsnn_cli.networks.resnet.joined._works", lambda: False)
     read = fixed(build(build_description("resnet8", 10, width=8), seed=3), torch.bfloat16)

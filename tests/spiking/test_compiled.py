@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from idsnn_cli.architecture import Neuron, build_description
 from idsnn_cli.errors import DataError
 from idsnn_cli.models import build, place
-from idsnn_cli.spiking import LIF, BatchNorm
-from idsnn_cli.spiking.compiled import chain, maps
+from idsnn_cli.spiking import LIF, BatchNorm, add_normed, fire_membranes
+from idsnn_cli.spiking.compiled import chain, kernels, maps, quantise_kernels
 from idsnn_cli.spiking.compiled.quantised import compiled_quantise
 from idsnn_cli.spiking.fused import fire, is_compiled
 from idsnn_cli.spiking.kernels import SWITCH, forget
@@ -35,6 +36,10 @@ def threads() -> Iterator[None]:
 def maps_of(images: int, channels: int, size: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     drawn = torch.randn(images, channels, size, size, generator=torch.Generator().manual_seed(seed))
     return drawn.to(dtype).to(memory_format=torch.channels_last)
+
+
+def backward(*totals: Tensor) -> None:
+    torch.autograd.backward(totals)
 
 
 def norm_of(channels: int, dtype: torch.dtype = torch.float32) -> BatchNorm:
@@ -169,6 +174,64 @@ def test_a_numba_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> 
     finally:
         monkeypatch.undo()
         maps._imported.cache_clear()
+
+
+def test_a_damaged_cache_is_done_without_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read() -> None:
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr("idsnn_cli.spiking.compiled.trying.try_all", read)
+    maps._imported.cache_clear()
+    try:
+        assert not is_compiled(norm_of(4), LIF(HARD, 2), maps_of(4, 4, 3, 1, torch.bfloat16), None)
+        assert kernels.moments.stats.cache_path in str(maps.failure())
+    finally:
+        monkeypatch.undo()
+        maps._imported.cache_clear()
+
+
+def test_every_loop_is_tried_in_the_form_in_which_it_is_called() -> None:
+    """Or numba would compile within a training, and fail there."""
+    maps._imported.cache_clear()
+    assert maps.failure() is None
+    names = {kernels: "moments forward backward combine products", quantise_kernels: "quantise quantise_back"}
+    loops = [getattr(module, name) for module, several in names.items() for name in several.split()]
+    before = [len(each.signatures) for each in loops]
+    assert all(before)
+    quantising = QCFS(4)
+    with torch.no_grad():
+        quantising.limit.fill_(1.5)
+    for act in (LIF(HARD, 2), LIF(FULL, 2), quantising):
+        x = maps_of(4, 4, 3, 1, torch.bfloat16).requires_grad_()
+        for added in (None, maps_of(4, 4, 3, 2, torch.bfloat16).requires_grad_()):
+            backward(fire(norm_of(4), act, x, added).sum())
+            with torch.no_grad():
+                fire(norm_of(4).eval(), act, x)
+        if isinstance(act, LIF):
+            backward(fire(norm_of(4), act, x, repeat=2).sum())
+        for pair in (fire_membranes(act, x), fire_membranes(act, x)[:1]):
+            backward(*(each.sum() for each in pair))
+    backward(add_normed(norm_of(4), x, x.detach()).sum())
+    assert [len(each.signatures) for each in loops] == before
+
+
+def test_no_gradient_is_one_of_zeros() -> None:
+    """What stands behind may have none to give: for every step that maps were repeated over."""
+
+    class Stop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> None:
+            return None
+
+    for repeat in (1, 3):
+        x = maps_of(3, 4, 5, 1, torch.bfloat16).requires_grad_()
+        backward(Stop.apply(fire(norm_of(4), LIF(HARD, 3), x * 1, repeat=repeat)).sum())
+        assert x.grad is not None
+        assert not x.grad.any()
 
 
 def test_a_single_value_has_no_variance() -> None:

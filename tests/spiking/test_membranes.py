@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from idsnn_cli.architecture import Neuron, build_description
+from idsnn_cli.errors import UsageError
 from idsnn_cli.models import build
-from idsnn_cli.spiking import LIF, BatchNorm, add_normed, fire_membranes, lif_reference
+from idsnn_cli.spiking import LIF, BatchNorm, add_normed, fire, fire_membranes, lif_reference
 from idsnn_cli.spiking.kernels import SWITCH, forget
 from idsnn_cli.spiking.membranes import _takes_activation, _takes_sum
 from idsnn_cli.spiking.qcfs import QCFS
@@ -80,7 +81,11 @@ def test_qcfs_of_a_sum(gain: str) -> None:
         assert float((got - wanted).norm() / wanted.norm()) < 1e-2
 
 
-@pytest.mark.parametrize("act", [LIF(FULL, 2), LIF(Neuron(), 2), QCFS(4)], ids=["full", "hard", "qcfs"])
+@pytest.mark.parametrize(
+    "act",
+    [LIF(FULL, 2), LIF(Neuron(), 2), LIF(FULL, 1), LIF(Neuron(), 8), QCFS(4)],
+    ids=["full", "hard", "full at T = 1", "hard at T = 8", "qcfs"],
+)
 @pytest.mark.parametrize("reads", ["both", "around", "activation"])
 def test_what_else_reads_the_membranes_has_its_gradient_added(act: torch.nn.Module, reads: str) -> None:
     """Once, whichever of the two is read, and rounded once: bf16's half unit in the last place of the exact sum."""
@@ -112,6 +117,15 @@ def test_what_else_reads_the_membranes_has_its_gradient_added(act: torch.nn.Modu
         assert of_gain is not None
         assert gain.grad is not None
         assert torch.equal(gain.grad, of_gain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_maps_of_no_whole_number_of_steps_are_refused(dtype: torch.dtype) -> None:
+    """With the loops too, which would leave the last ones as they found them."""
+    x = maps_of(1, dtype)[:5]
+    for call in (lambda act: fire_membranes(act, x), lambda act: fire(BatchNorm(16), act, x)):
+        with pytest.raises(UsageError, match="5 maps, which is no multiple of T"):
+            call(LIF(FULL, 4))
 
 
 def test_the_sum_is_rounded_once() -> None:

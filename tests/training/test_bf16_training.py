@@ -124,3 +124,12 @@ def test_the_teacher_is_read_folded_in_bf16_only(tmp_path: Path) -> None:
     assert given.get_parameter("stem.conv.weight").dtype == torch.float32
     plain = replace(work, precision="fp32")
     assert _Trainer(plain).work.objective.teacher is given
+
+
+def test_a_teacher_that_somebody_watches_is_read_as_it_is(tmp_path: Path) -> None:
+    """Its layers would be no more, and a hook on one never called."""
+    work = lesson(tmp_path, student())
+    teacher = work.objective.teacher
+    assert isinstance(teacher, Model)
+    teacher.get_submodule("stages.0.0.act0").register_forward_hook(lambda *_: None)
+    assert _Trainer(work).work.objective.teacher is teacher

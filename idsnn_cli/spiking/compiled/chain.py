@@ -106,7 +106,7 @@ class _Fire(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         x, inside, fired = ctx.saved_tensors
-        of_spikes, of_around = whole(grads, x)
+        of_spikes, of_around = whole(grads, (x.shape[0] * ctx.repeat, *x.shape[1:]), x)
         neuron: Neuron = ctx.neuron
         window = surrogate_window(neuron)
         assert window is not None

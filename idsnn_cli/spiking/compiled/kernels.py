@@ -222,7 +222,8 @@ def backward(grad, x, inside, fired, factor, around, out, sums, first, last, neu
     their products with ``x``. ``neuron`` is (decay, what the reset passes of theta, the surrogate's height).
     """
     decay, taken, height = neuron
-    steps, size, run, same = grad.shape[0], grad.shape[1], factor.shape[0], x.shape[0] == 1
+    steps, size, run = grad.shape[0], grad.shape[1], factor.shape[0]
+    same = x.shape[0] < steps
     runs, each = runs_each(size, run, sums.shape[0])
     membrane, total = np.empty(run, np.float32), np.empty(run, np.float32)
     by_shift, by_scale = np.empty(run, np.float32), np.empty(run, np.float32)

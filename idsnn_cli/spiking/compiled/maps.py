@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,22 @@ _RUN = 1024
 BLOCKS = 64
 
 
+def _cache_folder() -> str:
+    """Where numba keeps what it compiled."""
+    return str(import_module("idsnn_cli.spiking.compiled.kernels").moments.stats.cache_path)
+
+
 @cache
 def _imported() -> tuple[Any, str | None]:
     """The compiled loops, or why there are none although numba is installed."""
     try:
+        # numba compiles, or reads a file of its cache, on a first call, and fails then.
+        import_module("idsnn_cli.spiking.compiled.trying").try_all()
         found = import_module("idsnn_cli.spiking.compiled.kernels")
-        # numba compiles on a first call, and fails then.
-        found.moments(np.zeros(1, np.uint16), np.zeros(1, np.float32), 0, 1, np.zeros((1, 2, 1)))
-    except Exception as error:  # numba raises what its LLVM and its numpy hit first
-        return None, next(iter(str(error).splitlines()), type(error).__name__)
+    except Exception as error:  # numba raises what its LLVM, its numpy and the files of its cache hit first
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        damaged = isinstance(error, EOFError | UnpicklingError)
+        return None, f"{reason} (a damaged file of its cache: {_cache_folder()} may be deleted)" if damaged else reason
     return found, None
 
 
@@ -102,12 +110,13 @@ def dense(*maps: Tensor | None) -> bool:
     )
 
 
-def whole(grads: Sequence[Tensor | None], like: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The gradients, in NHWC, of what a layer gave and of the maps that it handed on: zeros as ``like`` for the first
-    where none came, None for the second where it handed on none or none came."""
+def whole(grads: Sequence[Tensor | None], shape: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The gradients, in NHWC, of what a layer gave, of ``shape``, and of the maps that it handed on: zeros of the dtype
+    of ``like`` for the first where none came, None for the second where it handed on none or none came."""
     given, around = (*grads, None)[:2]
-    given = torch.zeros_like(like) if given is None else given.contiguous(memory_format=torch.channels_last)
-    return given, None if around is None else around.contiguous(memory_format=torch.channels_last)
+    given = like.new_zeros(shape) if given is None else given
+    nhwc = torch.channels_last
+    return given.contiguous(memory_format=nhwc), None if around is None else around.contiguous(memory_format=nhwc)
 
 
 def asks_gradient(*tensors: Tensor | None) -> bool:

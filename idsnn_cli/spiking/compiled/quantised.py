@@ -52,7 +52,7 @@ class _Quantise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         x, limit, *added = ctx.saved_tensors
-        of_values, of_around = whole(grads, x)
+        of_values, of_around = whole(grads, x.shape, x)
         affine: ByChannel = ctx.affine
         sums, current = np.zeros((BLOCKS, 3, x.shape[1])), torch.empty_like(x)
         read, written = flat(x)[0], flat(current)[0]
