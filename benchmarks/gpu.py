@@ -5,7 +5,7 @@
     python benchmarks/gpu.py --packages DIR        # DIR: what the machine lacks, by `pip install --target DIR ...`
     python benchmarks/gpu.py --tiny --device cpu   # tiny networks, only that it works; what needs CUDA says so
 
-THIS HAS NOT RUN ON A GPU YET. After each stage the JSON in --output (benchmarks/results/gpu.json) is written anew:
+THIS HAS NOT RUN ON A GPU YET. After each stage the JSON in --output is written anew:
 {stage: {"status": done, failed, timed out, skipped or no time left, "seconds", "limit", "found": its figures, "tail":
 the end of what it printed where it is not done}}. A stage writes its figures as they come, so that one that is stopped
 leaves those it had. Exit 1 where a stage failed or was stopped.
@@ -98,7 +98,7 @@ def run(stage: Stage, options: argparse.Namespace, limit: float) -> dict[str, An
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu with --tiny")
-    parser.add_argument("--output", type=Path, default=FOLDER / "results" / "gpu.json")
+    parser.add_argument("--output", type=Path, help="the JSON; results/gpu.json beside this, gpu-tiny.json with --tiny")
     parser.add_argument("--only", action="append", choices=[stage.name for stage in STAGES], help="repeat for several")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for all stages together")
     parser.add_argument("--packages", type=Path, help="a folder of packages that the machine lacks")
@@ -106,6 +106,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cpu" and not options.tiny:
         parser.error("on a CPU there is only the tiny form: add --tiny")
+    # Figures of a trial are not left where real ones belong.
+    options.output = options.output or (Path("gpu-tiny.json") if options.tiny else FOLDER / "results" / "gpu.json")
     ends = time.monotonic() + options.budget
     results: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
@@ -121,7 +123,7 @@ def main() -> None:
         write(options.output, results)
         sys.stdout.write(line_of(stage.name, results[stage.name]) + "\n")
         sys.stdout.flush()
-    sys.stdout.write(f"{options.output}\n{TARGETS}\n")
+    sys.stdout.write(f"{options.output}\n" + ("" if options.tiny else f"{TARGETS}\n"))
     if any(result["status"] not in ("done", "skipped") for result in results.values()):
         raise SystemExit(1)
 

@@ -3,10 +3,10 @@
     python benchmarks/images.py                       # one core: images per second of it
     python benchmarks/images.py --folder DIR --workers 8
 
-Both read the same JPEGs in the same number of processes, cut them by RandomResizedCrop to 224 pixels and mirror half; a
-batch ends as float32, ours in 0 to 1 and theirs normalised, as each is given to a network. Without ``--folder`` 500
-JPEGs of 256 to 500 by 256 to 400 pixels are made up. The two take turns in one process, so that what else the machine
-does meets both; its load is in the result.
+Both read the same JPEGs in the same number of processes, cut them by RandomResizedCrop to --size pixels and mirror
+half; a batch ends as float32, ours in 0 to 1 and theirs normalised, as each is given to a network. Without
+``--folder`` 500 JPEGs of 256 to 500 by 256 to 400 pixels are made up. The two take turns in one process, so that what
+else the machine does meets both; its load is in the result.
 """
 
 from __future__ import annotations
@@ -114,11 +114,11 @@ def measure(folder: Path, *, size: int, short: int, workers: int, rounds: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="train/CLASS/* and val/CLASS/*")
-    parser.add_argument("--images", type=int, default=500, help="how many are made up")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--short", type=int, default=256)
+    parser.add_argument("--images", type=int, default=500, help="how many are made up (%(default)s)")
+    parser.add_argument("--size", type=int, default=224, help="pixels of a side as networks get them (%(default)s)")
+    parser.add_argument("--short", type=int, default=256, help="the short side of what is measured (%(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 reads in this one")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed (%(default)s)")
     given = parser.parse_args()
     torch.set_num_threads(1)
     with ExitStack() as stack:

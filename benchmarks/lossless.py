@@ -219,7 +219,7 @@ def main(words: list[str] | None = None) -> None:
     runs = describe(options)
     if options.json is not None:
         options.json.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write("\n" + table(runs))
+    sys.stdout.write("\n" + table(runs) if runs else f"no run is finished in {options.work}\n")
 
 
 if __name__ == "__main__":

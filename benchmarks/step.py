@@ -359,6 +359,7 @@ def main() -> None:
     peers = dict(map(load_peer, options.peer))
     results: dict[str, dict[str, Any]] = {}
     for case in options.case or cases:
+        sys.stderr.write(f"{case} ...\n")
         results[case] = measure(case, options.rounds, options.tiny, place, peers)
         if options.output is not None:
             options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -161,15 +161,16 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
 
 def parser_of(studies: Iterable[str], work: str, description: str | None) -> argparse.ArgumentParser:
     """What any command of studies asks for; ``work`` is where run directories are kept by default."""
-    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=raw)
     parser.add_argument("--teacher", help="the public network that teaches; not needed with --table")
     parser.add_argument("--data-root", help="the folder of the images; not needed with --table")
     parser.add_argument("--study", action="append", choices=list(studies), help="only this study; may be repeated")
     parser.add_argument("--arm", action="append", help="only this arm; may be repeated")
-    parser.add_argument("--seeds", default="0,1", help="comma-separated")
+    parser.add_argument("--seeds", default="0,1", help="comma-separated (%(default)s)")
     parser.add_argument("--override", action="append", default=[], help="a recipe override for every run")
     parser.add_argument("--threads", type=int, help="threads of torch")
-    parser.add_argument("--work", type=Path, default=Path(work), help="where run directories are kept")
+    parser.add_argument("--work", type=Path, default=Path(work), help="where run directories are kept (%(default)s)")
     parser.add_argument("--json", type=Path, help="write what is finished here")
     parser.add_argument("--table", action="store_true", help="print what is finished and train nothing")
     return parser
@@ -197,6 +198,8 @@ def main(words: list[str] | None = None) -> None:
     studies = describe(options)
     if options.json is not None:
         options.json.write_text(json.dumps(studies, indent=1) + "\n", encoding="utf-8")
+    if not studies:
+        sys.stdout.write(f"no run is finished in {options.work}\n")
     for study, document in studies.items():
         sys.stdout.write(f"\n# {study}\n\n{render_markdown(document)}")
 

@@ -102,7 +102,8 @@ def show_plan(console: Console, command: str, plan: Preview, more: Mapping[str, 
     data = plan.data
     if data is not None:
         images = ", ".join(f"{count:,} {split}" for split, count in data.images.items())
-        console.line(f"data: {data.name}, {images} images, {data.bytes / 1e6:.1f} MB")
+        room = f"{data.bytes / 1e6:.1f} MB" if data.bytes else "decoded from their files each time"
+        console.line(f"data: {data.name}, {images} images, {room}")
         for url in data.downloads:
             console.line(f"would download {url} ({data.download_mb:.0f} MB)")
         for note in data.notes:

@@ -90,7 +90,7 @@ class Eval(Section):
 
 
 class Runtime(Section):
-    """Where and how the work runs; nothing here changes what is computed but ``precision``.
+    """Where and how the work runs; only ``precision`` and, in rounding, ``threads`` change what is computed.
 
     ``cuda_graph`` captures the training step on a GPU once and replays it (one process, not in fp16, direct coding).
     ``track`` names what the figures of each epoch are written to, beside the run directory.
