@@ -46,7 +46,7 @@ def run_grid(
     with process_group(grid.run_of(cells[0]).workspace.device):
         console.main = is_main()
         grid.check()
-        if shared.started:
+        if shared.started and not grid.is_recorded():
             varied = [word for each in vary for word in ("--vary", each)]
             told = [*(words or []), *([] if seeds is None else ["--seeds", seeds]), *varied]
             shared.start(console, told, device, grid.folder, len(cells))

@@ -14,6 +14,7 @@ from typing import IO
 
 from idsnn_cli.cli.console import Console
 from idsnn_cli.cli.launchers import FOLDER, LAUNCHERS, Ended, Launcher
+from idsnn_cli.cli.stopping import Stopped
 from idsnn_cli.errors import JobError, UsageError, WriteError
 from idsnn_cli.registry import find
 from idsnn_cli.systems import end
@@ -85,11 +86,15 @@ class Shared:
 
         Raises :class:`JobError` where one of them ends with an error; what the others did stays.
         """
-        if self.launcher is not None:
-            chosen = [] if device is None else ["--device", device]
-            _run_launched(console, self, self.jobs or cells, [*words, *chosen], folder)
-        elif self.jobs is not None:
-            _run_here(console, self.jobs, words, device, folder)
+        try:
+            if self.launcher is not None:
+                chosen = [] if device is None else ["--device", device]
+                _run_launched(console, self, self.jobs or cells, [*words, *chosen], folder)
+            elif self.jobs is not None:
+                _run_here(console, self.jobs, words, device, folder)
+        except Stopped:
+            console.say("stopped; the jobs save and end, and the same command goes on with what is left")
+            raise
 
 
 def _command(words: Sequence[str], folder: Path) -> list[str]:

@@ -77,6 +77,19 @@ class Grid:
                         # What it needs in its folder it gets from who shares that.
                         check(shared, [*_needed(step(name), cell), step(name)])
 
+    def is_recorded(self) -> bool:
+        """Whether every step of every cell is recorded as done with the settings that it has, so that :meth:`run` has
+        little to do, unless a file is another since.
+        """
+        for cell in self.cells:
+            run = self.run_of(cell)
+            records = run.records()
+            for each in steps_of_run(run.workspace.recipe):
+                record = records.get(each.name)
+                if record is None or record.status != "done" or record.settings != each.settings(run.workspace):
+                    return False
+        return True
+
     def run(self) -> Iterator[Done]:
         """Do, continue or leave each cell, what it shares before the first that needs it; the index comes first."""
         made: set[Path] = set()

@@ -116,7 +116,12 @@ def require_same(capsys: Capture, *words: str) -> str:
 @pytest.mark.slow
 def test_submitit_on_this_machine_makes_the_bytes_of_one_process(capsys: Capture) -> None:
     require_same(capsys, "--launcher", "local")
-    assert sorted(path.name for path in Path("launched/jobs").glob("*.log")) == ["job-1.log", "job-2.log"]
+    assert sorted(path.name for path in Path("launched/jobs").glob("job-*.log")) == ["job-1.log", "job-2.log"]
+    # What is done starts nothing.
+    again = invoke(capsys, *GRID, "--run-dir", "launched", "--json", "--launcher", "local")
+    assert again.code == 0
+    assert "jobs are with local" not in again.err
+    assert {step["status"] for each in again.document["grid"] for step in each["steps"]} == {"unchanged"}
 
 
 @pytest.mark.slow
@@ -160,6 +165,25 @@ def test_an_interrupt_cancels_the_jobs_which_save(cluster: Path) -> None:
         assert time.monotonic() - begun < 60
         time.sleep(0.1)
     assert next(Path("grid").rglob("teacher/*.pt"), None) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("--launcher", "local"), ("--jobs", "2")], ids=["launcher", "jobs"])
+def test_a_key_that_interrupts_all_processes_is_told_in_a_line(words: tuple[str, ...]) -> None:
+    """As a terminal sends it to those of submitit, too."""
+    command = [sys.executable, "-m", "idsnn_cli", *GRID, "data.subset=null", "teacher.epochs=400", *words]
+    with subprocess.Popen([*command, "--run-dir", "grid"], stderr=subprocess.PIPE, text=True, process_group=0) as run:
+        begun = time.monotonic()
+        assert run.stderr is not None
+        for line in run.stderr:
+            assert time.monotonic() - begun < 200
+            if " teacher 1/400 " in line:
+                break
+        os.killpg(run.pid, signal.SIGINT)
+        said = run.stderr.read()
+        assert run.wait(60) == 130
+    assert "the same command goes on with what is left" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.slow

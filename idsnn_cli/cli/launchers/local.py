@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from idsnn_cli.cli.launchers import Launched, Launcher
@@ -29,7 +31,23 @@ class Local(Launcher):
         executor = submitit.AutoExecutor(logs[0].parent / "local", cluster="local")
         # Without a number of GPUs submitit hides them all.
         executor.update_parameters(timeout_min=_YEAR, gpus_per_node=gpus_of_machine())
-        return submit(executor, commands, logs)
+        with _stderr_into(logs[0].parent / "submitit.log"):
+            return submit(executor, commands, logs)
+
+
+@contextmanager
+def _stderr_into(path: Path) -> Iterator[None]:
+    """Give processes started within ``path`` as their standard error: Ctrl-C reaches submitit's own, too, and they end
+    in tracebacks that nobody at the terminal asked for.
+    """
+    kept = os.dup(2)
+    try:
+        with path.open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 LOCAL = Local()
