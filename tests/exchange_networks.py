@@ -37,7 +37,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def network(name: str, classes: int = 6, **changed: Any) -> Model:
-    """One of ``NETWORKS`` in float64 and evaluation mode, its norms, biases, amplitudes and learnt decays drawn."""
+    """One of ``NETWORKS`` in float64 and evaluation mode, its norms, biases and what neurons learn drawn."""
     arch, traits = NETWORKS[name]
     options = {"width": 8, "timesteps": 3, **traits, **changed}
     model = build(build_description(arch, classes, **options), seed=4).double().eval()
@@ -56,6 +56,8 @@ def network(name: str, classes: int = 6, **changed: Any) -> Model:
             getattr(module, "weight", torch.ones(1)).data.uniform_(0.5, 1.5, generator=draws)
         elif isinstance(module, LIF) and module.decay_logit is not None:
             module.decay_logit.data.uniform_(-2, 3, generator=draws)
+        if isinstance(module, LIF) and module.start_shift is not None:
+            module.start_shift.data.uniform_(-0.3, 0.3, generator=draws)
     channels = model.architecture.in_channels
     model.set_normalisation((0.4, 0.5, 0.45)[:channels], (0.2, 0.25, 0.3)[:channels])
     return model

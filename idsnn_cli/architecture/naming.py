@@ -44,8 +44,8 @@ def build_description(name: str, num_classes: int, **options: Any) -> Architectu
 
     ``options`` may hold ``width`` (the first stage's channels), ``stem``, ``stem_padding`` and ``shortcut`` where the
     family knows them, ``timesteps``, ``neuron``, ``spiking_block``, ``join``, ``coding``, ``amplitude`` and, unless it
-    is none, ``learn_decay`` of a spiking network, and ``activation`` and ``levels`` of an ANN. Raises
-    :class:`UsageError` for a name that is not known or options that do not fit it.
+    is none, ``learn_decay`` and ``learn_start`` of a spiking network, and ``activation`` and ``levels`` of an ANN.
+    Raises :class:`UsageError` for a name that is not known or options that do not fit it.
     """
     return _family_of(name)[1].describe(_plain(name), num_classes, **options)
 

@@ -24,6 +24,10 @@ Limits = Literal["shared", "each", "channel"]
 Amplitude = Literal["one", "channel", "folded", "folded-layer"]
 # Whether each layer of neurons learns its decay (PLIF), or all have the one of the description.
 LearnDecay = Literal["none", "layer"]
+# Whether each channel of neurons learns what its membrane has more at the first step, or all have the neuron's start.
+LearnStart = Literal["none", "channel"]
+# That tensor (C,) of a layer of neurons, behind the layer's name.
+START_SHIFT = "start_shift"
 # What a learnt decay may start at: in float32 a sigmoid nearer to 0 or 1 has next to no slope, so it would stay there.
 LEAST_LEARNT_DECAY = 1e-6
 # The tensor () of a layer of neurons whose sigmoid is its learnt decay, behind the layer's name.
@@ -77,7 +81,7 @@ _AMPLITUDES = {
 }
 _GAINS = {"folded": "thresholds by channel", "folded-layer": "thresholds by layer"}
 # The traits of a description of which :class:`Spiking` is made, in the order of its fields.
-SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude", "learn_decay")
+SPIKING_TRAITS = ("timesteps", "neuron", "spiking_block", "join", "coding", "amplitude", "learn_decay", "learn_start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,8 @@ class Spiking:
     weights then have amplitudes of their own, one for each channel, or one in all (``folded-layer``); in MS blocks it
     is the neurons that read a sum who multiply it so, which gives them thresholds of their own.
     With ``learn_decay`` layer each layer of neurons has a decay of its own, sigmoid(w) of a tensor w () that is learnt
-    (Fang et al., ICCV 2021), and the neuron's is what they started from.
+    (Fang et al., ICCV 2021), and the neuron's is what they started from. With ``learn_start`` channel the currents
+    of the first step have a learnt tensor (C,) more in each layer of neurons: their membranes' own starts.
     """
 
     timesteps: int = 1
@@ -102,6 +107,7 @@ class Spiking:
     coding: Coding = "direct"
     amplitude: Amplitude = "one"
     learn_decay: LearnDecay = "none"
+    learn_start: LearnStart = "none"
 
     def words(self) -> list[str]:
         n = self.neuron
@@ -112,6 +118,7 @@ class Spiking:
             f"LIF threshold {n.v_threshold:g}, {self._leak()}, {n.surrogate} surrogate {n.surrogate_scale:g}",
             *(["soft reset"] if n.reset == "soft" else []),
             *(["starts at half its threshold"] if n.start == "half" else []),
+            *([] if self.learn_start == "none" else ["starts learnt by channel from there"]),
             "a frame at each step" if self.coding == "frames" else f"{self.coding} coding",
         ]
         if self.amplitude != "one":
@@ -131,6 +138,7 @@ class Spiking:
             "amplitude": self.amplitude,
             # Said where there is something to say: other families need not know it.
             **({} if self.learn_decay == "none" else {"learn_decay": self.learn_decay}),
+            **({} if self.learn_start == "none" else {"learn_start": self.learn_start}),
         }
 
 

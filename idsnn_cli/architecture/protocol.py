@@ -17,12 +17,14 @@ from typing import Any, ClassVar, Self
 from idsnn_cli.architecture.parts import (
     DECAY_LOGIT,
     QCFS,
+    START_SHIFT,
     Amplitude,
     Coding,
     Convolution,
     Join,
     Kind,
     LearnDecay,
+    LearnStart,
     Linear,
     Neuron,
     ReLU,
@@ -262,6 +264,10 @@ class Architecture(ABC):
         return "none" if self.spiking is None else self.spiking.learn_decay
 
     @property
+    def learn_start(self) -> LearnStart:
+        return "none" if self.spiking is None else self.spiking.learn_start
+
+    @property
     def spiking_block(self) -> SpikingBlock:
         return "spiking" if self.spiking is None else self.spiking.block
 
@@ -322,9 +328,10 @@ class Architecture(ABC):
             return {f"{name}.weight": (1,)}
         return {f"{name}.weight": (channels,)} if self.amplitude == kind else {}
 
-    def learnt_decay(self, layer: str) -> dict[str, tuple[int, ...]]:
-        """The tensor of a layer of neurons that learns its decay, by name; empty where none does."""
-        return {f"{layer}.{DECAY_LOGIT}": ()} if self.learn_decay == "layer" else {}
+    def learnt_of_neurons(self, layer: str, channels: int) -> dict[str, tuple[int, ...]]:
+        """The tensors that a layer of neurons over so many channels learns, by name: its decay and its starts."""
+        decay: dict[str, tuple[int, ...]] = {f"{layer}.{DECAY_LOGIT}": ()} if self.learn_decay == "layer" else {}
+        return decay | ({f"{layer}.{START_SHIFT}": (channels,)} if self.learn_start == "channel" else {})
 
     def parameters(self) -> int:
         """Trainable parameters."""

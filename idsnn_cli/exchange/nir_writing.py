@@ -37,6 +37,10 @@ def require_sayable(architecture: Architecture, where: object) -> None:
             f"{where} resets softly, and NIR's neurons are set to a potential by a spike",
             "Use --format onnx, pt2 or spikingjelly, which have the soft reset.",
         )
+    if architecture.learn_start != "none":
+        raise UsageError(
+            f"the neurons of {where} learnt what they start with, and NIR's start at 0", "Use --format onnx or pt2."
+        )
     if neuron.start == "half":
         raise UsageError(
             f"the neurons of {where} start at half their threshold, and NIR's start at 0", "Use --format onnx or pt2."

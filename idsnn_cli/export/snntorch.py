@@ -36,6 +36,11 @@ class SnnTorch(Peer):
                 f"{where} resets softly with {decay}, but what a spike takes does not decay in snnTorch",
                 "Use --format spikingjelly, onnx or pt2.",
             )
+        if found.learn_start != "none":
+            raise UsageError(
+                f"the neurons of {where} learnt what they start with, and snnTorch's start at 0",
+                "Use --format onnx or pt2.",
+            )
         if neuron.start == "half":
             raise UsageError(
                 f"the neurons of {where} start at half their threshold, and snnTorch's at 0",

@@ -36,6 +36,11 @@ class SpikingJelly(Peer):
                 f"{where} has option-A shortcuts, and SpikingJelly's ResNets have projections",
                 "Use --format snntorch, nir, onnx or pt2.",
             )
+        if found.learn_start != "none":
+            raise UsageError(
+                f"the neurons of {where} learnt what they start with, and SpikingJelly's start all alike",
+                "Use --format onnx or pt2.",
+            )
         if found.spiking_block == "ms":
             raise UsageError(
                 f"{where} has MS blocks, and SpikingJelly's MS-ResNet strides and projects elsewhere",

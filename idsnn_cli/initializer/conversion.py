@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from idsnn_cli import rulebook
-from idsnn_cli.architecture import QCFS, Architecture, Convolution, Spaces, is_scale
+from idsnn_cli.architecture import QCFS, START_SHIFT, Architecture, Convolution, Spaces, is_scale
 from idsnn_cli.errors import MappingError, UsageError
 from idsnn_cli.initializer.activations import activation_spaces
 from idsnn_cli.initializer.limits import same_places
@@ -240,7 +240,7 @@ def ann_twin(plan: Plan, state: Mapping[str, Tensor]) -> Model:
         **({"membranes": True} if plan.target.membranes else {}),
         **({"limits": "each"} if source is not None and apart(source) else {}),
     )
-    tensors = {name: value for name, value in state.items() if not is_scale(name)}
+    tensors = {name: value for name, value in state.items() if not (is_scale(name) or name.endswith(f".{START_SHIFT}"))}
     if quantised:
         like = state["head.weight"]
         for act, space in activation_spaces(description).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from idsnn_cli.architecture import DECAY_LOGIT, Architecture, Convolution, is_scale
+from idsnn_cli.architecture import DECAY_LOGIT, START_SHIFT, Architecture, Convolution, is_scale
 from idsnn_cli.errors import MappingError
 from idsnn_cli.initializer.conversion import apart, lambdas_apart, learnt_lambdas
 from idsnn_cli.initializer.entries import Findings, Planner
@@ -32,7 +32,7 @@ class _Network(Planner):
 
     def amplitudes(self) -> None:
         """Raises :class:`MappingError` where the source's kernels were trained on spikes that do not count one, or on
-        those of thresholds that it learnt.
+        those of thresholds or starts that it learnt.
         """
         learnt = [name for name in self.source_shapes if is_scale(name)]
         if learnt:
@@ -40,6 +40,13 @@ class _Network(Planner):
             raise MappingError(
                 f"{self.names.get(learnt[0], learnt[0])} is {what}, for which the target has no place: "
                 "its spikes count 1, and its thresholds are one, at first",
+                "Start from the network that the source was started from.",
+            )
+        starts = [name for name in self.source_shapes if name.endswith(f".{START_SHIFT}")]
+        if starts:
+            raise MappingError(
+                f"{self.names.get(starts[0], starts[0])} is what neurons learnt to start with, for which the target "
+                "has no place: its neurons start alike at first",
                 "Start from the network that the source was started from.",
             )
 

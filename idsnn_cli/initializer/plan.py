@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
-from idsnn_cli.architecture import DECAY_LOGIT, QCFS, Architecture, is_scale, read_description
+from idsnn_cli.architecture import DECAY_LOGIT, QCFS, START_SHIFT, Architecture, is_scale, read_description
 from idsnn_cli.errors import CheckpointError, MappingError, UsageError
 from idsnn_cli.initializer.json_values import (
     flag,
@@ -256,6 +256,8 @@ def constant_reason(name: str) -> str | None:
         return "the lambda that QCFS starts from"
     if name.endswith(f".{DECAY_LOGIT}"):
         return DECAY_START
+    if name.endswith(f".{START_SHIFT}"):
+        return "the neuron's own start at first"
     if not is_scale(name):
         return None
     return "a spike counts 1 at first" if "amplitude" in name else "the threshold is the neuron's at first"

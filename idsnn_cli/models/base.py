@@ -10,7 +10,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from idsnn_cli.architecture import QCFS as QCFSActivation
-from idsnn_cli.architecture import Architecture
+from idsnn_cli.architecture import START_SHIFT, Architecture
 from idsnn_cli.errors import UsageError
 from idsnn_cli.models.channels import IMAGE, MEAN, in_range, require_values, shown
 from idsnn_cli.spiking import LIF, PoissonEncoder
@@ -25,7 +25,7 @@ DESCRIBED = frozenset(
     {
         *("T", "timesteps", "time_steps", "time_step", "num_steps", "step_mode", "neuron", "v_threshold", "threshold"),
         *("decay", "tau", "beta", "v_reset", "reset", "start", "surrogate", "surrogate_scale", "surrogate_function"),
-        *("kind", "coding", "join", "spiking", "spiking_block", "amplitude", "learn_decay", "levels"),
+        *("kind", "coding", "join", "spiking", "spiking_block", "amplitude", "learn_decay", "learn_start", "levels"),
         *("num_classes", "in_channels", "depths", "widths", "mean", "std", "normalise", "normalisation"),
         "activation_kind",
     }
@@ -116,6 +116,15 @@ class Model(nn.Module):
                 assert isinstance(follower, QCFS)
                 assert isinstance(leader, QCFS)
                 follower.follow(leader)
+
+    def give_starts(self) -> None:
+        """Give layers of neurons that learn their starts the tensors that the description says."""
+        for name, shape in self.architecture.tensors().items() if self.architecture.learn_start != "none" else ():
+            layer, _, leaf = name.rpartition(".")
+            if leaf == START_SHIFT:
+                own = self.get_submodule(layer)
+                assert isinstance(own, LIF)
+                own.start_shift = nn.Parameter(torch.empty(shape))
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Give the network its input normalisation, one value per channel, for images in 0 to 1.

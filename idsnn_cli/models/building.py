@@ -12,7 +12,7 @@ from importlib import import_module
 import torch
 from torch import Tensor, nn
 
-from idsnn_cli.architecture import DECAY_LOGIT, QCFS, Architecture, is_scale
+from idsnn_cli.architecture import DECAY_LOGIT, QCFS, START_SHIFT, Architecture, is_scale
 from idsnn_cli.errors import UsageError
 from idsnn_cli.models.base import Model
 from idsnn_cli.rules import RandomKernels
@@ -21,8 +21,8 @@ from idsnn_cli.spiking import first_logit
 from idsnn_cli.spiking.memory_layout import kernel_format
 
 # What every norm starts with beside its gamma; means and deviations of the input as if it were not normalised; the
-# lambda of QCFS as its authors start it.
-_CONSTANTS = {"running_mean": 0.0, "running_var": 1.0, "mean": 0.0, "std": 1.0, "limit": 8.0}
+# lambda of QCFS as its authors start it; neurons without a shift of their start.
+_CONSTANTS = {"running_mean": 0.0, "running_var": 1.0, "mean": 0.0, "std": 1.0, "limit": 8.0, START_SHIFT: 0.0}
 
 
 def first_state(architecture: Architecture, seed: int, random: RandomKernels = "he") -> dict[str, Tensor]:
@@ -36,7 +36,8 @@ def first_value(architecture: Architecture, name: str, seed: int, random: Random
     Convolutions: ``he``, normal with variance 2 / (out * k * k), or ``torch``, its default (kaiming_uniform with a =
     sqrt(5)), uniform within 1 / sqrt(fan in), fan in = in / groups * k * k. Norms: gamma 1, or theta in a spiking
     network (tdBN), beta 0. The linear layer, the biases of attention and ECA's kernels: uniform within 1 / sqrt(fan
-    in), as torch draws them. Amplitudes of spikes and gains: 1. Learnt decays: the neuron's. Raises :class:`KeyError`
+    in), as torch draws them. Amplitudes of spikes and gains: 1. Learnt decays: the neuron's. Shifts of starts: 0.
+    Raises :class:`KeyError`
     for a name that the architecture does not have.
     """
     shapes = _shapes(architecture)
@@ -96,6 +97,7 @@ def bare(architecture: Architecture) -> Model:
     assert isinstance(network, Model)
     if isinstance(architecture.activation, QCFS):
         network.share_ranges()
+    network.give_starts()
     return network
 
 

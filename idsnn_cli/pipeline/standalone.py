@@ -88,7 +88,11 @@ class Request:
         if missing:
             raise UsageError(f"--kind spiking leaves out {' and '.join(missing)}", GIVE_CONSTANTS)
         unread = sorted(
-            given & {"arch", "width", "stem", "shortcut", "amplitude", "learn_decay", "surrogate", "surrogate_scale"}
+            given
+            & {
+                *("arch", "width", "stem", "shortcut", "amplitude", "learn_decay", "learn_start"),
+                *("surrogate", "surrogate_scale"),
+            }
         )
         if unread:
             raise UsageError(

@@ -17,6 +17,7 @@ from idsnn_cli.architecture import (
     Coding,
     Join,
     LearnDecay,
+    LearnStart,
     Neuron,
     Reset,
     ResetGradient,
@@ -197,7 +198,8 @@ class Student(Network):
     ``reset``: a spike sets the membrane to 0 (hard) or lowers it by the threshold (soft). ``start``: the membrane
     before the first step is 0 or half the threshold; ``reset_gradient``: whether the gradient passes through what a
     spike takes from it; :class:`~idsnn_cli.architecture.Neuron` has the equations.
-    ``learn_decay`` layer lets each layer of neurons learn its decay, from that one on (PLIF).
+    ``learn_decay`` layer lets each layer of neurons learn its decay, from that one on (PLIF), and ``learn_start``
+    channel each channel what its membranes start with, from ``start`` on.
     ``amplitude`` channel lets each channel learn what its spikes count (Real Spike); ``idsnn export`` folds it.
     ``threshold`` channel lets each channel learn its threshold: it is learnt in gamma and beta of the BatchNorm before
     the neuron, and shortcuts without weights learn by what they multiply the spikes that they pass on, each channel's
@@ -214,6 +216,7 @@ class Student(Network):
     decay: Annotated[float, Field(ge=0, le=1)] | None = None
     tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     learn_decay: LearnDecay = "none"
+    learn_start: LearnStart = "none"
     reset: Reset = "hard"
     start: Start = "zero"
     reset_gradient: ResetGradient = "detached"
@@ -283,4 +286,5 @@ class Student(Network):
             "amplitude": _WITH_THRESHOLDS.get(self.threshold, self.amplitude),
             # Said where it is something, for a family need not know it.
             **({} if self.learn_decay == "none" else {"learn_decay": self.learn_decay}),
+            **({} if self.learn_start == "none" else {"learn_start": self.learn_start}),
         }

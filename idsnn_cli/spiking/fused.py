@@ -32,7 +32,7 @@ def fire(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None = N
         if isinstance(act, QCFS):
             return compiled_quantise(norm, act.bound(), act.levels, x, residual)
         assert isinstance(act, LIF)
-        return compiled_fire(norm, act.neuron, act.timesteps, x, residual, repeat)
+        return compiled_fire(norm, act.neuron, act.timesteps, x, residual, repeat, act.start_shift)
     y: Tensor = norm(x, repeat)
     if residual is not None:
         # In place: nobody else needs the norm's output, and a fresh map of this size costs its page faults.
@@ -47,6 +47,8 @@ def is_fused(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | None
     """
     # A subclass may compute something else.
     if type(norm) is not BatchNorm or type(act) is not LIF or act.stepping or learns_decay(act):
+        return False
+    if act.start_shift is not None:  # which the kernels do not know
         return False
     fits = fusible(norm, x, residual) and not is_watched(norm, act)
     return fits and takes_kernels(x, act.neuron, act.timesteps)
@@ -63,7 +65,9 @@ def is_compiled(norm: BatchNorm, act: nn.Module, x: Tensor, residual: Tensor | N
         return False
     from idsnn_cli.spiking.compiled.chain import takes_loops, takes_neuron
 
-    return takes_neuron(norm, act.neuron, x, residual) if isinstance(act, LIF) else takes_loops(norm, x, residual)
+    if isinstance(act, LIF):
+        return takes_neuron(norm, act.neuron, x, residual, act.start_shift)
+    return takes_loops(norm, x, residual)
 
 
 def has_all_steps(act: nn.Module, x: Tensor, repeat: int = 1) -> bool:

@@ -28,7 +28,7 @@ def fire_membranes(act: nn.Module, x: Tensor, gain: Tensor | None = None) -> tup
         if isinstance(act, QCFS):
             return compiled_quantise_scaled(gain, act.bound(), act.levels, x)
         assert isinstance(act, LIF)
-        return compiled_fire_scaled(gain, act.neuron, act.timesteps, x)
+        return compiled_fire_scaled(gain, act.neuron, act.timesteps, x, act.start_shift)
     fired: Tensor = act(x if gain is None else (x * gain.view(-1, 1, 1)).to(x.dtype))
     return fired, x
 
@@ -51,7 +51,9 @@ def _takes_activation(act: nn.Module, x: Tensor, gain: Tensor | None) -> bool:
         return False
     from idsnn_cli.spiking.compiled.sums import takes_activation
 
-    return takes_activation(act.neuron if isinstance(act, LIF) else None, x, gain)
+    if isinstance(act, LIF):
+        return takes_activation(act.neuron, x, gain, act.start_shift)
+    return takes_activation(None, x, gain)
 
 
 def _takes_sum(norm: BatchNorm, x: Tensor, residual: Tensor) -> bool:

@@ -228,17 +228,36 @@ def lif(x: Tensor, neuron: Neuron, decay: Tensor | None = None) -> Tensor:
     return spikes
 
 
-def merged_lif(x: Tensor, neuron: Neuron, timesteps: int, repeat: int = 1, logit: Tensor | None = None) -> Tensor:
+def merged_lif(
+    x: Tensor,
+    neuron: Neuron,
+    timesteps: int,
+    repeat: int = 1,
+    logit: Tensor | None = None,
+    shift: Tensor | None = None,
+) -> Tensor:
     """:func:`lif` of time-merged maps, as :class:`LIF` says; one node in the graphs of torch.fx."""
     decay = None if logit is None else decay_from(logit, x.dtype)
     if repeat > 1:
-        return lif(x.expand(repeat, *x.shape), neuron, decay).flatten(0, 1)
+        steps = x.expand(repeat, *x.shape)
+        return lif(steps if shift is None else _shifted(steps, shift), neuron, decay).flatten(0, 1)
     if not is_traced() and x.shape[0] % timesteps:
         raise UsageError(
             f"neurons of T = {timesteps} are given {x.shape[0]} maps, which is no multiple of T",
             "Give them the maps of all time steps, (T * N, ...), those of the first step first.",
         )
-    return lif(x.view(timesteps, x.shape[0] // timesteps, *x.shape[1:]), neuron, decay).flatten(0, 1)
+    steps = x.view(timesteps, x.shape[0] // timesteps, *x.shape[1:])
+    return lif(steps if shift is None else _shifted(steps, shift), neuron, decay).flatten(0, 1)
+
+
+def _shifted(steps: Tensor, shift: Tensor) -> Tensor:
+    """Currents (T, N, C, ...) with ``shift`` (C,) more at the first step."""
+    return torch.cat([(steps[:1] + along_channels(shift, steps[0])).to(steps.dtype), steps[1:]])
+
+
+def along_channels(shift: Tensor, maps: Tensor) -> Tensor:
+    """What belongs to each channel (C,), as it is added to maps (N, C, ...)."""
+    return shift.view(-1, *(1 for _ in range(maps.dim() - 2)))
 
 
 torch.fx.wrap("merged_lif")
@@ -248,7 +267,8 @@ class LIF(nn.Module):
     """The neuron as a layer over time-merged maps: (T * N, ...) in, spikes (T * N, ...) out.
 
     With ``learn_decay`` its decay is sigmoid(``decay_logit``), a parameter (), and the neuron's is what that starts at;
-    without, ``decay_logit`` is None.
+    without, ``decay_logit`` is None. ``start_shift`` (C,), where there is one, is a parameter, by which the currents of
+    the first step are more: what membranes of a channel start with beside the neuron's own start.
     """
 
     # Of Model.step: whether a call is one time step, and what the one before left.
@@ -256,6 +276,7 @@ class LIF(nn.Module):
     state: State | None = None
 
     decay_logit: nn.Parameter | None
+    start_shift: nn.Parameter | None
 
     def __init__(self, neuron: Neuron, timesteps: int, *, learn_decay: bool = False) -> None:
         super().__init__()
@@ -263,6 +284,7 @@ class LIF(nn.Module):
         self.timesteps = timesteps
         logit = nn.Parameter(first_logit(neuron.decay)) if learn_decay else None
         self.register_parameter("decay_logit", logit)
+        self.register_parameter("start_shift", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Raises :class:`UsageError` for what would change nothing (its constants are ``neuron``), or regroup images
@@ -284,9 +306,9 @@ class LIF(nn.Module):
         """
         if self.stepping:
             return self._step(x)
-        if self.decay_logit is None:
+        if self.decay_logit is None and self.start_shift is None:
             return merged_lif(x, self.neuron, self.timesteps, repeat)
-        return merged_lif(x, self.neuron, self.timesteps, repeat, self.decay_logit)
+        return merged_lif(x, self.neuron, self.timesteps, repeat, self.decay_logit, self.start_shift)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle gets: a step's state without the graph of its gradients, which cannot be copied."""
@@ -314,6 +336,8 @@ class LIF(nn.Module):
                     f"{list(kept.shape)} in {kept.dtype} on {kept.device}",
                     "Call model.reset() before other images.",
                 )
+        elif self.start_shift is not None:
+            x = (x + along_channels(self.start_shift, x)).to(x.dtype)
         decay = None if self.decay_logit is None else decay_from(self.decay_logit, x.dtype)
         self.state = one_step(x.to(dtype), self.state, self.neuron, decay)
         return self.state[1].to(x.dtype)

@@ -124,6 +124,7 @@ def test_float32_students_stay_float32(tmp_path: Path) -> None:
 CANNOT: list[tuple[str, dict[str, Any], str, str]] = [
     ("thin", {"neuron": Neuron(reset="soft")}, "resets softly", "onnx"),
     ("thin", {"neuron": Neuron(start="half")}, "start at half their threshold", "onnx"),
+    ("thin", {"learn_start": "channel"}, "learnt what they start with", "onnx"),
     ("thin", {"amplitude": "channel"}, "learnt spike amplitudes", "--format fold"),
     ("ms", {"stem": "7x7"}, "largest of membranes (max-pool", "3x3"),
 ]

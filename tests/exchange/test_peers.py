@@ -31,6 +31,7 @@ EXTRA: dict[str, tuple[str, dict[str, Any]]] = {
     "learnt, sew": ("thin", {"spiking_block": "sew", "learn_decay": "layer"}),
     "learnt, ms": ("ms", {"learn_decay": "layer"}),
     "learnt, soft": ("learnt decays", {"neuron": Neuron(0.4, 0.8, reset="soft")}),
+    "learnt starts": ("thin", {"learn_start": "channel"}),
     "learnt, half start": ("learnt decays", {"neuron": Neuron(0.4, 0.8, start="half")}),
 }
 REFUSED = {
@@ -47,6 +48,7 @@ REFUSED = {
     ("snntorch", "half start"): "start at half their threshold",
     ("snntorch", "learnt, soft"): "resets softly with learnt decays",
     ("snntorch", "learnt, half start"): "start at half their threshold",
+    **{(form, "learnt starts"): "learnt what they start with" for form in FORMS},
     **{(form, "vgg"): "spiking-vgg11" for form in FORMS},
     **{(form, "folded"): "folded amplitudes" for form in FORMS},
     **{(form, "folded by layer"): "folded-layer amplitudes" for form in FORMS},

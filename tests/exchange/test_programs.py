@@ -36,6 +36,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "learnt amplitudes": ("thin", {"amplitude": "channel", "shortcut": "pad"}),
     "vgg": ("vgg", {}),
     "learnt decays": ("learnt decays", {}),
+    "learnt starts": ("thresholds by layer", {"learn_start": "channel", "neuron": Neuron(0.5, 1.0, reset="soft")}),
 }
 
 

@@ -112,6 +112,7 @@ VALUES = {
     "student.threshold": "fixed,layer,channel",
     "student.reset_gradient": "detached,full",
     "student.learn_decay": "none,layer",
+    "student.learn_start": "none,channel",
     "distill.source_rates": "true,false",
     "data.augment.scale": "[0.1,1],[0.2,1]",
     "data.augment.ratio": "[0.5,2],[0.8,1.25]",

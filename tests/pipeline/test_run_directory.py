@@ -154,7 +154,7 @@ def test_a_changed_section_is_refused_and_nothing_touched(
 def test_keys_that_came_later_are_no_conflict_unless_they_are_given(capsys: Capture, recipe: Path, copy: Path) -> None:
     """A run of before these keys goes on, as if it had had their defaults."""
     later = {
-        "student": ("learn_decay", "reset"),
+        "student": ("learn_decay", "learn_start", "reset"),
         "data": ("decode", "workers"),
         "distill": ("source_rates", "clip_norm"),
     }

@@ -24,6 +24,6 @@ def test_only_what_is_said_is_left() -> None:
     assert said["distill"]["lr"] == 0.123
     assert "crop" not in said["data"].get("augment", {}), "4 is the default"
     assert {"workers", "decode", "shards"}.isdisjoint(said["data"])
-    assert {"learn_decay", "decay"}.isdisjoint(said["student"])
+    assert {"learn_decay", "learn_start", "decay"}.isdisjoint(said["student"])
     # What is no key of a recipe, and what has no default, says something.
     assert without_defaults({"num_classes": 10, "data": {"dataset": "digits"}})["num_classes"] == 10

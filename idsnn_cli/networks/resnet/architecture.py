@@ -110,7 +110,7 @@ class ResNetArchitecture(Architecture):
         return self.of(**kept, **traits)
 
     def usual_traits(self) -> dict[str, Any]:
-        return {**ANN_TRAITS, "amplitude": "one", "learn_decay": "none"}
+        return {**ANN_TRAITS, "amplitude": "one", "learn_decay": "none", "learn_start": "none"}
 
     @property
     def block(self) -> str:
@@ -239,21 +239,22 @@ class ResNetArchitecture(Architecture):
         learnt = {owner for _, owner in self.activations()} if isinstance(self.activation, QCFS) else set()
         for conv in self.stem_convolutions():
             shapes |= normed(conv)
-        shapes |= {} if self.membranes else self.learnt_decay("stem.act")
+        shapes |= {} if self.membranes else self.learnt_of_neurons("stem.act", self.stem_width)
         shapes |= self.spike_amplitude("stem.amplitude", self.stem_width, "channel")
         shapes |= self._limit("stem.act", self.stem_width) if "stem.act" in learnt else {}
         for stage, block in self.blocks():
             at = f"stages.{stage}.{block}"
             for i, conv in enumerate(self.block_convolutions(stage, block)):
-                shapes |= normed(conv) | self.learnt_decay(f"{at}.act{i}")
-                shapes |= self.spike_amplitude(f"{at}.amplitude{i}", conv.out_channels, "channel")
                 fired = conv.in_channels if self.membranes else conv.out_channels
+                shapes |= normed(conv) | self.learnt_of_neurons(f"{at}.act{i}", fired)
+                shapes |= self.spike_amplitude(f"{at}.amplitude{i}", conv.out_channels, "channel")
                 shapes |= self._limit(f"{at}.act{i}", fired) if f"{at}.act{i}" in learnt else {}
             shapes |= self.attention_tensors(stage, block)
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:
                 shapes |= normed(projection)
-                shapes |= self.learnt_decay(f"{at}.shortcut_act") if self.spiking_block == "sew" else {}
+                if self.spiking_block == "sew":
+                    shapes |= self.learnt_of_neurons(f"{at}.shortcut_act", projection.out_channels)
             elif self.scaled_shortcuts:
                 shapes |= self.spike_amplitude(f"{at}.shortcut.amplitude", self.block_input(stage, block), "folded")
             if self.gains:
@@ -261,7 +262,7 @@ class ResNetArchitecture(Architecture):
         if self.preactivation and self.final_norm:
             shapes |= norm_tensors("final_norm", self.features)
         shapes |= self.spike_amplitude("final_gain", self.features, "folded") if self.gains else {}
-        shapes |= self.learnt_decay("final_act") if self.membranes else {}
+        shapes |= self.learnt_of_neurons("final_act", self.features) if self.membranes else {}
         shapes |= self._limit("final_act", self.features) if "final_act" in learnt else {}
         shapes["head.weight"] = (self.num_classes, self.features)
         shapes["head.bias"] = (self.num_classes,)

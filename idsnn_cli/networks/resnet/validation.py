@@ -14,6 +14,7 @@ from idsnn_cli.architecture.parts import (
     Join,
     Kind,
     LearnDecay,
+    LearnStart,
     Limits,
     Neuron,
     Reset,
@@ -63,6 +64,7 @@ USUAL_TRAITS: dict[str, Any] = {
     "coding": "direct",
     "amplitude": "one",
     "learn_decay": "none",
+    "learn_start": "none",
 }
 NEEDED_TRAITS = {"kind", "block", "depths", "widths", "num_classes"}
 OF_ATTENTION = ("attention_sizes", "attention_bias", "attention_activated")
@@ -85,6 +87,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "coding": get_args(Coding),
     "amplitude": get_args(Amplitude),
     "learn_decay": get_args(LearnDecay),
+    "learn_start": get_args(LearnStart),
 }
 
 
@@ -108,7 +111,7 @@ def check_traits(traits: Traits) -> None:
     if type(traits["stem_padding"]) is not int or traits["stem_padding"] < 0:
         raise UsageError(f"stem_padding is {traits['stem_padding']}", "Give an integer of 0 or more.")
     check_neuron(traits["neuron"])
-    check_learnt_decay(traits)
+    check_learnt_of_neurons(traits)
     if len(traits["depths"]) != len(traits["widths"]) or not traits["depths"]:
         raise UsageError("depths and widths differ in length", "Give one of each for every stage.")
     _validate_amplitude(traits)
@@ -233,8 +236,10 @@ def check_neuron(neuron: Neuron) -> None:
         raise UsageError(f"decay is {neuron.decay}", "Give a number from 0 to 1.")
 
 
-def check_learnt_decay(traits: Traits) -> None:
-    """Raise :class:`UsageError` for decays that cannot be learnt, of networks of any family."""
+def check_learnt_of_neurons(traits: Traits) -> None:
+    """Raise :class:`UsageError` for starts and decays that cannot be learnt, of networks of any family."""
+    if traits["learn_start"] != "none" and traits["kind"] == "ann":
+        raise UsageError("learn_start is channel, but an ANN has no neurons", "Use learn_start: none.")
     if traits["learn_decay"] == "none":
         return
     if traits["kind"] == "ann":

@@ -162,12 +162,12 @@ class VGGArchitecture(Architecture):
     def tensors(self) -> Shapes:
         shapes: Shapes = {"input.mean": (self.in_channels, 1, 1), "input.std": (self.in_channels, 1, 1)}
         for conv, (act, _) in zip(self.convolutions(), self.activations(), strict=True):
-            shapes |= normed(conv) | self.learnt_decay(act)
+            shapes |= normed(conv) | self.learnt_of_neurons(act, conv.out_channels)
             if isinstance(self.activation, QCFS):
                 shapes[f"{act}.limit"] = (conv.out_channels,) if self.activation.limits == "channel" else ()
         for layer in self.hidden_layers():
             shapes |= {f"{layer.name}.weight": layer.shape, f"{layer.name}.bias": layer.shape[:1]}
-            shapes |= self.learnt_decay(f"{layer.name.rpartition('.')[0]}.act")
+            shapes |= self.learnt_of_neurons(f"{layer.name.rpartition('.')[0]}.act", layer.shape[0])
         return shapes | {"head.weight": (self.num_classes, self.features), "head.bias": (self.num_classes,)}
 
     def streams(self) -> Spaces:
@@ -242,6 +242,7 @@ _OPTIONAL = (
     "join",
     "amplitude",
     "learn_decay",
+    "learn_start",
 )
 _USUAL: dict[str, Any] = {
     "in_channels": 3,
@@ -252,6 +253,7 @@ _USUAL: dict[str, Any] = {
     "coding": "direct",
     "amplitude": "one",
     "learn_decay": "none",
+    "learn_start": "none",
     "head_widths": (),
     "head_side": 1,
     "activation": "relu",

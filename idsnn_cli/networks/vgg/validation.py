@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from idsnn_cli.architecture.parts import Activation, Coding, Kind, LearnDecay, Limits
+from idsnn_cli.architecture.parts import Activation, Coding, Kind, LearnDecay, LearnStart, Limits
 from idsnn_cli.errors import UsageError
-from idsnn_cli.networks.resnet.validation import check_learnt_decay, check_neuron
+from idsnn_cli.networks.resnet.validation import check_learnt_of_neurons, check_neuron
 
 # What nobody builds, but a damaged file may claim: it must not take hours, or all memory, to find that out.
 _MOST, _MOST_LAYERS, _MOST_SIDE = 2**31 - 1, 4_000, 64
@@ -18,6 +18,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "limits": get_args(Limits),
     "coding": get_args(Coding),
     "learn_decay": get_args(LearnDecay),
+    "learn_start": get_args(LearnStart),
 }
 # What spiking networks of other families have.
 _OTHERS: dict[str, tuple[str, ...]] = {
@@ -41,7 +42,7 @@ def check_traits(traits: Mapping[str, Any]) -> None:
         raise UsageError(f"amplitude is {traits['amplitude']}, but an ANN has no spikes", "Use amplitude: one.")
     _check_counts(traits)
     check_neuron(traits["neuron"])
-    check_learnt_decay(traits)
+    check_learnt_of_neurons(traits)
     _check_activation(traits)
 
 

@@ -71,6 +71,7 @@ class _Fire(torch.autograd.Function):
         repeat: int,
         keep_state: bool,
         passes: bool,
+        start_shift: Tensor | None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         shape = (x.shape[0] * repeat, *x.shape[1:])
@@ -79,6 +80,7 @@ class _Fire(torch.autograd.Function):
         size, run = written.shape[1], run_of(x.shape[1])
         added = read[:0] if residual is None else flat(residual, timesteps)
         scale, shift = tiled(affine.scale), tiled(affine.shift)
+        begin = scale[:0] if start_shift is None else tiled(start_shift)
         window, hard = surrogate_window(neuron), neuron.reset == "hard"
         planes = -(-timesteps // STEPS_PER_BYTE) if keep_state else 0
         inside, fired = (np.empty((count, size), np.uint8) for count in (planes, planes if hard else 0))
@@ -93,13 +95,14 @@ class _Fire(torch.autograd.Function):
         share(
             -(-size // run),
             lambda first, last: loops().forward(
-                read, added, scale, shift, written, inside, fired, first, last, constants
+                read, added, scale, shift, begin, written, inside, fired, first, last, constants
             ),
         )
         if keep_state:
             ctx.save_for_backward(x, torch.from_numpy(inside), torch.from_numpy(fired))
             ctx.affine, ctx.neuron, ctx.timesteps, ctx.repeat = affine, neuron, timesteps, repeat
             ctx.weight_dtype, ctx.adds = weight.dtype, residual is not None
+            ctx.shift_dtype = None if start_shift is None else start_shift.dtype
         return (spikes, x) if passes else spikes
 
     @staticmethod
@@ -110,7 +113,8 @@ class _Fire(torch.autograd.Function):
         neuron: Neuron = ctx.neuron
         window = surrogate_window(neuron)
         assert window is not None
-        sums, onward = np.zeros((BLOCKS, 2, x.shape[1])), tiled(ctx.affine.onward)
+        sums = np.zeros((BLOCKS, 2 if ctx.shift_dtype is None else 3, x.shape[1]))
+        onward = tiled(ctx.affine.onward)
         current = torch.empty_like(x)
         given = flat(of_spikes, ctx.timesteps)
         read, written = (flat(each, ctx.timesteps // ctx.repeat) for each in (x, current))
@@ -125,46 +129,68 @@ class _Fire(torch.autograd.Function):
             ),
         )
         # What is added has the current's own gradient, which must then stay.
-        of_x, *of_parameters = ctx.affine.gradients(x, current, sums.sum(0), keep=ctx.adds)
-        return of_x, *(each.to(ctx.weight_dtype) for each in of_parameters), current if ctx.adds else None, *[None] * 6
+        total = sums.sum(0)
+        of_x, *of_parameters = ctx.affine.gradients(x, current, total, keep=ctx.adds)
+        own = (each.to(ctx.weight_dtype) for each in of_parameters)
+        of_shift = None if ctx.shift_dtype is None else torch.from_numpy(total[2]).to(ctx.shift_dtype)
+        return of_x, *own, current if ctx.adds else None, *[None] * 6, of_shift
 
 
 def compiled_fire(
-    norm: BatchNorm, neuron: Neuron, timesteps: int, x: Tensor, residual: Tensor | None, repeat: int
+    norm: BatchNorm,
+    neuron: Neuron,
+    timesteps: int,
+    x: Tensor,
+    residual: Tensor | None,
+    repeat: int,
+    start_shift: Tensor | None = None,
 ) -> Tensor:
     """The spikes (T * N, C, H, W) of ``neuron`` over ``norm(x) + residual``, for what :func:`takes_neuron` allows.
 
-    With ``repeat`` = T ``x`` is (N, C, H, W), which every step gets, and ``residual`` None; else ``repeat`` is 1.
-    Raises :class:`DataError` for a single value per channel in training.
+    With ``repeat`` = T ``x`` is (N, C, H, W), which every step gets, and ``residual`` None; else ``repeat`` is 1. The
+    first step's currents are ``start_shift`` (C,) more. Raises :class:`DataError` for a single value per channel in
+    training.
     """
-    keep_state = asks_gradient(x, residual, norm.weight)
+    keep_state = asks_gradient(x, residual, norm.weight, start_shift)
     affine = Affine.of(norm, x, repeat)
     spikes: Tensor = _Fire.apply(
-        x, norm.weight, norm.bias, residual, affine, neuron, timesteps, repeat, keep_state, False
+        x, norm.weight, norm.bias, residual, affine, neuron, timesteps, repeat, keep_state, False, start_shift
     )
     return spikes
 
 
 def fire_affine(
-    affine: ByChannel, weight: Tensor, bias: Tensor, neuron: Neuron, timesteps: int, x: Tensor, *, keep_state: bool
+    affine: ByChannel,
+    weight: Tensor,
+    bias: Tensor,
+    neuron: Neuron,
+    timesteps: int,
+    x: Tensor,
+    start_shift: Tensor | None,
+    *,
+    keep_state: bool,
 ) -> tuple[Tensor, Tensor]:
     """The spikes (T * N, C, H, W) of ``neuron`` over ``affine`` of ``x``, which came from ``weight`` and ``bias``
     (C,), without BatchNorm; and ``x`` for who else reads it."""
-    both: tuple[Tensor, Tensor] = _Fire.apply(x, weight, bias, None, affine, neuron, timesteps, 1, keep_state, True)
+    both: tuple[Tensor, Tensor] = _Fire.apply(
+        x, weight, bias, None, affine, neuron, timesteps, 1, keep_state, True, start_shift
+    )
     return both
 
 
-def takes_neuron(norm: BatchNorm, neuron: Neuron, x: Tensor, residual: Tensor | None) -> bool:
+def takes_neuron(
+    norm: BatchNorm, neuron: Neuron, x: Tensor, residual: Tensor | None, start_shift: Tensor | None = None
+) -> bool:
     """Whether :func:`compiled_fire` stands for ``norm``, the addition and ``neuron`` over ``x``.
 
     Gradients need a rectangle, for then bits are enough.
     """
-    if asks_gradient(x, residual, norm.weight) and surrogate_window(neuron) is None:
+    if asks_gradient(x, residual, norm.weight, start_shift) and surrogate_window(neuron) is None:
         return False
-    return takes_loops(norm, x, residual)
+    return takes_loops(norm, x, residual, start_shift)
 
 
-def takes_loops(norm: BatchNorm, x: Tensor, residual: Tensor | None) -> bool:
+def takes_loops(norm: BatchNorm, x: Tensor, residual: Tensor | None, start_shift: Tensor | None = None) -> bool:
     """Whether the compiled loops may read these maps: bf16 in NHWC on the CPU, where rounding is coarse anyway.
 
     float32 is computed as the equations are written, to the last bit. Gradients need the batch's own statistics, which
@@ -172,6 +198,6 @@ def takes_loops(norm: BatchNorm, x: Tensor, residual: Tensor | None) -> bool:
     """
     if torch.compiler.is_compiling() or not dense(x, residual) or (norm.training and norm.synchronises()):
         return False
-    if asks_gradient(x, residual, norm.weight) and not norm.training:
+    if asks_gradient(x, residual, norm.weight, start_shift) and not norm.training:
         return False
     return loops() is not None

@@ -139,11 +139,12 @@ def _mark_fired(membrane, threshold, bit, fired):
 
 
 @compiled
-def forward(x, residual, scale, shift, spikes, inside, fired, first, last, neuron):
+def forward(x, residual, scale, shift, begin, spikes, inside, fired, first, last, neuron):
     """Fire the runs ``first`` to ``last``: spikes (T, M) of scale x + shift + residual.
 
-    ``x`` is (T, M), or (1, M) where every step gets the same; ``residual`` (T, M), or (0, M) for none. ``inside`` and
-    ``fired`` (planes, M) uint8 get a bit a step, eight steps a plane; (0, M) where they are not kept. ``neuron`` is
+    ``x`` is (T, M), or (1, M) where every step gets the same; ``residual`` (T, M), or (0, M) for none. ``begin``,
+    tiled, or (0,) for none, is added to the currents of the first step. ``inside`` and ``fired`` (planes, M) uint8 get
+    a bit a step, eight steps a plane; (0, M) where they are not kept. ``neuron`` is
     (threshold, decay, the share and the amount of the membrane that a spike leaves and takes, the first potential,
     half the surrogate's width).
     """
@@ -163,6 +164,8 @@ def forward(x, residual, scale, shift, spikes, inside, fired, first, last, neuro
                 add(residual[t, low:high], now)
             if t == 0:
                 u[:] = now + start
+                for k in range(begin.shape[0] and high - low):
+                    u[k] += begin[k]
             else:
                 _integrate(now, u, threshold, decay, kept, taken)
             _fire(u, threshold, spikes[t, low:high])
@@ -219,7 +222,8 @@ def backward(grad, x, inside, fired, factor, around, out, sums, first, last, neu
     ``grad`` (T, M) is that of the spikes, ``out`` gets that of the currents times ``factor``, tiled, (T, M), or (1, M)
     for an ``x`` that every step got, whose gradients are added. ``around`` (T, M) is added to it, the gradient of ``x``
     by other ways; (0, M) for none. ``sums`` (blocks, 2, C) float64 gets, by channel, the currents' sums and those of
-    their products with ``x``. ``neuron`` is (decay, what the reset passes of theta, the surrogate's height).
+    their products with ``x``, and, where it has a third row, the sums at the first step alone. ``neuron`` is (decay,
+    what the reset passes of theta, the surrogate's height).
     """
     decay, taken, height = neuron
     steps, size, run = grad.shape[0], grad.shape[1], factor.shape[0]
@@ -227,9 +231,11 @@ def backward(grad, x, inside, fired, factor, around, out, sums, first, last, neu
     runs, each = runs_each(size, run, sums.shape[0])
     membrane, total = np.empty(run, np.float32), np.empty(run, np.float32)
     by_shift, by_scale = np.empty(run, np.float32), np.empty(run, np.float32)
+    by_begin = np.empty(run, np.float32)
     for block in range(first, last):
         by_shift[:] = 0
         by_scale[:] = 0
+        by_begin[:] = 0
         for number in range(block * each, min((block + 1) * each, runs)):
             low = number * run
             high = min(low + run, size)
@@ -249,8 +255,12 @@ def backward(grad, x, inside, fired, factor, around, out, sums, first, last, neu
                     sum_up_onto(u, x[t, low:high], factor, there, out[t, low:high], by_shift, by_scale)
                 else:
                     sum_up(u, x[t, low:high], factor, out[t, low:high], by_shift, by_scale)
+            if sums.shape[1] > 2:
+                _add_up(u, by_begin)
             if same:
                 sum_up(added, x[0, low:high], factor, out[0, low:high], by_shift, by_scale)
+        if sums.shape[1] > 2:
+            by_channel(by_begin, sums[block, 2])
         by_channel(by_shift, sums[block, 0])
         by_channel(by_scale, sums[block, 1])
 

@@ -80,11 +80,15 @@ def compiled_sum(norm: BatchNorm, x: Tensor, residual: Tensor) -> Tensor:
     return total
 
 
-def compiled_fire_scaled(gain: Tensor | None, neuron: Neuron, timesteps: int, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The spikes of ``neuron`` over ``gain`` x, maps (T * N, C, H, W), for what :func:`takes_activation` allows; and
-    ``x``, through which its other readers' gradient comes back into the same pass."""
+def compiled_fire_scaled(
+    gain: Tensor | None, neuron: Neuron, timesteps: int, x: Tensor, start_shift: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The spikes of ``neuron`` over ``gain`` x, maps (T * N, C, H, W), at the first step ``start_shift`` (C,) more, for
+    what :func:`takes_activation` allows; and ``x``, through which its other readers' gradient comes back into the
+    same pass."""
     each, nothing, scale = _scale(gain, x)
-    return fire_affine(scale, each, nothing, neuron, timesteps, x, keep_state=asks_gradient(x, gain))
+    keep_state = asks_gradient(x, gain, start_shift)
+    return fire_affine(scale, each, nothing, neuron, timesteps, x, start_shift, keep_state=keep_state)
 
 
 def compiled_quantise_scaled(gain: Tensor | None, limit: Tensor, levels: int, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,11 +98,11 @@ def compiled_quantise_scaled(gain: Tensor | None, limit: Tensor, levels: int, x:
     return quantise_affine(scale, each, nothing, limit, levels, x)
 
 
-def takes_activation(neuron: Neuron | None, x: Tensor, gain: Tensor | None) -> bool:
+def takes_activation(neuron: Neuron | None, x: Tensor, gain: Tensor | None, start_shift: Tensor | None = None) -> bool:
     """Whether the compiled loops stand for ``neuron``, or QCFS where it is None, over ``x``: bf16 in NHWC on the CPU.
 
     Gradients of neurons need a rectangle, for then bits are enough.
     """
-    if neuron is not None and asks_gradient(x, gain) and surrogate_window(neuron) is None:
+    if neuron is not None and asks_gradient(x, gain, start_shift) and surrogate_window(neuron) is None:
         return False
     return not torch.compiler.is_compiling() and dense(x) and loops() is not None

@@ -12,7 +12,7 @@ def try_all() -> None:
     maps, flat, marks = np.zeros((1, 1), np.uint16), np.zeros(1, np.uint16), np.zeros((1, 1), np.uint8)
     tile, one = np.zeros(1, np.float32), np.float32(1)
     kernels.moments(flat, tile, 0, 0, np.zeros((1, 2, 1)))
-    kernels.forward(maps, maps, tile, tile, maps, marks, marks, 0, 0, (one,) * 6)
+    kernels.forward(maps, maps, tile, tile, tile, maps, marks, marks, 0, 0, (one,) * 6)
     kernels.backward(maps, maps, marks, marks, tile, maps, maps, np.zeros((1, 2, 1)), 0, 0, (one,) * 3)
     kernels.combine(flat, flat, tile, tile, tile, flat, 0, 0)
     kernels.products(flat, flat, np.zeros((1, 2, 1)), 1, 0, 0)
