@@ -81,17 +81,18 @@ def test_behind_batchnorm_by_the_loops_as_by_the_layers(neuron: Neuron, repeat: 
 
 
 @pytest.mark.parametrize(
-    "traits",
+    ("arch", "traits"),
     [
-        {"spiking_block": "ms", "amplitude": "folded-layer", "shortcut": "pad"},
-        {"spiking_block": "sew", "learn_decay": "layer", "neuron": replace(HARD, decay=0.5)},
-        {"coding": "poisson"},
+        ("spiking-resnet8", {"spiking_block": "ms", "amplitude": "folded-layer", "shortcut": "pad"}),
+        ("spiking-resnet8", {"spiking_block": "sew", "learn_decay": "layer", "neuron": replace(HARD, decay=0.5)}),
+        ("spiking-resnet8", {"coding": "poisson"}),
+        ("spiking-vgg11", {"head_widths": (12,)}),
     ],
-    ids=["ms", "sew", "poisson"],
+    ids=["ms", "sew", "poisson", "vgg"],
 )
-def test_single_steps_and_more_of_them_begin_alike(traits: dict[str, object]) -> None:
+def test_single_steps_and_more_of_them_begin_alike(arch: str, traits: dict[str, object]) -> None:
     described = {"neuron": FULL, **traits, "timesteps": STEPS, "learn_start": "channel", "width": 8}
-    network = build(build_description("spiking-resnet8", 10, **described), seed=1).eval()
+    network = build(build_description(arch, 10, **described), seed=1).eval()
     shifts = {name: each for name, each in network.named_parameters() if name.endswith("start_shift")}
     acts = [name for name, each in network.named_modules() if isinstance(each, LIF)]
     assert sorted(shifts) == sorted(f"{act}.start_shift" for act in acts)
