@@ -79,6 +79,7 @@ STUDIES: dict[str, dict[str, Arm]] = {
             "student.surrogate=triangle",
             "student.threshold=channel",
             "student.threshold=fixed",
+            "student.learn_start=none",
             "student.block=spiking student.threshold=channel",
             "student.block=spiking student.threshold=layer",
             f"student.learn_decay=layer student.decay=0.9 {PLAIN}",
