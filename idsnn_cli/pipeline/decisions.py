@@ -60,11 +60,7 @@ def refuse_other_settings(run: RunDirectory, step: Step, record: Record, setting
     """Raise :class:`RunConflictError` where ``settings`` are not the record's; True where they differ in more epochs,
     which the schedule allows.
     """
-    # Through JSON once, as the stored one went: tuples and numbers compare alike.
-    now = json.loads(json.dumps(settings))
-    said = {change.key for change in changes({}, without_defaults(now))}
-    # A key that the record lacks, for it came to be later or was not read, is none where it has its default.
-    different = [each for each in changes(record.settings, now) if each.old is not ABSENT or each.key in said]
+    different = differing(record, settings)
     growing = [change for change in different if _may_grow(change, run.workspace.recipe, step)]
     if any(change.old == 0 for change in growing):
         # A student of 0 epochs had no loss, so that the teacher that its loss reads now is no other setting.
@@ -74,6 +70,15 @@ def refuse_other_settings(run: RunDirectory, step: Step, record: Record, setting
         changed = [change for change in different if ABSENT not in (change.old, change.new)]
         _refuse(run, step, [str(change) for change in changed or different])
     return bool(growing)
+
+
+def differing(record: Record, settings: dict[str, Any]) -> list[Change]:
+    """In what ``settings`` are others than those of the record."""
+    # Through JSON once, as the stored one went: tuples and numbers compare alike.
+    now = json.loads(json.dumps(settings))
+    said = {change.key for change in changes({}, without_defaults(now))}
+    # A key that the record lacks, for it came to be later or was not read, is none where it has its default.
+    return [each for each in changes(record.settings, now) if each.old is not ABSENT or each.key in said]
 
 
 def protect(run: RunDirectory, step: Step, record: Record | None, outputs: Mapping[str, Path]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from idsnn_cli.checkpoint import write_json
 from idsnn_cli.data import DataBundle
 from idsnn_cli.errors import CheckpointError, IdsnnError, InterruptedRun, RunLockedError
+from idsnn_cli.pipeline.decisions import differing
 from idsnn_cli.pipeline.preview import check, preview
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.run import adopt, run_all
@@ -86,7 +87,7 @@ class Grid:
             records = run.records()
             for each in steps_of_run(run.workspace.recipe):
                 record = records.get(each.name)
-                if record is None or record.status != "done" or record.settings != each.settings(run.workspace):
+                if record is None or record.status != "done" or differing(record, each.settings(run.workspace)):
                     return False
         return True
 
