@@ -10,6 +10,8 @@ import pytest
 from invoking import invoke
 from tiny_runs import STEPS, metadata_of, weights_of
 
+from idsnn_cli import load
+
 Capture = pytest.CaptureFixture[str]
 RECIPE = """
 data: {dataset: digits, subset: 60, test_subset: 30, augment: {crop: 0, flip: false}}
@@ -44,6 +46,8 @@ def test_a_whole_run(precision: str, capsys: Capture, tmp_path: Path, monkeypatc
     assert any(value for each in learnt for value in each)
     assert all(abs(value) < 2 for each in learnt for value in each)
     assert "starts learnt by channel" in invoke(capsys, "inspect", run / "student.safetensors").out
+    counted = invoke(capsys, "inspect", run / "student.safetensors", "--json").document["parameters"]
+    assert counted == sum(each.numel() for each in load(run / "student.safetensors").parameters())
     measured = json.loads((run / "eval.json").read_text())["results"][-1]
     assert len(measured["beyond"]["top1_by_step"]) == 4
     again = invoke(capsys, "run", "starts.yaml", "--json")

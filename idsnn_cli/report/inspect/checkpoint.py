@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
-from idsnn_cli.architecture import DECAY_LOGIT, is_scale
+from idsnn_cli.architecture import DECAY_LOGIT, START_SHIFT, is_scale
 from idsnn_cli.checkpoint import checkpoint_files
 from idsnn_cli.errors import UsageError
 from idsnn_cli.families import Reading
@@ -209,7 +209,7 @@ def _missing(network: OpenNetwork) -> list[str]:
 
 
 def _is_trained(name: str) -> bool:
-    return is_parameter(name) or name.endswith(f".{DECAY_LOGIT}")
+    return is_parameter(name) or name.endswith((f".{DECAY_LOGIT}", f".{START_SHIFT}"))
 
 
 def _decays(network: OpenNetwork) -> dict[str, float | None] | None:
