@@ -37,8 +37,7 @@ def first_value(architecture: Architecture, name: str, seed: int, random: Random
     sqrt(5)), uniform within 1 / sqrt(fan in), fan in = in / groups * k * k. Norms: gamma 1, or theta in a spiking
     network (tdBN), beta 0. The linear layer, the biases of attention and ECA's kernels: uniform within 1 / sqrt(fan
     in), as torch draws them. Amplitudes of spikes and gains: 1. Learnt decays: the neuron's. Shifts of starts: 0.
-    Raises :class:`KeyError`
-    for a name that the architecture does not have.
+    Raises :class:`KeyError` for a name that the architecture does not have.
     """
     shapes = _shapes(architecture)
     shape = shapes[name]

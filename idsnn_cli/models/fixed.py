@@ -54,6 +54,6 @@ def fixed(model: Model, dtype: torch.dtype) -> Model:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.to(dtype)
     # Joined ReLUs would make a 0 of what is no number.
-    if all(bool(torch.isfinite(each).all()) for each in copy.parameters()):
+    if bool(torch.stack([torch.isfinite(each).all() for each in copy.parameters()]).all()):
         copy.join_parts()
     return copy

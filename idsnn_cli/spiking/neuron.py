@@ -22,7 +22,7 @@ from idsnn_cli.errors import UsageError
 from idsnn_cli.spiking.kernels import takes_kernels
 from idsnn_cli.spiking.learnt_decay import decay_from, decay_of, first_logit, learnt_lif
 from idsnn_cli.spiking.memory_layout import empty_steps, flat_steps, step_format, steps_are_dense
-from idsnn_cli.spiking.reference import compute_dtype
+from idsnn_cli.spiking.reference import along_channels, compute_dtype
 from idsnn_cli.spiking.surrogates import Window, surrogate
 from idsnn_cli.spiking.traced import State, is_traced, lif_traced, one_step, prepare
 
@@ -253,11 +253,6 @@ def merged_lif(
 def _shifted(steps: Tensor, shift: Tensor) -> Tensor:
     """Currents (T, N, C, ...) with ``shift`` (C,) more at the first step."""
     return torch.cat([(steps[:1] + along_channels(shift, steps[0])).to(steps.dtype), steps[1:]])
-
-
-def along_channels(shift: Tensor, maps: Tensor) -> Tensor:
-    """What belongs to each channel (C,), as it is added to maps (N, C, ...)."""
-    return shift.view(-1, *(1 for _ in range(maps.dim() - 2)))
 
 
 torch.fx.wrap("merged_lif")

@@ -9,7 +9,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from idsnn_cli.spiking.reference import compute_dtype
+from idsnn_cli.spiking.reference import along_channels, compute_dtype
 from idsnn_cli.spiking.traced import is_traced, passed_through, wants_gradient
 
 
@@ -43,7 +43,7 @@ class _Quantised(torch.autograd.Function):
 def _along_channels(limit: Tensor, x: Tensor) -> Tensor:
     """One lambda for all of ``x``, or one for each of its channels, axis 1."""
     bound = limit.to(x.dtype)
-    return bound if bound.dim() == 0 else bound.view(-1, *(1 for _ in range(x.dim() - 2)))
+    return bound if bound.dim() == 0 else along_channels(bound, x)
 
 
 def _quantised_traced(stored: Tensor, limit: Tensor, levels: int) -> Tensor:

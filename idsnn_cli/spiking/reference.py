@@ -59,3 +59,8 @@ def lif_reference(x: Tensor, neuron: Neuron, decay: Tensor | None = None) -> Ten
             u = leak * u * (1 - fired) + current[t]
         spikes.append(_Spike.apply(u, neuron))
     return torch.stack(spikes).to(x.dtype)
+
+
+def along_channels(values: Tensor, maps: Tensor) -> Tensor:
+    """What belongs to each channel (C,), in the shape in which it meets maps (N, C, ...)."""
+    return values.view(-1, *(1 for _ in range(maps.dim() - 2)))

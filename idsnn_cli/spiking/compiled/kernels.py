@@ -164,8 +164,8 @@ def forward(x, residual, scale, shift, begin, spikes, inside, fired, first, last
                 add(residual[t, low:high], now)
             if t == 0:
                 u[:] = now + start
-                for k in range(begin.shape[0] and high - low):
-                    u[k] += begin[k]
+                if begin.shape[0] > 0:
+                    add(begin[: high - low], u)
             else:
                 _integrate(now, u, threshold, decay, kept, taken)
             _fire(u, threshold, spikes[t, low:high])
