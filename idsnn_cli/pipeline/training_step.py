@@ -12,10 +12,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from idsnn_cli.architecture import Architecture
@@ -28,6 +26,7 @@ from idsnn_cli.initializer.conversion import scales
 from idsnn_cli.models import Model, build, fitted, load
 from idsnn_cli.pipeline.class_order import reorder_head
 from idsnn_cli.pipeline.decisions import decide
+from idsnn_cli.pipeline.precision import tell_of_precision
 from idsnn_cli.pipeline.processes import decided_by_main
 from idsnn_cli.pipeline.requirements import check_classes, check_features, distinct, read_start, require_teacher
 from idsnn_cli.pipeline.run_directory import Record, RunDirectory, best_of, clear, make_folder
@@ -39,17 +38,12 @@ from idsnn_cli.recipe.defaults import without_defaults
 from idsnn_cli.recipe.schema import Training
 from idsnn_cli.seeding import derive_seed
 from idsnn_cli.sources.names import Source
-from idsnn_cli.spiking.compiled.maps import failure
-from idsnn_cli.spiking.kernels import loops_available, setting
-from idsnn_cli.spiking.precision import AMP_DTYPES, computing
-from idsnn_cli.text import counted
+from idsnn_cli.spiking.precision import computing
 from idsnn_cli.training import Fit, Objective, barrier, fit, frozen, is_main, rank, sum_over_processes, world_size
 from idsnn_cli.training.losses.cross_entropy import balanced_weights
 from idsnn_cli.training.progress import epoch_state
 from idsnn_cli.version import __version__
 
-# Reading loops from numba's cache takes less, in seconds.
-COMPILED_ANEW = 4
 METRICS, STATE = "metrics.jsonl", "state.pt"
 # Parts of a history record that depend on the machine's speed.
 TIMED = ("seconds", "images_per_second")
@@ -172,7 +166,7 @@ def train(run: RunDirectory, job: Job) -> StepResult:
             identity=_identity(job, settings),
             scales=job.scales,
         )
-        _tell_of_precision(workspace)
+        tell_of_precision(workspace)
         history = fit(work)
     figures = _figures(history, recipe.data.select) | data
     if is_main():
@@ -198,32 +192,6 @@ def _identity(job: Job, settings: dict[str, Any]) -> str:
         for section, values in without_defaults(json.loads(json.dumps(settings))).items()
     }
     return sha256(json.dumps([job.step.name, alike, job.inputs], sort_keys=True).encode()).hexdigest()
-
-
-def _tell_of_precision(workspace: Workspace) -> None:
-    """Say, once, that trainings are not computed in float32, and on a CPU what makes them faster there.
-
-    Loops are compiled here, so that a first epoch's seconds are not those of the compiler.
-    """
-    if workspace.precision not in AMP_DTYPES:
-        return
-    words = f"trainings are computed in {workspace.precision} on {workspace.device}"
-    if workspace.device.type != "cpu":
-        workspace.say_once(words)
-        return
-    words += f" by {counted(torch.get_num_threads(), 'thread')}"
-    if not loops_available():
-        hint = "" if setting() == "0" else " (pip install 'idsnn-cli[fast]' makes them faster)"
-        workspace.say_once(f"{words}, without compiled neurons{hint}")
-        return
-    start = perf_counter()
-    reason = failure()
-    if reason is not None:
-        workspace.say_once(f"{words}, without compiled neurons, for numba does not work: {reason}")
-        return
-    took = perf_counter() - start
-    once = f", which took {took:.0f} s, once on this machine" if took > COMPILED_ANEW else ""
-    workspace.say_once(f"{words}, with compiled neurons{once}")
 
 
 def _watching(run: RunDirectory, job: Job, model: Model) -> Watching:
