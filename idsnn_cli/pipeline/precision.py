@@ -39,6 +39,5 @@ def _loops() -> str:
     if reason is not None:
         return f"without compiled neurons, for numba does not work: {reason}"
     took = perf_counter() - start
-    return "with compiled neurons" + (
-        f", which took {took:.0f} s, once on this machine" if took > COMPILED_ANEW else ""
-    )
+    once = f", which took {took:.0f} s, once on this machine" if took > COMPILED_ANEW else ""
+    return f"with compiled neurons{once}"

@@ -146,17 +146,26 @@ def test_slurm_is_asked_for_what_was_given_and_makes_the_same_bytes(cluster: Pat
     assert "#SBATCH --constraint=a100\n" in asked
 
 
+# Of 400 epochs, so that a signal meets one.
+LONG = ("data.subset=null", "teacher.epochs=400")
+
+
+def await_training(run: subprocess.Popen[str]) -> None:
+    """Read what a grid of :data:`LONG` says until its teacher has learnt for an epoch."""
+    begun = time.monotonic()
+    assert run.stderr is not None
+    for line in run.stderr:
+        assert time.monotonic() - begun < 200
+        if " teacher 1/400 " in line:
+            break
+
+
 @pytest.mark.slow
 def test_an_interrupt_cancels_the_jobs_which_save(cluster: Path) -> None:
-    long = ("data.subset=null", "teacher.epochs=400", "--launcher", "slurm", "--resource", "time=10")
-    command = [sys.executable, "-m", "idsnn_cli", *GRID, *long, "--run-dir", "grid"]
+    words = ("--launcher", "slurm", "--resource", "time=10")
+    command = [sys.executable, "-m", "idsnn_cli", *GRID, *LONG, *words, "--run-dir", "grid"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        begun = time.monotonic()
-        assert run.stderr is not None
-        for line in run.stderr:
-            assert time.monotonic() - begun < 200
-            if " teacher 1/400 " in line:
-                break
+        await_training(run)
         run.send_signal(signal.SIGINT)
         assert run.wait(60) == 130
     logs = [Path(f"grid/jobs/job-{number}.log") for number in (1, 2)]
@@ -171,15 +180,11 @@ def test_an_interrupt_cancels_the_jobs_which_save(cluster: Path) -> None:
 @pytest.mark.parametrize("words", [("--launcher", "local"), ("--jobs", "2")], ids=["launcher", "jobs"])
 def test_a_key_that_interrupts_all_processes_is_told_in_a_line(words: tuple[str, ...]) -> None:
     """As a terminal sends it to those of submitit, too."""
-    command = [sys.executable, "-m", "idsnn_cli", *GRID, "data.subset=null", "teacher.epochs=400", *words]
+    command = [sys.executable, "-m", "idsnn_cli", *GRID, *LONG, *words]
     with subprocess.Popen([*command, "--run-dir", "grid"], stderr=subprocess.PIPE, text=True, process_group=0) as run:
-        begun = time.monotonic()
-        assert run.stderr is not None
-        for line in run.stderr:
-            assert time.monotonic() - begun < 200
-            if " teacher 1/400 " in line:
-                break
+        await_training(run)
         os.killpg(run.pid, signal.SIGINT)
+        assert run.stderr is not None
         said = run.stderr.read()
         assert run.wait(60) == 130
     assert "the same command goes on with what is left" in said
