@@ -26,6 +26,7 @@ from idsnn_cli.families import (
 )
 from idsnn_cli.families.folded_norms import recognise_unfolded
 from idsnn_cli.families.folding import recognise_biased
+from idsnn_cli.families.words import grouped
 from idsnn_cli.models.folded import less_biases, with_norms
 from idsnn_cli.models.kinds import require_neuron, settle_kind, told_beside
 from idsnn_cli.models.layers_told import check_layers
@@ -34,6 +35,8 @@ from idsnn_cli.models.reparametrised import computed, require_known_forms
 from idsnn_cli.models.settings_told import check_settings, told_stride
 
 OWN_SCHEME = "idsnn"
+# The first words of the names of our networks' tensors.
+_PARTS = ("input", "stem", "stages", "hidden", "head", "final_norm", "final_gain", "final_act")
 Shape = tuple[int, ...]
 Read = Callable[[str], Tensor]
 MeanStd = tuple[Sequence[float], Sequence[float]]
@@ -251,5 +254,13 @@ def _own(architecture: Architecture, shapes: Mapping[str, Shape], read: Read, wh
                 "Make the checkpoint again: its metadata and tensors disagree.",
             )
     names = {name: name for name in expected if name in shapes}
-    dropped = dict.fromkeys(sorted(shapes.keys() - expected.keys()), "the architecture has no such tensor")
+    others = sorted(shapes.keys() - expected.keys())
+    # What stands within the network's parts would have a part in what it computes.
+    within = [name for name in others if name.partition(".")[0] in _PARTS]
+    if within:
+        raise CheckpointError(
+            f"{where} holds {grouped(within, 4)}, of which its architecture says nothing",
+            "Make the checkpoint again: its metadata and tensors disagree.",
+        )
+    dropped = dict.fromkeys(others, "the architecture has no such tensor")
     return Network(architecture, names, OWN_SCHEME, dropped, (), "head.weight" in names, True, read)

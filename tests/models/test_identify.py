@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -46,6 +47,29 @@ def test_our_own_description_is_believed_and_what_it_lacks_is_dropped(tmp_path: 
     assert found.described
     assert set(found.names) == set(found.architecture.tensors())
     assert found.dropped == {"extra": "the architecture has no such tensor"}
+
+
+@pytest.mark.parametrize("reader", [load, describe_checkpoint, lambda path: open_source(path, ExitStack())])
+@pytest.mark.parametrize(
+    ("traits", "lost"),
+    [
+        ({"learn_start": "channel"}, "start_shift"),
+        ({"learn_decay": "layer"}, "decay_logit"),
+        ({"amplitude": "channel"}, "amplitude0"),
+        ({"spiking_block": "ms", "amplitude": "folded-layer"}, "gain"),
+    ],
+)
+def test_tensors_within_the_network_that_its_description_lacks_are_refused(
+    tmp_path: Path, traits: dict[str, str], lost: str, reader: Callable[[Path], object]
+) -> None:
+    """Or a network would be read without what it learnt, and give other logits without a word."""
+    model = build(build_description("spiking-resnet8", 3, width=4, **traits), seed=1)
+    plain = {key: value for key, value in traits.items() if key == "spiking_block"}
+    described = build_description("spiking-resnet8", 3, width=4, **plain)
+    path = tmp_path / "edited.safetensors"
+    write_checkpoint(path, model.state_dict(), {"architecture": described.to_dict()})
+    with pytest.raises(CheckpointError, match=f"edited.safetensors holds .*{lost}.*its architecture says nothing"):
+        reader(path)
 
 
 @pytest.mark.parametrize("reader", [load, describe_checkpoint, lambda path: open_source(path, ExitStack())])
