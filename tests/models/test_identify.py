@@ -72,6 +72,15 @@ def test_tensors_within_the_network_that_its_description_lacks_are_refused(
         reader(path)
 
 
+def test_a_stage_that_the_description_lacks_is_refused(tmp_path: Path) -> None:
+    described = build_description("resnet8", 3, width=4)
+    state = {**build(described, seed=1).state_dict(), "stages.9.conv.weight": torch.zeros(2)}
+    path = tmp_path / "more.safetensors"
+    write_checkpoint(path, state, {"architecture": described.to_dict()})
+    with pytest.raises(CheckpointError, match=r"more\.safetensors holds 'stages\.9\.conv' \(weight\), of which"):
+        describe_checkpoint(path).to_dict()
+
+
 @pytest.mark.parametrize("reader", [load, describe_checkpoint, lambda path: open_source(path, ExitStack())])
 def test_every_reader_names_the_file_and_says_the_same(tmp_path: Path, reader: object) -> None:
     assert callable(reader)
