@@ -17,6 +17,7 @@ ODD: dict[str, dict[str, Any]] = {
     "bottleneck, groups, SE": {"groups": 2, "inner_widths": (8, 16), "attention": "se", "attention_sizes": (4, 6)},
     "first 1x1 strides, ECA": {"bottleneck_stride": "1x1", "attention": "eca", "attention_sizes": (3, 5)},
     "deep stem, averages": {**DEEP, "stem_pool": "average", "bottleneck_stride": "average", "shortcut": "average"},
+    "averages beside projections": {"bottleneck_stride": "average"},
     "unpadded pool": {"stem": "7x7", "stem_padding": 3, "stem_pool": "ceil"},
     "strided deep stem": {**DEEP, "stem_pool": "convolution"},
     "option A": {"block": "basic", "shortcut": "pad"},

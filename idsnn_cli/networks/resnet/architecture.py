@@ -18,7 +18,15 @@ from idsnn_cli.architecture.protocol import Architecture, Nested, Size, Spaces
 from idsnn_cli.errors import UsageError
 from idsnn_cli.networks.resnet.activations import activations, membrane_layers, watched_places
 from idsnn_cli.networks.resnet.attention import ATTENTIONS, Attention
-from idsnn_cli.networks.resnet.blocks import BLOCKS, SHORTCUTS, Block, BottleneckBlock, PaddedIdentity, Shortcut
+from idsnn_cli.networks.resnet.blocks import (
+    BLOCKS,
+    SHORTCUTS,
+    AveragedProjection,
+    Block,
+    BottleneckBlock,
+    PaddedIdentity,
+    Shortcut,
+)
 from idsnn_cli.networks.resnet.stems import STEMS, Stem
 from idsnn_cli.networks.resnet.validation import (
     ANN_TRAITS,
@@ -272,6 +280,12 @@ class ResNetArchitecture(Architecture):
         each = isinstance(self.activation, QCFS) and self.activation.limits == "channel"
         return {f"{act}.limit": (channels,) if each else ()}
 
+    @property
+    def rounds_down(self) -> bool:
+        """Whether a mean of 2x2 pixels leaves out an odd map's last row and column: where both ways of a block take it
+        (CLIP). Else it is of the pixels that there are, for a strided convolution keeps them."""
+        return self.block_part.halves_inside(2) and isinstance(self.shortcut_part, AveragedProjection)
+
     def layer_macs(self, height: int, width: int) -> Iterator[tuple[int, int | None, Size]]:
         size = (height, width)
         for conv in self.stem_convolutions():
@@ -280,9 +294,10 @@ class ResNetArchitecture(Architecture):
         size = self.stem_part.shrunk(size)
         for stage, block in self.blocks():
             halves = self.block_part.halves_inside(self.block_stride(stage, block))
+            lost = 0 if self.rounds_down else 1
             for i, conv in enumerate(self.block_convolutions(stage, block)):
                 macs, size = conv.macs(size)
-                size = (size[0] // 2, size[1] // 2) if i == 1 and halves else size
+                size = ((size[0] + lost) // 2, (size[1] + lost) // 2) if i == 1 and halves else size
                 yield macs, stage, size
             projection = self.shortcut_convolution(stage, block)
             if projection is not None:

@@ -93,9 +93,7 @@ def shortcut(architecture: ResNetArchitecture, stage: int, block: int) -> nn.Mod
     stride = architecture.block_stride(stage, block)
     if projection is not None:
         averages = isinstance(architecture.shortcut_part, AveragedProjection) and stride > 1
-        # Both ways must give maps of one size.
-        whole = architecture.block_part.halves_inside(2)
-        return AverageProjection(projection, whole) if averages else ConvNorm(projection)
+        return AverageProjection(projection, architecture.rounds_down) if averages else ConvNorm(projection)
     entry = architecture.block_input(stage, block)
     extra = architecture.stage_channels(stage) - entry
     part = architecture.shortcut_part
@@ -155,7 +153,9 @@ class ResidualBlock(nn.Module):
             if self.amplified:
                 self.add_module(f"amplitude{i}", Amplitude(plan.out_channels))
         averages = architecture.block_part.halves_inside(architecture.block_stride(stage, block))
-        self.pool = nn.AvgPool2d(2) if averages else nn.Identity()
+        # Both ways must give maps of one size.
+        up = not architecture.rounds_down
+        self.pool = nn.AvgPool2d(2, ceil_mode=up, count_include_pad=False) if averages else nn.Identity()
         self.attention = attention(architecture, stage)
         self.shortcut = shortcut(architecture, stage, block)
 
