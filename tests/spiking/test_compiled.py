@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -194,7 +195,10 @@ def test_every_loop_is_tried_in_the_form_in_which_it_is_called() -> None:
     """Or numba would compile within a training, and fail there."""
     maps._imported.cache_clear()
     assert maps.failure() is None
-    names = {kernels: "moments forward backward combine products", quantise_kernels: "quantise quantise_back"}
+    names = {
+        kernels: "moments forward backward combine combine_onto products",
+        quantise_kernels: "quantise quantise_back",
+    }
     loops = [getattr(module, name) for module, several in names.items() for name in several.split()]
     before = [len(each.signatures) for each in loops]
     assert all(before)
@@ -213,6 +217,28 @@ def test_every_loop_is_tried_in_the_form_in_which_it_is_called() -> None:
             backward(*(each.sum() for each in pair))
     backward(add_normed(norm_of(4), x, x.detach()).sum())
     assert [len(each.signatures) for each in loops] == before
+
+
+def test_a_gradient_is_combined_where_it_lies_as_it_is_elsewhere() -> None:
+    """To the last bit, over all bf16 numbers that do not overflow, and runs that do not fill the last."""
+    stored = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    finite = stored[stored.abs() < 1e38]
+    generator = torch.Generator().manual_seed(0)
+    x = finite[torch.randperm(len(finite), generator=generator)].contiguous()
+    factors = [torch.rand(96, generator=generator) - 0.5 for _ in range(3)]
+    tiles = [each.numpy() for each in factors]
+    given, read = (each.view(torch.uint16).numpy().copy() for each in (finite, x))
+    apart = np.zeros_like(given)
+    runs = -(-len(given) // 96)
+    assert len(given) % 96
+    kernels.combine(given, read, *tiles, apart, 0, runs)
+    kernels.combine_onto(read, *tiles, given, 0, runs)
+    assert (given == apart).all()
+    of_grad, of_x, constant = (each.double().repeat(runs)[: len(x)] for each in factors)
+    exact = finite.double() * of_grad + x.double() * of_x + constant
+    found = torch.from_numpy(apart).view(torch.bfloat16).double()
+    inside = exact.abs() < 3e38
+    torch.testing.assert_close(found[inside], exact[inside], rtol=2**-8, atol=1e-6)
 
 
 def test_no_gradient_is_one_of_zeros() -> None:

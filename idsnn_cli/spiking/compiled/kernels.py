@@ -1,75 +1,28 @@
 """The loops that numba compiles: over runs of neurons that stay in the first cache for all T steps.
 
-Maps are NHWC, flattened: (T, M) of float32, or of bf16 as the uint16 that numba can hold. A run is a multiple of the
-channels, so that what belongs to a channel (scale, shift, sums) is tiled once to the run's length and every inner loop
-is a plain vector loop. All arithmetic is float32. Nothing here starts threads: a caller gives each its own rows.
+Maps are stored as :mod:`numbers` says. A run is a multiple of the channels, so that what belongs to a channel (scale,
+shift, sums) is tiled once to the run's length and every inner loop is a plain vector loop. Nothing here starts threads:
+a caller gives each its own rows.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-_WORD, _HALF = ir.IntType(32), ir.IntType(16)
+from idsnn_cli.spiking.compiled.numbers import (
+    add,
+    by_channel,
+    compiled,
+    normalise,
+    runs_each,
+    stored,
+    sum_up,
+    sum_up_onto,
+    wide,
+)
+
 # As literals they would be of 64 bits, and the loops over bytes half as fast.
 _NONE = np.uint8(0)
-
-
-def compiled(function: Any) -> Any:
-    """``function`` compiled without Python, and kept on disk where numba finds a place that can be written."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder for the cache
-        return numba.njit(nogil=True)(function)
-
-
-@intrinsic
-def wide(context: Any, value: Any) -> Any:
-    """A stored number as float32: bf16 is its upper half."""
-    if value == types.float32:
-        return types.float32(value), lambda _c, _b, _s, args: args[0]
-
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        word = builder.shl(builder.zext(args[0], _WORD), ir.Constant(_WORD, 16))
-        return builder.bitcast(word, ir.FloatType())
-
-    return types.float32(types.uint16), generate
-
-
-@intrinsic
-def stored(context: Any, like: Any, value: Any) -> Any:
-    """float32 ``value`` as what ``like`` is stored as: bf16 rounds to nearest, ties to even."""
-    if like == types.float32:
-        return types.float32(like, value), lambda _c, _b, _s, args: args[1]
-
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        word = builder.bitcast(args[1], _WORD)
-        odd = builder.and_(builder.lshr(word, ir.Constant(_WORD, 16)), ir.Constant(_WORD, 1))
-        rounded = builder.add(builder.add(word, ir.Constant(_WORD, 0x7FFF)), odd)
-        return builder.trunc(builder.lshr(rounded, ir.Constant(_WORD, 16)), _HALF)
-
-    return types.uint16(like, value), generate
-
-
-@compiled
-def by_channel(tile, sums):
-    """Add the sums of a run to those of its channels (C,)."""
-    channels = sums.shape[0]
-    for start in range(0, tile.shape[0], channels):
-        for channel in range(channels):  # no division in the loop: it would take longer than a small map's passes
-            sums[channel] += tile[start + channel]
-
-
-@compiled
-def runs_each(size, run, blocks):
-    """How many runs ``size`` values have, and how many of them each of so many blocks."""
-    runs = (size + run - 1) // run
-    return runs, (runs + blocks - 1) // blocks
 
 
 @compiled
@@ -98,18 +51,6 @@ def moments(x, shift, first, last, sums):
             _add_moments(x[start : min(start + run, end)], shift, total, square)
         by_channel(total, sums[block, 0])
         by_channel(square, sums[block, 1])
-
-
-@compiled
-def normalise(x, scale, shift, current):
-    for k in range(x.shape[0]):
-        current[k] = wide(x[k]) * scale[k] + shift[k]
-
-
-@compiled
-def add(residual, current):
-    for k in range(residual.shape[0]):
-        current[k] += wide(residual[k])
 
 
 @compiled
@@ -191,25 +132,6 @@ def _forget(fired, bit, membrane):
 
 
 @compiled
-def sum_up(membrane, x, factor, out, by_shift, by_scale):
-    for k in range(x.shape[0]):
-        value = membrane[k]
-        by_shift[k] += value
-        by_scale[k] += value * wide(x[k])
-        out[k] = stored(out[k], value * factor[k])
-
-
-@compiled
-def sum_up_onto(membrane, x, factor, around, out, by_shift, by_scale):
-    """:func:`sum_up`, with ``around`` added to what ``out`` gets."""
-    for k in range(x.shape[0]):
-        value = membrane[k]
-        by_shift[k] += value
-        by_scale[k] += value * wide(x[k])
-        out[k] = stored(out[k], value * factor[k] + wide(around[k]))
-
-
-@compiled
 def _add_up(membrane, total):
     for k in range(membrane.shape[0]):
         total[k] += membrane[k]
@@ -279,6 +201,22 @@ def combine(grad, x, of_grad, of_x, constant, out, first, last):
         low = number * run
         high = min(low + run, out.shape[0])
         _combined(grad[low:high], x[low:high], of_grad, of_x, constant, out[low:high])
+
+
+@compiled
+def _combined_onto(x, of_out, of_x, constant, out):
+    for k in range(out.shape[0]):
+        out[k] = stored(out[k], wide(out[k]) * of_out[k] + wide(x[k]) * of_x[k] + constant[k])
+
+
+@compiled
+def combine_onto(x, of_out, of_x, constant, out, first, last):
+    """:func:`combine` of ``out`` itself: two names for one memory would keep its loop from being vectorised."""
+    run = of_out.shape[0]
+    for number in range(first, last):
+        low = number * run
+        high = min(low + run, out.shape[0])
+        _combined_onto(x[low:high], of_out, of_x, constant, out[low:high])
 
 
 @compiled

@@ -168,9 +168,13 @@ class Affine:
         # dx = scale (g - mean(g) - normal mean(g normal)), normal = (x - mean) inverse: one expression of g and x.
         of_x = -self.scale * self.inverse * by_gamma / count
         factors = [tiled(each) for each in (self.scale, of_x, -self.scale * by_beta / count - of_x * self.mean)]
-        out = torch.empty_like(x) if keep else current
-        given, read, written = (flat(each)[0] for each in (current, x, out))
-        runs = -(-len(read) // run_of(x.shape[1]))
+        read, runs = flat(x)[0], -(-x.numel() // run_of(x.shape[1]))
+        if not keep:
+            changed = flat(current)[0]
+            share(runs, lambda first, last: loops().combine_onto(read, *factors, changed, first, last))
+            return current, by_gamma, by_beta
+        out = torch.empty_like(x)
+        given, written = flat(current)[0], flat(out)[0]
         share(runs, lambda first, last: loops().combine(given, read, *factors, written, first, last))
         return out, by_gamma, by_beta
 

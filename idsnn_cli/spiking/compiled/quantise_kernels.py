@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from idsnn_cli.spiking.compiled.kernels import (
+from idsnn_cli.spiking.compiled.numbers import (
     add,
     by_channel,
     compiled,

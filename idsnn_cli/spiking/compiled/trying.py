@@ -15,6 +15,7 @@ def try_all() -> None:
     kernels.forward(maps, maps, tile, tile, tile, maps, marks, marks, 0, 0, (one,) * 6)
     kernels.backward(maps, maps, marks, marks, tile, maps, maps, np.zeros((1, 2, 1)), 0, 0, (one,) * 3)
     kernels.combine(flat, flat, tile, tile, tile, flat, 0, 0)
+    kernels.combine_onto(flat, tile, tile, tile, flat, 0, 0)
     kernels.products(flat, flat, np.zeros((1, 2, 1)), 1, 0, 0)
     tiles = tile, tile, tile
     quantise_kernels.quantise(flat, flat, *tiles, tile, one, flat, 0, 0)
