@@ -1,7 +1,8 @@
 """What the loops that numba compiles share: how numbers are stored, sums by channel, and the least loops.
 
 Maps are NHWC, flattened: (T, M) of float32, or of bf16 as the uint16 that numba can hold. All arithmetic is float32.
-A loop writes to no array that it also reads by another name: what may overlap is not vectorised.
+A loop writes to no array that it also reads by another name: what may overlap is not vectorised. Numba's cache does not
+see that a function of another file has changed: delete ``__pycache__/*.nb*`` beside this file after a change here.
 """
 
 from __future__ import annotations
