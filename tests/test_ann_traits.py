@@ -80,6 +80,7 @@ def test_a_bottleneck_strides_where_it_says() -> None:
         (RESNET18, {"attention": "cbam"}, "attention is 'cbam'"),
         (SPIKING18, {"attention": "se", "attention_sizes": (4, 4, 4, 4)}, "a Spiking ResNet cannot have"),
         (RESNET18.changed(preactivation=True), {"shortcut": "pad"}, "pre-activation blocks with"),
+        (RESNET50.changed(preactivation=True), {"bottleneck_stride": "average"}, "shortcuts or strides by averages"),
         (RESNET18, {"preactivation": 1}, "preactivation is 1"),
         (RESNET18, {"membranes": 1}, "membranes is 1"),
         (SPIKING18, {"membranes": True}, "a Spiking ResNet cannot have"),

@@ -15,6 +15,7 @@ from idsnn_cli.checkpoint import open_checkpoint, write_checkpoint
 from idsnn_cli.errors import CheckpointError, FamilyError
 from idsnn_cli.initializer import open_source
 from idsnn_cli.models import build, identify, identify_tensors, load
+from idsnn_cli.models.identify import _PARTS
 from idsnn_cli.report.inspect.checkpoint import describe_checkpoint
 
 
@@ -70,6 +71,22 @@ def test_tensors_within_the_network_that_its_description_lacks_are_refused(
     write_checkpoint(path, model.state_dict(), {"architecture": described.to_dict()})
     with pytest.raises(CheckpointError, match=f"edited.safetensors holds .*{lost}.*its architecture says nothing"):
         reader(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "traits"),
+    [
+        ("resnet18", {"stem": "7x7"}),
+        ("resnet18", {"preactivation": True}),
+        ("vgg11", {}),
+        ("spiking-vgg11", {"head_widths": (12,), "amplitude": "folded-layer", "learn_start": "channel"}),
+        ("spiking-resnet8", {"spiking_block": "ms", "amplitude": "folded-layer", "learn_start": "channel"}),
+        ("spiking-resnet50", {"spiking_block": "sew", "learn_decay": "layer"}),
+    ],
+)
+def test_the_parts_that_are_looked_at_are_all_there_are(name: str, traits: dict[str, object]) -> None:
+    """Or a new part's tensors could be left out of a description without a word."""
+    assert {each.partition(".")[0] for each in build_description(name, 3, **traits).tensors()} <= set(_PARTS)
 
 
 def test_a_stage_that_the_description_lacks_is_refused(tmp_path: Path) -> None:

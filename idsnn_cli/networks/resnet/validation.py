@@ -182,9 +182,11 @@ def _validate_attention(traits: Traits) -> None:
             "Give one size for every stage, and none without attention.",
         )
     padded = issubclass(SHORTCUTS[traits["shortcut"]], PaddedIdentity)
-    if traits["preactivation"] and (traits["attention"] != "none" or padded):
+    averages = traits["bottleneck_stride"] == "average"
+    if traits["preactivation"] and (traits["attention"] != "none" or padded or averages):
         raise UsageError(
-            "pre-activation blocks with attention or option-A shortcuts", "Use projections, and no attention."
+            "pre-activation blocks with attention, option-A shortcuts or strides by averages",
+            "Use projections, no attention, and bottleneck_stride 3x3 or 1x1.",
         )
     odd = {"attention": ("none",), "preactivation": (False,), "bottleneck_stride": ("3x3", "1x1")}
     if traits["membranes"] and (traits["stem"] == "deep" or any(traits[key] not in fit for key, fit in odd.items())):
