@@ -16,8 +16,9 @@ def forward_macs(architecture: Architecture, height: int, width: int) -> int:
     steps T * M, but with direct coding stem + T * (M - stem), for the image repeats and the stem's convolution is
     computed once; of frames each is. Dense: that a spike may be 0 saves nothing on hardware that multiplies all the
     same. BatchNorm, neurons, additions, pooling and element-wise products (spikes times amplitudes, too) are not
-    counted.
+    counted. Raises :class:`UsageError` for images too small for it.
     """
+    architecture.require_size(height, width)
     stem, rest = 0, architecture.num_classes * architecture.features
     for macs, stage, _ in architecture.layer_macs(height, width):
         if stage is None:
@@ -30,7 +31,11 @@ def forward_macs(architecture: Architecture, height: int, width: int) -> int:
 
 
 def stage_sizes(architecture: Architecture, height: int, width: int) -> tuple[tuple[int, int], ...]:
-    """(height, width) of the maps behind each stage, for images of ``height`` x ``width`` pixels."""
+    """(height, width) of the maps behind each stage, for images of ``height`` x ``width`` pixels.
+
+    Raises :class:`UsageError` for images too small for it.
+    """
+    architecture.require_size(height, width)
     layers = architecture.layer_macs(height, width)
     sizes = {stage: size for _, stage, size in layers if stage is not None}
     return tuple(sizes.values())

@@ -280,6 +280,23 @@ class Architecture(ABC):
         """Of QCFS activations; 0 without."""
         return self.activation.levels
 
+    def least_side(self) -> int:
+        """The fewest pixels of an image's side of which every layer leaves some."""
+        side = 1
+        while any(min(size) < 1 for _, _, size in self.layer_macs(side, side)):
+            side += 1
+        return side
+
+    def require_size(self, height: int, width: int) -> None:
+        """Raise :class:`UsageError` for images of ``height`` x ``width`` pixels of which some layer leaves none."""
+        least = self.least_side()
+        if min(height, width) < least:
+            raise UsageError(
+                f"images of {height}x{width} pixels are too small for a {self.name} whose layers shrink maps so often:"
+                f" it needs sides of {least} or more",
+                f"Use images of {least} pixels or more (data.image_size of an image folder), or another network.",
+            )
+
     def stem_convolution(self) -> Convolution:
         """The convolution that reads the image."""
         return self.stem_convolutions()[0]

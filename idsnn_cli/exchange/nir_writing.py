@@ -68,6 +68,7 @@ def draw(architecture: Architecture, state: State, size: tuple[int, int], metada
     Raises :class:`UsageError` for a network, or a size, that cannot be said.
     """
     require_sayable(architecture, "the network")
+    architecture.require_size(*size)
     stem = architecture.stem_convolution()
     neuron = architecture.neuron
     learnt = architecture.neuron_layers() if architecture.learn_decay == "layer" else {}
@@ -79,7 +80,6 @@ def draw(architecture: Architecture, state: State, size: tuple[int, int], metada
         vectors = _resnet(on, architecture, state, image)
     else:
         assert isinstance(architecture, VGGArchitecture)
-        architecture.require_size(*size)
         vectors = _vgg(on, architecture, state, image)
     logits = on.linear("head", state["head.weight"], state["head.bias"], vectors)
     classes = np.array([architecture.num_classes])

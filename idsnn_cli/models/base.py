@@ -70,6 +70,7 @@ class Model(nn.Module):
         super().__init__()
         self.architecture = architecture
         self._looked_at = False
+        self._least_side = architecture.least_side()
         self.input = InputNormalisation(architecture.in_channels)
         poisson = architecture.coding == "poisson"
         self.encoder = PoissonEncoder(architecture.timesteps) if poisson else None
@@ -197,7 +198,7 @@ class Model(nn.Module):
 
     def _entry(self, images: Tensor, steps: int | None = None) -> Tensor:
         """What the first stage reads at all T time steps, or at the next one (``steps`` = 1). Raises
-        :class:`UsageError` for images that are not in 0 to 1 by their type, or no batch by their shape.
+        :class:`UsageError` for images that are not in 0 to 1 by their type, no batch by their shape, or too small.
         """
         if isinstance(images, Tensor) and not images.is_floating_point():
             raise UsageError(
@@ -209,6 +210,9 @@ class Model(nn.Module):
                 f"the images have the shape {list(images.shape)}, and a network reads (N, C, H, W)",
                 "Give one image a batch of its own: image[None].",
             )
+        # What torch.fx traces with has no size.
+        if isinstance(images, Tensor) and min(images.shape[-2:]) < self._least_side:
+            self.architecture.require_size(*images.shape[-2:])
         # Looking costs a pass over a batch, and on a GPU a wait for it: one batch tells how somebody loads images.
         if not (self._looked_at or self.architecture.coding == "frames" or is_traced()):
             self._looked_at = in_range(images)

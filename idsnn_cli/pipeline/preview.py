@@ -10,7 +10,7 @@ from typing import Annotated
 from idsnn_cli.architecture import Architecture
 from idsnn_cli.pipeline.decisions import protect, refuse_other_settings
 from idsnn_cli.pipeline.processes import decided_by_main
-from idsnn_cli.pipeline.requirements import foreign_sources, refuse_unread_keys
+from idsnn_cli.pipeline.requirements import check_sizes, foreign_sources, refuse_unread_keys
 from idsnn_cli.pipeline.run_directory import RunDirectory
 from idsnn_cli.pipeline.steps.base import Given, Plan, Step
 from idsnn_cli.pipeline.tracking import require_trackers
@@ -93,6 +93,7 @@ def preview(run: RunDirectory, steps: Sequence[Step], given: Given | None = None
     plan = Plan(tuple(step.name for step in steps))
     for step in steps:
         step.check(run, given, plan)
+    check_sizes(workspace, plan.networks)
     return described_preview(
         workspace,
         plan,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,17 @@ def _check_frames(workspace: Workspace, architecture: Architecture, path: Source
     if have is not None and reads is not None:
         fix = f"Bin them to as many: student.timesteps={reads} data.frames={reads}."
     raise UsageError(f"{path} reads {theirs}, and {name} gives {ours}", fix)
+
+
+def check_sizes(workspace: Workspace, networks: Mapping[str, Architecture]) -> None:
+    """Raise :class:`UsageError` where images are too small for one of the ``networks`` that are to see them, by name.
+
+    The source is only mapped. Where the size is not known before images are read, the network itself refuses them.
+    """
+    size = workspace.data_plan.image_size if workspace.data_given else None
+    for name, architecture in networks.items() if size is not None else ():
+        if name != "source":
+            architecture.require_size(*size)
 
 
 def _check_channels(workspace: Workspace, architecture: Architecture, path: Source) -> None:

@@ -18,7 +18,7 @@ from idsnn_cli.models import GIVE_CONSTANTS, Network
 from idsnn_cli.outputs import check_output
 from idsnn_cli.pipeline.first_weights import first_weights
 from idsnn_cli.pipeline.preview import PlannedStep, Preview, described_preview, planned_data
-from idsnn_cli.pipeline.requirements import distinct, usable
+from idsnn_cli.pipeline.requirements import check_sizes, distinct, usable
 from idsnn_cli.pipeline.steps.base import Given, Plan, StepResult
 from idsnn_cli.pipeline.steps.eval import check_measuring
 from idsnn_cli.pipeline.steps.init import write_start
@@ -332,6 +332,7 @@ def preview_measuring(workspace: Workspace, given: Given) -> Preview:
     data = planned_data(workspace)
     plan = Plan(("eval",))
     plan.networks[given.checkpoint.name] = usable(workspace, given.checkpoint, teaches=False)
+    check_sizes(workspace, plan.networks)
     check_measuring(workspace, plan, given)
     files = tuple(str(path) for path in (given.output, given.report) if path is not None)
     steps = [PlannedStep("eval", "not started", files)]

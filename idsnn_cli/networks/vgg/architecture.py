@@ -186,8 +186,6 @@ class VGGArchitecture(Architecture):
         return replace(spaces, features=before)
 
     def layer_macs(self, height: int, width: int) -> Iterator[tuple[int, int | None, Size]]:
-        """Raises :class:`UsageError` for images that the max-pools leave nothing of."""
-        self.require_size(height, width)
         size = (height, width)
         macs, size = self.stem_convolution().macs(size)
         yield macs, None, size
@@ -202,14 +200,9 @@ class VGGArchitecture(Architecture):
         for layer in self.hidden_layers():
             yield layer.shape[0] * layer.shape[1], len(self.depths) - 1, size
 
-    def require_size(self, height: int, width: int) -> None:
-        """Raise :class:`UsageError` for images of ``height`` x ``width`` that the max-pools leave nothing of."""
-        least = 2 ** len(self.depths)
-        if min(height, width) < least:
-            raise UsageError(
-                f"images of {height}x{width} pixels are too small for a VGG that halves them {len(self.depths)} times",
-                f"Use images of {least} pixels or more (data.image_size of an image folder), or a ResNet.",
-            )
+    def least_side(self) -> int:
+        """The last max-pool stands behind the last convolution, among whose maps it is not."""
+        return int(2 ** len(self.depths))
 
     def activations(self) -> Iterator[tuple[str, str]]:
         yield "stem.act", "stem.act"

@@ -85,12 +85,6 @@ class VGG(Model):
         plan = self.architecture.block_convolutions(stage, block)[0]
         return Layer(plan, activation, pools=self.architecture.block_stride(stage, block) > 1)
 
-    def _entry(self, images: Tensor, steps: int | None = None) -> Tensor:
-        # What torch.fx traces with has no size.
-        if isinstance(images, Tensor):
-            self.architecture.require_size(*images.shape[-2:])
-        return super()._entry(images, steps)
-
     def ending(self, maps: Tensor) -> Tensor:
         pooled: Tensor = self.pool(maps)
         return pooled

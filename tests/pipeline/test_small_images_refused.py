@@ -1,0 +1,50 @@
+"""Images too small for a network of the run stop the command before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from invoking import invoke
+
+Capture = pytest.CaptureFixture[str]
+
+# A teacher that would train well on them, and a student that halves them five times.
+RECIPE = """
+data: {dataset: npz, path: small.npz}
+teacher: {arch: resnet8, width: 2, epochs: 1}
+student: {arch: spiking-vgg11, width: 2, timesteps: 2}
+init: {rule: none}
+distill: {epochs: 1}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"{split}_{name}": values
+        for split, count in (("train", 40), ("test", 20))
+        for name, values in (
+            ("images", rng.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)),
+            ("labels", np.arange(count, dtype=np.int64) % 4),
+        )
+    }
+    np.savez("small.npz", **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for its own
+    Path("small.yaml").write_text(RECIPE)
+
+
+@pytest.mark.parametrize("dry", [("--dry-run",), ()])
+def test_a_run_is_refused_before_its_first_step(capsys: Capture, dry: tuple[str, ...]) -> None:
+    refused = invoke(capsys, "run", "./small.yaml", "--run-dir", "out", *dry)
+    assert refused.code == 2
+    assert "images of 16x16 pixels are too small for a spiking-vgg11" in " ".join(refused.err.split())
+    assert "32 pixels or more" in " ".join(refused.err.split())
+    assert not list(Path().rglob("*.safetensors"))
+
+
+def test_the_same_images_enlarged_are_taken(capsys: Capture) -> None:
+    taken = invoke(capsys, "run", "./small.yaml", "--run-dir", "out", "--dry-run", "data.image_size=32")
+    assert taken.code == 0, taken.err
