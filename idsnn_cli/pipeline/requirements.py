@@ -96,7 +96,9 @@ def check_sizes(workspace: Workspace, networks: Mapping[str, Architecture]) -> N
     The source is only mapped. Where the size is not known before images are read, the network itself refuses them.
     """
     size = workspace.data_plan.image_size if workspace.data_given else None
-    for name, architecture in networks.items() if size is not None else ():
+    if size is None:
+        return
+    for name, architecture in networks.items():
         if name != "source":
             architecture.require_size(*size)
 
