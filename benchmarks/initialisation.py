@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from studies import to_the_end
 from torch import Tensor
 
 from idsnn_cli.checkpoint import open_checkpoint, write_checkpoint
@@ -280,4 +281,4 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    to_the_end(main)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies import parser_of
+from studies import parser_of, to_the_end
 
 from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory, read_records
@@ -224,4 +224,4 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    to_the_end(main)

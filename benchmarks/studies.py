@@ -13,11 +13,12 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from idsnn_cli.errors import IdsnnError
 from idsnn_cli.pipeline.collecting import gather
 from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory
@@ -204,5 +205,14 @@ def main(words: list[str] | None = None) -> None:
         sys.stdout.write(f"\n# {study}\n\n{render_markdown(document)}")
 
 
+def to_the_end(command: Callable[[], None]) -> None:
+    """Call it; what idsnn expects to fail, an interrupt among it, ends it in words, with the exit code of ``idsnn``."""
+    try:
+        command()
+    except IdsnnError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        sys.exit(error.exit_code)
+
+
 if __name__ == "__main__":
-    main()
+    to_the_end(main)
