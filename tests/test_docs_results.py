@@ -42,3 +42,14 @@ def test_accuracies_at_more_steps_are_those_measured() -> None:
     for row in rows:
         found = beyond[tuple(float(each.strip("*")) for each in row[3].split(" / "))]
         assert (float(row[4]), float(row[5])) == (found[5], found[7])
+
+
+def test_how_far_training_and_measuring_differ_is_as_measured() -> None:
+    arms = [*RAW["spiking_choices"]["arms"], *RAW["blocks"]["arms"], *RAW["full"]]
+    trained = [arm["distill"][-1]["test_top1"] for arm in arms]
+    measured = [(arm.get("top1_by_step") or arm["student_top1_by_step"])[-1] for arm in arms]
+    for run in RAW["choices"]["runs"]:
+        trained.append(run["epochs"]["distill"][-1]["test_top1"])
+        measured.append(next(row["top1"] for row in run["results"] if row["name"] == "student"))
+    apart = [one - other for one, other in zip(measured, trained, strict=True)]
+    assert f"between {-min(apart):.1f} points lower and {max(apart):.1f} higher" in " ".join(PAGE.split())
