@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ending import to_the_end
 from measuring import interleaved
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -131,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    to_the_end(main)

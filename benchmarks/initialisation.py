@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from studies import to_the_end
+from ending import to_the_end
 from torch import Tensor
 
 from idsnn_cli.checkpoint import open_checkpoint, write_checkpoint

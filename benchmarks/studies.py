@@ -13,12 +13,13 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from idsnn_cli.errors import IdsnnError
+from ending import to_the_end
+
 from idsnn_cli.pipeline.collecting import gather
 from idsnn_cli.pipeline.run import run_all
 from idsnn_cli.pipeline.run_directory import RunDirectory
@@ -203,15 +204,6 @@ def main(words: list[str] | None = None) -> None:
         sys.stdout.write(f"no run is finished in {options.work}\n")
     for study, document in studies.items():
         sys.stdout.write(f"\n# {study}\n\n{render_markdown(document)}")
-
-
-def to_the_end(command: Callable[[], None]) -> None:
-    """Call it; what idsnn expects to fail, an interrupt among it, ends it in words, with the exit code of ``idsnn``."""
-    try:
-        command()
-    except IdsnnError as error:
-        sys.stderr.write(f"Error: {error}\n")
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from idsnn_cli.recipe import load_recipe
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import lossless  # beside the package, not in it
-import studies
 
 # Random networks do not show how they read images, as trained ones do.
 TINY = ("data.subset=20", "data.test_subset=20", "pretrain.epochs=1", "distill.epochs=1", "teacher.normalise=imagenet")
@@ -65,17 +64,3 @@ def test_an_arm_takes_over_what_it_does_not_change(
         assert [len(run["epochs"][step]) for step in ("pretrain", "distill")] == [1, 1]
     out = capsys.readouterr().out
     assert all(f"| choices | {arm} | 3 | " in out for arm in arms)
-
-
-def test_what_was_expected_to_fail_ends_in_words(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "public.pth").write_bytes(b"no network")
-    tiny = [word for override in TINY for word in ("--override", override)]
-    with pytest.raises(SystemExit) as stopped:
-        studies.to_the_end(lambda: lossless.main([*words, *tiny, "--study", "choices", "--arm", "the preset"]))
-    assert stopped.value.code == 1
-    said = capsys.readouterr().err
-    assert said.startswith("Error: ")
-    assert "public.pth" in said
-    assert not (tmp_path / "work" / "choices" / "the-preset" / "seed=3" / "teacher.safetensors").exists()
