@@ -292,9 +292,9 @@ class Architecture(ABC):
         least = self.least_side()
         if min(height, width) < least:
             raise UsageError(
-                f"images of {height}x{width} pixels are too small for a {self.name} whose layers shrink maps so often:"
-                f" it needs sides of {least} or more",
-                f"Use images of {least} pixels or more (data.image_size of an image folder), or another network.",
+                f"images of {height}x{width} pixels are too small for a {self.name}, whose layers need sides of {least}"
+                " or more",
+                "Use larger images (data.image_size, where the data takes one), or another network.",
             )
 
     def stem_convolution(self) -> Convolution:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from invoking import invoke
+from invoking import invoke, save_network
+
+from idsnn_cli.architecture import build_description
+from idsnn_cli.errors import UsageError
+from idsnn_cli.pipeline.requirements import check_sizes
+from idsnn_cli.pipeline.workspace import Workspace
+from idsnn_cli.recipe import load_recipe
 
 Capture = pytest.CaptureFixture[str]
 
@@ -41,10 +47,27 @@ def test_a_run_is_refused_before_its_first_step(capsys: Capture, dry: tuple[str,
     refused = invoke(capsys, "run", "./small.yaml", "--run-dir", "out", *dry)
     assert refused.code == 2
     assert "images of 16x16 pixels are too small for a spiking-vgg11" in " ".join(refused.err.split())
-    assert "32 pixels or more" in " ".join(refused.err.split())
+    assert "whose layers need sides of 32 or more" in " ".join(refused.err.split())
     assert not list(Path().rglob("*.safetensors"))
 
 
 def test_the_same_images_enlarged_are_taken(capsys: Capture) -> None:
     taken = invoke(capsys, "run", "./small.yaml", "--run-dir", "out", "--dry-run", "data.image_size=32")
     assert taken.code == 0, taken.err
+
+
+@pytest.mark.parametrize("dry", [("--dry-run",), ()])
+def test_measuring_is_refused_as_well(capsys: Capture, dry: tuple[str, ...]) -> None:
+    save_network(Path("vgg.safetensors"), "student", build_description("spiking-vgg11", 4, width=2, timesteps=2))
+    refused = invoke(capsys, "eval", "--checkpoint", "vgg.safetensors", "--data", "npz:small.npz", *dry)
+    assert refused.code == 2
+    assert "images of 16x16 pixels are too small for a spiking-vgg11" in " ".join(refused.err.split())
+
+
+def test_a_source_sees_no_images_and_may_need_larger_ones() -> None:
+    loaded = load_recipe("./small.yaml", [])
+    workspace = Workspace(loaded.recipe, loaded.name, loaded.text)
+    vgg = build_description("vgg11", 4, width=2)
+    check_sizes(workspace, {"source": vgg})
+    with pytest.raises(UsageError, match="too small for a vgg11"):
+        check_sizes(workspace, {"source": vgg, "teacher": vgg})
